@@ -1,0 +1,104 @@
+"""Names that the operator, the launcher and ``dssync local`` share, written once.
+
+The operator sets these variables on pods, ``dssync local`` sets the same ones on the processes
+that stand for pods, and the launcher reads them. Nothing else in the project spells them out.
+Imports nothing, so that the operator can use it without anything of the launcher.
+"""
+
+from typing import Final
+
+GROUP: Final = "dssync.io"
+VERSION: Final = "v1alpha1"
+KIND: Final = "DSSyncJob"
+PLURAL: Final = "dssyncjobs"
+
+# --- Variables of a pod. Flags of ``dssync run`` win over them. -----------------------------
+ENV_JOB_NAME: Final = "DSSYNC_JOB_NAME"
+ENV_JOB_NAMESPACE: Final = "DSSYNC_JOB_NAMESPACE"
+ENV_JOB_UID: Final = "DSSYNC_JOB_UID"
+ENV_SLOT: Final = "DSSYNC_SLOT"
+"""Durable index of the pod in its job, from 0."""
+ENV_POD_UID: Final = "DSSYNC_POD_UID"
+ENV_POD_IP: Final = "DSSYNC_POD_IP"
+"""Address that transports bind to and publish."""
+ENV_NODE_NAME: Final = "DSSYNC_NODE_NAME"
+ENV_TOPOLOGY: Final = "DSSYNC_TOPOLOGY"
+"""``zone/rack/node`` of this pod; wins over what the arbiter's record says of the node."""
+ENV_DESIRED: Final = "DSSYNC_DESIRED"
+"""Start value of the pods wanted; the arbiter's record wins once it has one."""
+ENV_MIN: Final = "DSSYNC_MIN"
+ENV_MAX: Final = "DSSYNC_MAX"
+ENV_NPROC_PER_NODE: Final = "DSSYNC_NPROC_PER_NODE"
+ENV_GROUP_SIZE: Final = "DSSYNC_GROUP_SIZE"
+ENV_EVERY: Final = "DSSYNC_EVERY"
+ENV_MODE: Final = "DSSYNC_MODE"
+ENV_COMMIT: Final = "DSSYNC_COMMIT"
+ENV_SEED: Final = "DSSYNC_SEED"
+ENV_BACKEND: Final = "DSSYNC_BACKEND"
+ENV_AVERAGE_OPTIMIZER_STATE: Final = "DSSYNC_AVERAGE_OPTIMIZER_STATE"
+ENV_ARBITER: Final = "DSSYNC_ARBITER"
+"""``file:PATH``, ``static:HOST:PORT`` or ``lease:NAME``."""
+ENV_RENDEZVOUS_PORT: Final = "DSSYNC_RENDEZVOUS_PORT"
+ENV_SEEDS: Final = "DSSYNC_SEEDS"
+"""Comma-separated addresses, or one DNS name, where launchers may be found."""
+ENV_JOIN_WINDOW_SECONDS: Final = "DSSYNC_JOIN_WINDOW_SECONDS"
+ENV_HEARTBEAT_MILLISECONDS: Final = "DSSYNC_HEARTBEAT_MILLISECONDS"
+ENV_LEASE_MILLISECONDS: Final = "DSSYNC_LEASE_MILLISECONDS"
+ENV_QUORUM: Final = "DSSYNC_QUORUM"
+ENV_BELOW_MIN_TIMEOUT_SECONDS: Final = "DSSYNC_BELOW_MIN_TIMEOUT_SECONDS"
+ENV_HANG_TIMEOUT_SECONDS: Final = "DSSYNC_HANG_TIMEOUT_SECONDS"
+ENV_DRAIN_TIMEOUT_SECONDS: Final = "DSSYNC_DRAIN_TIMEOUT_SECONDS"
+ENV_MAX_RESTARTS: Final = "DSSYNC_MAX_RESTARTS"
+ENV_METRICS_PORT: Final = "DSSYNC_METRICS_PORT"
+ENV_TOKEN_FILE: Final = "DSSYNC_TOKEN_FILE"
+ENV_CHECKPOINT_PATH: Final = "DSSYNC_CHECKPOINT_PATH"
+ENV_CHECKPOINT_INTERVAL_STEPS: Final = "DSSYNC_CHECKPOINT_INTERVAL_STEPS"
+ENV_CHECKPOINT_KEEP: Final = "DSSYNC_CHECKPOINT_KEEP"
+ENV_TERMINATION_LOG: Final = "DSSYNC_TERMINATION_LOG"
+"""File that receives the launcher's verdict as JSON; the kubelet shows it in the pod's status."""
+ENV_INTERFACE: Final = "DSSYNC_INTERFACE"
+
+# --- Variables that a launcher sets for its workers. ----------------------------------------
+ENV_LINK_FD: Final = "DSSYNC_LINK_FD"
+"""Descriptor of the socket pair to the launcher; absent means a world of one."""
+
+DEFAULT_PORT: Final = 29400
+DEFAULT_METRICS_PORT: Final = 9400
+TERMINATION_LOG: Final = "/dev/termination-log"
+WORKER_CONTAINER: Final = "worker"
+
+# --- Labels and annotations of a pod. -------------------------------------------------------
+LABEL_JOB_NAME: Final = f"{GROUP}/job-name"
+LABEL_JOB_UID: Final = f"{GROUP}/job-uid"
+LABEL_SLOT: Final = f"{GROUP}/worker-index"
+LABEL_INCARNATION: Final = f"{GROUP}/incarnation"
+LABEL_TEMPLATE_HASH: Final = f"{GROUP}/template-hash"
+ANNOTATION_CREATED_FOR: Final = f"{GROUP}/created-for"
+
+# --- Keys of the arbiter's record (annotations of a Lease, fields of a file). ---------------
+RECORD_ADDRESS: Final = f"{GROUP}/address"
+RECORD_DESIRED: Final = f"{GROUP}/desired"
+RECORD_MIN: Final = f"{GROUP}/min"
+RECORD_MAX: Final = f"{GROUP}/max"
+RECORD_GONE: Final = f"{GROUP}/gone"
+"""JSON list of pod uids that are confirmed gone; written before their slots are reused."""
+RECORD_NODES: Final = f"{GROUP}/nodes"
+"""JSON object: node name to zone/rack path."""
+RECORD_COMPLETED: Final = f"{GROUP}/completed"
+RECORD_VIEW: Final = f"{GROUP}/view"
+RECORD_PROGRESS: Final = f"{GROUP}/progress"
+
+# --- Verdicts of a launcher, in its termination message. ------------------------------------
+VERDICT_DONE: Final = "Done"
+VERDICT_DRAINED: Final = "Drained"
+VERDICT_USER_ERROR: Final = "UserError"
+VERDICT_FENCED: Final = "Fenced"
+VERDICT_DO_NOT_RESTART: Final = "DoNotRestart"
+
+# --- Exit codes of ``dssync run``. A worker's own code is passed through, as torchrun does. --
+EXIT_DONE: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_DO_NOT_RESTART: Final = 93
+EXIT_FENCED: Final = 94
+EXIT_SIGNAL_BASE: Final = 128
