@@ -9,6 +9,7 @@
     ├── ModelError              a model that cannot be averaged, or differs from its mates'
     ├── ProtocolError           a peer sent what the protocol does not allow
     │   └── AuthenticationError a peer does not hold the job's token
+    ├── ArbiterError            the arbiter cannot be reached, or is something else
     ├── TransferError           state could not be streamed from a donor
     └── CommunicatorError       a process group could not be built or its operation failed
         └── BuildCancelledError the build was cancelled because a member left
@@ -45,6 +46,10 @@ class ProtocolError(DssyncError):
 
 class AuthenticationError(ProtocolError):
     """A peer could not show that it holds the job's token."""
+
+
+class ArbiterError(DssyncError):
+    """The arbiter's record could not be read or written, or is none."""
 
 
 class TransferError(DssyncError):
