@@ -1,0 +1,94 @@
+"""What happens to a coordinator, what it wants done, and its settings."""
+
+from dataclasses import dataclass, field
+
+from dssync.control import messages as m
+from dssync.control.deadline import DeadlineSettings
+
+
+@dataclass(frozen=True)
+class ControlSettings:
+    """Numbers of the control plane."""
+
+    desired: int
+    """Pods wanted; the first world forms at once when they are there."""
+    minimum: int
+    """Pods below which no round is frozen."""
+    join_window_seconds: float = 5.0
+    """The first world does not wait longer than this for more than the minimum."""
+    reconnect_seconds: float = 0.2
+    """Time for a launcher to come back after its connection ended."""
+    lease_seconds: float = 2.0
+    """A launcher that was not heard for this long is gone."""
+    hang_seconds: float = 600.0
+    """A benched worker that stays silent for this long is restarted."""
+    bench_after_misses: int = 3
+    deadline: DeadlineSettings = field(default_factory=DeadlineSettings)
+
+
+# --- what happens to a coordinator ----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Connected:
+    """A launcher's connection passed the handshake and said hello."""
+
+    hello: m.Hello
+
+
+@dataclass(frozen=True)
+class Disconnected:
+    """A launcher's connection ended."""
+
+    slot: int
+    pod_uid: str
+
+
+@dataclass(frozen=True)
+class Received:
+    """A launcher said something."""
+
+    slot: int
+    message: m.FromLauncher
+
+
+@dataclass(frozen=True)
+class Resized:
+    """The arbiter's record asks for another number of pods."""
+
+    desired: int
+    minimum: int
+
+
+@dataclass(frozen=True)
+class Ticked:
+    """Time went by."""
+
+
+Event = Connected | Disconnected | Received | Resized | Ticked
+
+
+# --- what a coordinator wants ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send a message to the launcher of a slot."""
+
+    slot: int
+    message: m.ToLauncher
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something that people and metrics want to know."""
+
+    kind: str
+    """``join``, ``leave``, ``evict``, ``reform``, ``round``, ``completed``, ``restarted_job``."""
+    member: str = ""
+    cause: str = ""
+    seconds: float = 0.0
+    round: int = 0
+
+
+Effect = Send | Note

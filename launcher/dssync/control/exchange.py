@@ -1,0 +1,85 @@
+"""One group in one round: its attempts, from freeze to close.
+
+The state machine of the retry rule. An exchange *runs* until everybody has applied. If somebody
+is lost, or an operation failed, it *collects*: all members that have not applied are told to
+abandon, and each answers ``Abandoned`` or has already sent ``Applied``. That answer is the probe
+for life: nobody is evicted on an accusation, and a dead or frozen member simply does not answer.
+When all answers are in, those who abandoned go into the next attempt, so that an attempt's
+member list is never one that somebody has already left behind. Inside a round the group only
+shrinks.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Exchange:
+    """The state of one group of one frozen round."""
+
+    round: int
+    kind: str
+    strict: bool
+    members: tuple[str, ...]
+    """Those of the current attempt, in rank order."""
+    unweighted: frozenset[str]
+    attempt: int = 0
+    cause: str = ""
+    """Why the current attempt is not the first."""
+    evidence_seconds: float | None = None
+    """When the first loss of this exchange became known."""
+    collecting: bool = False
+    decided: bool = False
+    """Strict: the commit was decided; losses from here on change nothing."""
+    arrived: set[str] = field(default_factory=set)
+    confirmed: set[str] = field(default_factory=set)
+    applied: set[str] = field(default_factory=set)
+    """Over all attempts."""
+    abandoned: set[str] = field(default_factory=set)
+    first_arrival_seconds: float | None = None
+    deadline_seconds: float | None = None
+    communicators: set[tuple[str, ...]] = field(default_factory=set)
+    """Those of the current attempt, by their members."""
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """Members that have not applied."""
+        return tuple(m for m in self.members if m not in self.applied)
+
+    @property
+    def closed(self) -> bool:
+        """Whether nobody is left who has to apply."""
+        return not self.waiting
+
+    @property
+    def collected(self) -> bool:
+        """Whether every member that has not applied has abandoned."""
+        return self.collecting and self.abandoned.issuperset(self.waiting)
+
+    @property
+    def all_confirmed(self) -> bool:
+        """Strict: whether every member of the attempt holds its results."""
+        return self.strict and not self.collecting and self.confirmed.issuperset(self.members)
+
+    def collect(self, cause: str, now: float, deadline: float) -> None:
+        """Give the current attempt up and await the members' answers."""
+        self.collecting = True
+        self.cause = cause
+        self.evidence_seconds = now if self.evidence_seconds is None else self.evidence_seconds
+        self.deadline_seconds = deadline
+
+    def drop(self, keys: Iterable[str]) -> None:
+        """Take members out of the exchange."""
+        gone = frozenset(keys)
+        self.members = tuple(m for m in self.members if m not in gone)
+
+    def retry(self) -> None:
+        """Begin the next attempt with those who abandoned."""
+        self.members = self.waiting
+        self.attempt += 1
+        self.collecting = False
+        self.arrived.clear()
+        self.confirmed.clear()
+        self.abandoned.clear()
+        self.deadline_seconds = None
+        self.first_arrival_seconds = None

@@ -1,0 +1,147 @@
+"""A member's side of the round protocol. Sans IO; the worker's link and the simulator run it.
+
+One rule matters most: a member decides alone, and at once, whether an attempt is applied or
+abandoned, and never both. ``apply`` refuses an attempt that was abandoned, and an ``Abandon``
+that arrives after ``apply`` finds the round behind it and is not answered: the ``Applied`` that
+went out before is the answer.
+"""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+from dssync.control import messages as m
+
+
+@dataclass
+class MemberState:
+    """What a member knows; all changes come through its methods."""
+
+    next_round: int = 0
+    """The round that this member takes part in next."""
+    started: bool = False
+    """It is admitted."""
+    fetch: m.Fetch | None = None
+    """The donor to get state from."""
+    refused: str | None = None
+    benched: str | None = None
+    """Why it is out of the view; it may enter again."""
+    completed: m.Completed | None = None
+    last_round: int | None = None
+    """Draining: the last round it takes part in."""
+    position: int = 0
+    """Place in the view at admission."""
+    progress: float = 0.0
+    leases: deque[int] = field(default_factory=deque)
+    """Batches leased and not yet handed out."""
+    lease_wanted: bool = False
+    """An answer to ``Take`` is under way."""
+    starved: bool = False
+    """The last answer held nothing; the coordinator sends more when there is more."""
+    _assigns: dict[int, m.Assign] = field(default_factory=dict)
+    _skipped: set[int] = field(default_factory=set)
+    _commits: set[tuple[int, int]] = field(default_factory=set)
+
+    def handle(self, message: m.ToMemberBody) -> list[m.FromMemberBody]:
+        """Take in one message and return the answers."""
+        match message:
+            case m.Assign():
+                self._assign(message)
+            case m.Abandon(number, attempt):
+                return self._abandon(number, attempt)
+            case m.Commit(number, attempt):
+                self._commits.add((number, attempt))
+            case m.Skip(number, _):
+                self._skip(number)
+            case m.Leases(batches, progress):
+                self._take_leases(batches, progress)
+            case m.Start(number, position):
+                self._start(number, position)
+            case m.LastRound(number):
+                self.last_round = number
+            case m.Fetch():
+                self.fetch = message
+            case m.Bench(reason):
+                self.benched = reason
+            case m.Refuse(sentence):
+                self.refused = sentence
+            case m.Completed():
+                self.completed = message
+            case _:
+                pass
+        return []
+
+    @property
+    def assignment(self) -> m.Assign | None:
+        """What to do in the next round, if it is known."""
+        return self._assigns.get(self.next_round)
+
+    @property
+    def upcoming(self) -> list[m.Assign]:
+        """Known assignments, nearest first: communicators to build ahead."""
+        return [self._assigns[number] for number in sorted(self._assigns)]
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is draining and has taken part in its last round."""
+        return self.last_round is not None and self.next_round > self.last_round
+
+    def is_current(self, assign: m.Assign) -> bool:
+        """Tell whether this attempt still stands."""
+        return self._assigns.get(self.next_round) is assign
+
+    def is_committed(self, assign: m.Assign) -> bool:
+        """Tell whether a strict attempt was decided."""
+        return (assign.round, assign.attempt) in self._commits
+
+    def apply(self, assign: m.Assign, batches: tuple[int, ...]) -> m.Applied | None:
+        """Decide that the attempt's result is applied; None if the attempt no longer stands."""
+        if not self.is_current(assign):
+            return None
+        self._advance_past(assign.round)
+        return m.Applied(assign.round, assign.attempt, batches)
+
+    def restart(self) -> None:
+        """Forget everything about rounds before entering again."""
+        fresh = MemberState(next_round=self.next_round, last_round=self.last_round)
+        self.__dict__.update(fresh.__dict__)
+
+    def _start(self, number: int, position: int) -> None:
+        self.next_round, self.started, self.position = number, True, position
+        self._drop_before(number)
+
+    def _assign(self, assign: m.Assign) -> None:
+        known = self._assigns.get(assign.round)
+        newer = known is None or assign.attempt > known.attempt
+        if assign.round >= self.next_round and newer and assign.round not in self._skipped:
+            self._assigns[assign.round] = assign
+
+    def _abandon(self, number: int, attempt: int) -> list[m.FromMemberBody]:
+        if number < self.next_round:
+            return []
+        known = self._assigns.get(number)
+        if known is not None and known.attempt == attempt:
+            del self._assigns[number]
+        return [m.Abandoned(number, attempt)]
+
+    def _skip(self, number: int) -> None:
+        self._skipped.add(number)
+        self._assigns.pop(number, None)
+        if number == self.next_round:
+            self._advance_past(number)
+
+    def _take_leases(self, batches: tuple[int, ...], progress: float) -> None:
+        self.leases.extend(batches)
+        self.lease_wanted = False
+        self.starved = not batches
+        self.progress = progress
+
+    def _advance_past(self, number: int) -> None:
+        self.next_round = number + 1
+        while self.next_round in self._skipped:
+            self.next_round += 1
+        self._drop_before(self.next_round)
+
+    def _drop_before(self, number: int) -> None:
+        self._assigns = {r: a for r, a in self._assigns.items() if r >= number}
+        self._skipped = {r for r in self._skipped if r >= number}
+        self._commits = {c for c in self._commits if c[0] >= number}

@@ -1,0 +1,353 @@
+"""What coordinator, launchers and members say to each other.
+
+Three roads, each with its own closed list of messages:
+
+* a **member** (worker process) talks to the coordinator through its launcher, which passes the
+  bytes on unread: ``MEMBER``;
+* the coordinator answers a member on the same road: ``TO_MEMBER``;
+* a **launcher** speaks for itself and its processes: ``LAUNCHER`` and ``TO_LAUNCHER``.
+
+A member is named by its key (``slot.local_rank.incarnation``); communicators by the hash of
+their members, term and build. ``attempt`` counts the retries of one round in one group.
+"""
+
+from dataclasses import dataclass
+
+from dssync.control.codec import Codec
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """How members synchronise; must be the same for all members of a job."""
+
+    mode: str
+    group_size: int
+    every: int
+    commit: str
+    seed: int
+
+
+# --- member to coordinator ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Enter:
+    """A worker is up and asks to take part (hello)."""
+
+    model: tuple[str, ...]
+    """One line ``name dtype shape`` for each averaged tensor, in bucket order."""
+    sync: SyncSettings
+    state_address: str
+    """``host:port`` where this worker streams its state to a joiner."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A joiner holds its donor's state and can be admitted."""
+
+    donor: str
+
+
+@dataclass(frozen=True)
+class FetchFailed:
+    """A joiner could not get the state of this donor and wants another."""
+
+    donor: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Arrive:
+    """A member has staged its values and starts the operation of this round."""
+
+    round: int
+    attempt: int
+    idle: bool
+    """It trained on nothing since the last round, so its arrival starts no deadline."""
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """Strict commit: all results of this attempt are here and nothing is applied yet."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Applied:
+    """The member has applied the result of this attempt."""
+
+    round: int
+    attempt: int
+    batches: tuple[int, ...]
+    """Batches consumed since its last committed round; they are committed with this one."""
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """The member has given this attempt up without applying anything."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """An operation or a build of this attempt ended in an error at this member."""
+
+    round: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Blob:
+    """Rendezvous data of a communicator under construction, for all its other members."""
+
+    communicator: str
+    key: str
+    value: str
+    """Base64."""
+
+
+@dataclass(frozen=True)
+class Register:
+    """The data of the job: how many batches an epoch has, and how many epochs there are."""
+
+    batches_per_epoch: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class Take:
+    """Asks for leases on this many batches."""
+
+    count: int
+
+
+@dataclass(frozen=True)
+class AskFlush:
+    """Asks for a flush; the coordinator appoints its round."""
+
+
+@dataclass(frozen=True)
+class AskStop:
+    """Asks for an early end of training for everybody."""
+
+
+@dataclass(frozen=True)
+class Leave:
+    """The member leaves the job; nothing it still holds will be committed."""
+
+    reason: str
+
+
+# --- coordinator to member ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refuse:
+    """The member cannot take part; the sentence says why and what to do."""
+
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Get the training state from this donor, then answer ``Loaded``."""
+
+    donor: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Start:
+    """The member is admitted; its first round is ``round``."""
+
+    round: int
+    position: int
+    """Place in the view when it was admitted; 0 is the first."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One all-reduce of a round: scale by ``weight``, then sum over ``members``."""
+
+    communicator: str
+    members: tuple[str, ...]
+    """Member keys in rank order."""
+    weight: float
+
+
+@dataclass(frozen=True)
+class Assign:
+    """What one member does in one attempt of one round of one frozen view."""
+
+    round: int
+    attempt: int
+    kind: str
+    """``train``, ``flush`` or ``final`` (the flush that ends training)."""
+    strict: bool
+    stages: tuple[Stage, ...]
+    """In order, without training in between; empty: keep the values (solo)."""
+    retire: tuple[str, ...]
+    """Communicators of this member that no later round will use."""
+    world_size: int
+    view: int
+    """Sequence of the frozen view."""
+    first: str
+    """Key of the member that speaks for the job (writes results, logs)."""
+    cause: str
+    """Why there is a retry: ``exit``, ``eof``, ``lease``, ``deadline``, ``leave``, ``failed``."""
+
+
+@dataclass(frozen=True)
+class Abandon:
+    """Give this attempt up unless it is applied; answer ``Abandoned`` or ``Applied``."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Strict commit: every member of the attempt confirmed; apply it."""
+
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Skip:
+    """The round went on without this member: keep the values, continue with ``next_round``."""
+
+    round: int
+    next_round: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The member is out of the view until it asks to return by ``Enter``."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Leases:
+    """Batches to train on; none: all are leased or done, more come if a member is lost."""
+
+    batches: tuple[int, ...]
+    progress: float
+    """Committed fraction of the run, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class LastRound:
+    """The member is draining: ``round`` is the last one it takes part in."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class Completed:
+    """Training is over and the final flush is committed."""
+
+    samples_repeated: int
+
+
+# --- launcher to coordinator and back -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A launcher introduces itself after the handshake, also after a reconnect."""
+
+    slot: int
+    pod_uid: str
+    workers: int
+    place: tuple[str, ...]
+    """Zone, rack, node."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one worker is, as its launcher knows it."""
+
+    member: str
+    round: int
+    seconds_since_progress: float
+
+
+@dataclass(frozen=True)
+class Heartbeat:
+    """A launcher is alive; so are its workers, and this is how far they are."""
+
+    workers: tuple[Progress, ...]
+
+
+@dataclass(frozen=True)
+class Exited:
+    """A worker process is gone; the launcher saw it end."""
+
+    member: str
+    code: int
+    """Exit code; negative for a signal."""
+    restarting: bool
+    """A new incarnation of this worker will be started."""
+
+
+@dataclass(frozen=True)
+class Drain:
+    """The pod was told to go: its members finish their round and leave."""
+
+
+@dataclass(frozen=True)
+class FromMember:
+    """A member's message, passed on by its launcher."""
+
+    member: str
+    body: str
+
+
+@dataclass(frozen=True)
+class ToMember:
+    """A message for one of the launcher's members."""
+
+    member: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Evicted:
+    """The member is out of the job: end the process if it still lives (restart it or not)."""
+
+    member: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Drained:
+    """Nothing of this pod takes part any more."""
+
+
+@dataclass(frozen=True)
+class JobCompleted:
+    """The job is done; exits from now on are no failures."""
+
+
+FromMemberBody = (
+    Enter | Loaded | FetchFailed | Arrive | Confirm | Applied | Abandoned | Failed | Blob
+    | Register | Take | AskFlush | AskStop | Leave
+)  # fmt: skip
+ToMemberBody = (
+    Refuse | Fetch | Start | Assign | Abandon | Commit | Skip | Bench | Leases | LastRound
+    | Completed | Blob
+)  # fmt: skip
+FromLauncher = Hello | Heartbeat | Exited | Drain | FromMember
+ToLauncher = ToMember | Evicted | Drained | JobCompleted
+
+MEMBER = Codec(FromMemberBody.__args__)
+TO_MEMBER = Codec(ToMemberBody.__args__)
+LAUNCHER = Codec(FromLauncher.__args__)
+TO_LAUNCHER = Codec(ToLauncher.__args__)

@@ -1,0 +1,246 @@
+"""Frames over sockets, and the handshake before the first one. The thin IO of the control plane.
+
+A frame is a length (four bytes, big-endian) and that many bytes. Before anything of a peer is
+parsed, both sides prove that they hold the job's token: the server sends a nonce, the client
+answers with its own and an HMAC over both, the server answers with its HMAC. Until then a frame
+may hold 128 bytes, afterwards `MAX_FRAME_BYTES`.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import secrets
+import struct
+from collections.abc import Callable
+
+from dssync.errors import AuthenticationError, ProtocolError
+
+MAX_FRAME_BYTES = 16 << 20
+_HANDSHAKE_FRAME_BYTES = 128
+_NONCE_BYTES = 32
+_LENGTH = struct.Struct(">I")
+
+
+def frame(payload: bytes) -> bytes:
+    """Return the payload with its length in front."""
+    return _LENGTH.pack(len(payload)) + payload
+
+
+class Unframer:
+    """Cuts a stream of bytes into frames."""
+
+    def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take in bytes and return the frames that they complete.
+
+        Raises:
+            ProtocolError: a frame announces more bytes than the limit.
+        """
+        self._buffer += data
+        frames = []
+        while (payload := self._next()) is not None:
+            frames.append(payload)
+        return frames
+
+    def _next(self) -> bytes | None:
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (size,) = _LENGTH.unpack_from(self._buffer)
+        if size > self.limit_bytes:
+            raise ProtocolError(
+                f"a peer announced a frame of {size} bytes; at most {self.limit_bytes} are allowed"
+            )
+        end = _LENGTH.size + size
+        if len(self._buffer) < end:
+            return None
+        payload = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        return payload
+
+
+class FrameProtocol(asyncio.Protocol):
+    """One connection: frames in by callback, frames out by ``send``."""
+
+    def __init__(
+        self,
+        on_frame: Callable[["FrameProtocol", bytes], None],
+        on_lost: Callable[["FrameProtocol"], None],
+        greeting: bytes = b"",
+    ) -> None:
+        self._on_frame = on_frame
+        self._on_lost = on_lost
+        self._greeting = greeting
+        self._unframer = Unframer()
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport and send the greeting; asyncio calls this."""
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+        if self._greeting:
+            self.send(self._greeting)
+
+    def allow(self, limit_bytes: int) -> None:
+        """Set the size that a frame of the peer may have."""
+        self._unframer.limit_bytes = limit_bytes
+
+    def data_received(self, data: bytes) -> None:
+        """Pass complete frames on; end the connection of a peer that breaks the framing."""
+        try:
+            for payload in self._unframer.feed(data):
+                self._on_frame(self, payload)
+        except ProtocolError:
+            self.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Report the end of the connection once."""
+        self._on_lost(self)
+
+    def send(self, payload: bytes) -> None:
+        """Queue one frame."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(frame(payload))
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+def proof(token: bytes, role: str, *nonces: bytes) -> bytes:
+    """Return what only a holder of the token can answer to these nonces."""
+    return hmac.digest(token, role.encode() + b"".join(nonces), hashlib.sha256)
+
+
+class ServerHandshake:
+    """The accepting side: one nonce out, one answer in, one proof out."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+        self.challenge = secrets.token_bytes(_NONCE_BYTES)
+
+    def answer(self, reply: bytes) -> bytes:
+        """Check the client's reply and return the server's proof.
+
+        Raises:
+            AuthenticationError: the client does not hold the token.
+        """
+        nonce, shown = reply[:_NONCE_BYTES], reply[_NONCE_BYTES:]
+        expected = proof(self._token, "client", self.challenge, nonce)
+        if len(nonce) != _NONCE_BYTES or not hmac.compare_digest(shown, expected):
+            raise AuthenticationError("a peer does not hold the job's token: connection refused")
+        return proof(self._token, "server", self.challenge, nonce)
+
+
+class ClientHandshake:
+    """The connecting side: answers the server's nonce and checks its proof."""
+
+    def __init__(self, token: bytes) -> None:
+        self._token = token
+        self._nonce = secrets.token_bytes(_NONCE_BYTES)
+        self._challenge = b""
+
+    def reply(self, challenge: bytes) -> bytes:
+        """Return the answer to the server's nonce.
+
+        Raises:
+            AuthenticationError: it is not a nonce.
+        """
+        if len(challenge) != _NONCE_BYTES:
+            raise AuthenticationError("the server's challenge is malformed: not a dssync launcher")
+        self._challenge = challenge
+        return self._nonce + proof(self._token, "client", challenge, self._nonce)
+
+    def check(self, shown: bytes) -> None:
+        """Check the server's proof.
+
+        Raises:
+            AuthenticationError: the server does not hold the token.
+        """
+        expected = proof(self._token, "server", self._challenge, self._nonce)
+        if not hmac.compare_digest(shown, expected):
+            raise AuthenticationError("the server does not hold the job's token")
+
+
+async def connect(
+    host: str,
+    port: int,
+    token: bytes,
+    on_frame: Callable[[bytes], None],
+    on_lost: Callable[[], None],
+) -> FrameProtocol:
+    """Connect, prove the token and return the connection.
+
+    Raises:
+        OSError: nobody listens there.
+        AuthenticationError: one side does not hold the token, or the server went away.
+    """
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Future[None] = loop.create_future()
+    handshake = ClientHandshake(token)
+    steps = iter(("challenge", "proof"))
+
+    def handle(connection: FrameProtocol, payload: bytes) -> None:
+        step = next(steps, None)
+        if step is None:
+            on_frame(payload)
+        elif step == "challenge":
+            connection.send(handshake.reply(payload))
+        else:
+            handshake.check(payload)
+            ready.set_result(None)
+
+    def lost(_: FrameProtocol) -> None:
+        if ready.done():
+            on_lost()
+        else:
+            ready.set_exception(
+                AuthenticationError(
+                    f"{host}:{port} ended the handshake: check that both sides use one token file"
+                )
+            )
+
+    _, connection = await loop.create_connection(lambda: FrameProtocol(handle, lost), host, port)
+    await ready
+    return connection
+
+
+async def serve(
+    host: str,
+    port: int,
+    token: bytes,
+    on_frame: Callable[[FrameProtocol, bytes], None],
+    on_lost: Callable[[FrameProtocol], None],
+) -> asyncio.Server:
+    """Accept connections; only frames of peers that proved the token reach ``on_frame``.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    loop = asyncio.get_running_loop()
+
+    def accept() -> FrameProtocol:
+        handshake = ServerHandshake(token)
+        admitted = False
+
+        def handle(connection: FrameProtocol, payload: bytes) -> None:
+            nonlocal admitted
+            if admitted:
+                on_frame(connection, payload)
+            else:
+                connection.send(handshake.answer(payload))
+                connection.allow(MAX_FRAME_BYTES)
+                admitted = True
+
+        def lost(connection: FrameProtocol) -> None:
+            if admitted:
+                on_lost(connection)
+
+        connection = FrameProtocol(handle, lost, greeting=handshake.challenge)
+        connection.allow(_HANDSHAKE_FRAME_BYTES)
+        return connection
+
+    return await loop.create_server(accept, host, port)
