@@ -1,1 +1,1 @@
-"""."""
+"""The launcher: supervises workers, holds the control connection, serves metrics."""

@@ -1,0 +1,47 @@
+"""The variables that a worker starts with.
+
+They are torchrun's, as **start values**: membership changes while a worker lives and its
+environment does not. A script that averages with ``GroupSync`` needs none of them but
+``LOCAL_RANK``, to choose its device.
+"""
+
+from dssync import contract
+from dssync.agent.settings import Settings
+
+
+def worker_environment(settings: Settings, local_rank: int, restarts: int) -> dict[str, str]:
+    """Return the complete environment of a worker.
+
+    Args:
+        settings: The launcher's settings; ``settings.environment`` is inherited.
+        local_rank: Index of the worker in its launcher.
+        restarts: How often this worker was started before.
+    """
+    return {**settings.environment, **_ranks(settings, local_rank), **_elastic(settings, restarts)}
+
+
+def _ranks(settings: Settings, local_rank: int) -> dict[str, str]:
+    local_world = settings.world.nproc_per_node
+    world = settings.world.desired * local_world
+    rank = settings.job.slot * local_world + local_rank
+    numbers = {
+        "RANK": rank,
+        "LOCAL_RANK": local_rank,
+        "WORLD_SIZE": world,
+        "LOCAL_WORLD_SIZE": local_world,
+        "GROUP_RANK": settings.job.slot,
+        "GROUP_WORLD_SIZE": settings.world.desired,
+        "ROLE_RANK": rank,
+        "ROLE_WORLD_SIZE": world,
+    }
+    return {"ROLE_NAME": settings.supervision.role} | {k: str(v) for k, v in numbers.items()}
+
+
+def _elastic(settings: Settings, restarts: int) -> dict[str, str]:
+    return {
+        "TORCHELASTIC_RESTART_COUNT": str(restarts),
+        "TORCHELASTIC_MAX_RESTARTS": str(settings.supervision.max_restarts),
+        "TORCHELASTIC_RUN_ID": settings.job.run_id,
+        "TORCHELASTIC_USE_AGENT_STORE": "False",
+        contract.ENV_SLOT: str(settings.job.slot),
+    }

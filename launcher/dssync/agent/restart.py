@@ -1,0 +1,31 @@
+"""What follows from a worker's exit, decided without side effects."""
+
+import enum
+
+from dssync.contract import EXIT_DO_NOT_RESTART
+
+
+class Action(enum.Enum):
+    """What the launcher does about an exit."""
+
+    DONE = "done"
+    """The worker ended by itself with code 0."""
+    RESTART = "restart"
+    """Start this worker again, alone."""
+    GIVE_UP = "give up"
+    """Leave it; its siblings train on."""
+
+
+def after_exit(returncode: int, restarts: int, max_restarts: int) -> Action:
+    """Decide about one worker; what its siblings do plays no part.
+
+    Args:
+        returncode: Exit code, or minus the number of the signal.
+        restarts: How often this worker has been restarted so far.
+        max_restarts: How often a worker may be restarted.
+    """
+    if returncode == 0:
+        return Action.DONE
+    if returncode == EXIT_DO_NOT_RESTART or restarts >= max_restarts:
+        return Action.GIVE_UP
+    return Action.RESTART

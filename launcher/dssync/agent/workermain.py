@@ -1,0 +1,146 @@
+"""What a freshly forked worker does: become the process that ``python script.py`` would be.
+
+The code runs at the bottom of the interpreter's own stack and leaves it by an exception or by
+returning, so ``threading`` shutdown, ``atexit``, flushing and exit codes are the interpreter's.
+``runpy`` is not used: it puts frames into tracebacks and restores ``__main__`` afterwards,
+under the feet of threads and exit handlers.
+"""
+
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import io
+import os
+import sys
+import traceback
+import types
+from dataclasses import dataclass
+from typing import Final
+
+from dssync.agent.channel import Start
+from dssync.contract import ENV_LINK_FD
+
+_REPORT_BYTES: Final = 1 << 14
+
+
+@dataclass(frozen=True)
+class Work:
+    """A worker's orders: its command and the descriptors that came with it."""
+
+    start: Start
+    link: int
+    report: int
+    stdin: int
+    stdout: int
+    stderr: int
+
+
+def run(work: Work) -> None:
+    """Run the command as the main program; returns or raises what the program does."""
+    _take_over_streams(work)
+    _take_over_environment(work)
+    if work.start.kind == "program":
+        _execute(work)
+    _reseed()
+    sys.path[:0] = _first_path(work.start)
+    try:
+        code, main_module = _load(work.start)
+        sys.modules["__main__"] = main_module
+        exec(code, main_module.__dict__)
+    except BaseException as error:
+        _show(error, work.report)
+        raise
+
+
+def _take_over_streams(work: Work) -> None:
+    for number, descriptor in enumerate((work.stdin, work.stdout, work.stderr)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+
+
+def _take_over_environment(work: Work) -> None:
+    os.environ.clear()
+    os.environ.update(work.start.environment)
+    os.environ[ENV_LINK_FD] = str(work.link)
+
+
+def _execute(work: Work) -> None:
+    os.set_inheritable(work.link, True)
+    command = [work.start.target, *work.start.arguments]
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(f"dssync: cannot execute {command[0]!r}: {error.strerror}")
+
+
+def _reseed() -> None:
+    """Undo what the siblings would share: numpy seeds its global generator when imported.
+
+    ``random`` reseeds itself after a fork; torch starts every process from one constant.
+    """
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def _first_path(start: Start) -> list[str]:
+    if "PYTHONSAFEPATH" in start.environment:
+        return []
+    if start.kind == "module":
+        return [os.getcwd()]
+    return [os.path.dirname(os.path.realpath(start.target))]
+
+
+def _load(start: Start) -> tuple[types.CodeType, types.ModuleType]:
+    main_module = types.ModuleType("__main__")
+    if start.kind == "module":
+        code, path = _load_module(start.target, main_module)
+    else:
+        path = start.target
+        code = _load_script(path, main_module)
+    sys.argv[:] = [path, *start.arguments]
+    return code, main_module
+
+
+def _load_script(target: str, main_module: types.ModuleType) -> types.CodeType:
+    path = os.path.join(os.getcwd(), target.removeprefix("./"))
+    with io.open_code(path) as file:
+        source = file.read()
+    main_module.__file__ = path
+    main_module.__dict__["__cached__"] = None
+    main_module.__loader__ = importlib.machinery.SourceFileLoader("__main__", path)
+    return compile(source, path, "exec", dont_inherit=True)
+
+
+def _load_module(name: str, main_module: types.ModuleType) -> tuple[types.CodeType, str]:
+    spec = importlib.util.find_spec(name)
+    if spec is not None and spec.submodule_search_locations is not None:
+        spec = importlib.util.find_spec(f"{name}.__main__")
+    loader = spec and spec.loader
+    if spec is None or spec.origin is None or not isinstance(loader, importlib.abc.InspectLoader):
+        sys.exit(f"{sys.executable}: No module named {name}")
+    code = loader.get_code(spec.name)
+    assert code is not None
+    main_module.__file__ = spec.origin
+    main_module.__dict__["__cached__"] = spec.cached
+    main_module.__loader__ = loader
+    main_module.__package__ = spec.parent
+    main_module.__spec__ = spec
+    return code, spec.origin
+
+
+def _show(error: BaseException, report: int) -> None:
+    """Print a traceback that starts in the user's code, and leave a copy for the launcher.
+
+    The interpreter then ends the process with the exception's code, and prints no second time.
+    """
+    if isinstance(error, SystemExit):
+        text = error.code if isinstance(error.code, str) else ""
+    else:
+        users = error.__traceback__
+        while users is not None and users.tb_frame.f_code.co_filename == __file__:
+            users = users.tb_next
+        text = "".join(traceback.format_exception(error.with_traceback(users)))
+        sys.excepthook(type(error), error, users)
+        sys.excepthook = lambda *_: None
+    os.write(report, text.encode(errors="backslashreplace")[-_REPORT_BYTES:])
