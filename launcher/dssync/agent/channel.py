@@ -115,7 +115,8 @@ def send(sock: socket.socket, message: Message, descriptors: Sequence[int] = ())
     """Send one message over a blocking socket; the caller keeps its copies of descriptors."""
     frame = encode(message, len(descriptors))
     sent = socket.send_fds(sock, [frame], descriptors)
-    sock.sendall(frame[sent:])
+    if sent < len(frame):
+        sock.sendall(frame[sent:])
 
 
 def close_all(descriptors: Sequence[int]) -> None:

@@ -16,6 +16,7 @@ import contextlib
 import gc
 import importlib
 import importlib.util
+import io
 import os
 import selectors
 import signal
@@ -53,7 +54,7 @@ class ForkServer:
     def serve(self) -> workermain.Work:
         """Answer requests. Returns in forked workers only, with what they shall run."""
         signal.signal(_LAUNCHER_DIED, lambda *_: self._end())
-        channel.send(self._sock, channel.Ready())
+        self._send(channel.Ready())
         while True:
             for key, _ in self._selector.select():
                 if key.fileobj is not self._sock:
@@ -79,7 +80,7 @@ class ForkServer:
         try:
             pid = os.fork()
         except OSError as error:
-            channel.send(self._sock, channel.Failed(str(error)))
+            self._send(channel.Failed(str(error)))
             return -1
         if pid == 0:
             self._leave_to_worker()
@@ -93,7 +94,7 @@ class ForkServer:
         pidfd = os.pidfd_open(pid)
         self._pidfds[pid] = pidfd
         self._selector.register(pidfd, selectors.EVENT_READ, pid)
-        channel.send(self._sock, channel.Started(pid), [pidfd])
+        self._send(channel.Started(pid), [pidfd])
 
     def _leave_to_worker(self) -> None:
         die_with_parent(signal.SIGKILL, self._pid)
@@ -113,7 +114,7 @@ class ForkServer:
         self._selector.unregister(pidfd)
         os.close(pidfd)
         returncode = os.waitstatus_to_exitcode(status)
-        channel.send(self._sock, channel.Exited(pid, returncode, at_seconds))
+        self._send(channel.Exited(pid, returncode, at_seconds))
         self._reap_orphans()
 
     def _reap_orphans(self) -> None:
@@ -122,6 +123,12 @@ class ForkServer:
                 if info.si_pid in self._pidfds:
                     return  # a worker: the selector brings it next
                 os.waitpid(info.si_pid, 0)
+
+    def _send(self, message: channel.Message, descriptors: Sequence[int] = ()) -> None:
+        try:
+            channel.send(self._sock, message, descriptors)
+        except ConnectionError:
+            self._end()
 
     def _end(self) -> NoReturn:
         for pid in self._pidfds:
@@ -146,6 +153,11 @@ def main() -> None:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
     die_with_parent(_LAUNCHER_DIED, int(launcher_pid))
     adopt_orphans()
+    for stream in (sys.stdout, sys.stderr):
+        assert isinstance(stream, io.TextIOWrapper)
+        # Unbuffered below (-u) and whole lines from here: a killed worker loses none of them,
+        # and those of siblings do not mix.
+        stream.reconfigure(line_buffering=True, write_through=False)
     _import_if_installed(modules)
     gc.collect()
     gc.freeze()  # a collection in a worker then leaves the shared pages alone

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from dssync.contract import TERMINATION_LOG
+
 CommandKind = Literal["script", "module", "program"]
 Stream = Literal["stdout", "stderr"]
 ScheduleMode = Literal["grid", "pool", "cross", "allreduce"]
 CommitMode = Literal["relaxed", "strict"]
 Backend = Literal["auto", "gloo", "nccl"]
-ArbiterKind = Literal["file", "static", "lease"]
+ArbiterKind = Literal["file", "static"]
 
 
 @dataclass(frozen=True)
@@ -107,11 +109,11 @@ class ControlSettings:
     arbiter: ArbiterKind = "static"
     """Kind of the cell that decides who is coordinator."""
     arbiter_target: str = ""
-    """Path, ``HOST:PORT`` or name of the Lease; empty: this launcher coordinates alone."""
+    """Path or ``HOST:PORT``; empty: this launcher is the only one."""
     address: str = "127.0.0.1"
     """Address that this launcher and its workers bind to and publish."""
-    port: int = 29400
-    """Port of the control plane; 0 lets the system choose."""
+    port: int = 0
+    """Port that this launcher's control plane listens on; 0 lets the system choose."""
     seeds: tuple[str, ...] = ()
     """Addresses, or one DNS name, where other launchers may be found."""
     token_file: Path | None = None
@@ -138,8 +140,8 @@ class SupervisionSettings:
     """Time without progress after which a worker is restarted."""
     signals: tuple[str, ...] = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
     """Signals that start a drain; the second one ends it."""
-    termination_log: Path | None = None
-    """File that receives the verdict; None when there is none."""
+    termination_log: Path = Path(TERMINATION_LOG)
+    """File that receives the verdict, if it can be written."""
     metrics_port: int | None = None
     """Port of ``/metrics``; 0 lets the system choose, None means no endpoint."""
 

@@ -131,6 +131,7 @@ class Supervisor:
         self._preload = () if settings.command.kind == "program" else preload
         self._files = LogFiles(settings)
         self._running: dict[int, tuple[WorkerProcess, _Outfit]] = {}
+        self._unannounced: dict[WorkerProcess, WorkerExit | None] = {}
         self._client: ForkClient | None = None
         self._one_request = asyncio.Lock()
         self._idle = asyncio.Event()
@@ -142,14 +143,18 @@ class Supervisor:
         return [worker for worker, _ in self._running.values()]
 
     async def start(self, spec: WorkerSpec) -> WorkerProcess:
-        """Start one worker; ``on_exit`` may hear of its end even before this returns.
+        """Start one worker. Its exit is reported only after this has returned.
 
         Raises:
             OSError: The system gave no process, file or descriptor.
             ForkServerLostError: The fork-server ended before the worker ran.
         """
         # Shielded: a request whose reply nobody took would answer the next one.
-        return await asyncio.shield(self._start(spec))
+        worker = await asyncio.shield(self._start(spec))
+        exit_ = self._unannounced.pop(worker)
+        if exit_ is not None:
+            asyncio.get_running_loop().call_soon(self._on_exit, exit_)
+        return worker
 
     async def stop(self, grace_seconds: float) -> None:
         """End all workers, by SIGTERM and after the grace by SIGKILL, and the fork-server."""
@@ -200,6 +205,7 @@ class Supervisor:
     ) -> None:
         worker = WorkerProcess(outfit.spec, pid, pidfd, outfit.link)
         self._running[pid] = worker, outfit
+        self._unannounced[worker] = None
         self._idle.clear()
         started(worker)
 
@@ -213,7 +219,13 @@ class Supervisor:
         if not self._running:
             self._idle.set()
         path = outfit.stderr_path
-        self._on_exit(WorkerExit(worker, exit_.returncode, exit_.at_seconds, action, report, path))
+        self._announce(WorkerExit(worker, exit_.returncode, exit_.at_seconds, action, report, path))
+
+    def _announce(self, exit_: WorkerExit) -> None:
+        if exit_.worker in self._unannounced:
+            self._unannounced[exit_.worker] = exit_
+        else:
+            self._on_exit(exit_)
 
     def _lost(self) -> None:
         self._client = None
