@@ -119,7 +119,6 @@ def _columns(children: Sequence[Grid], largest_group: int) -> tuple[list[_Column
     count = min(child.holder_count for child in children)
     complete = [[of_child[rank] for of_child in seats] for rank in range(count)]
     leftovers = [seat for of_child in seats for seat in of_child[count:]]
-    leftovers.sort(key=lambda seat: not seat.holds)
     room = count * (largest_group - len(children))
     for turn, seat in enumerate(leftovers[:room]):
         complete[turn % count].append(seat)

@@ -26,14 +26,21 @@ def permutation(n: int, *key: str | int) -> list[int]:
     order = list(range(n))
     words = _words(_encoded(key))
     for last in range(n - 1, 0, -1):
-        choices = last + 1
-        limit = _WORD_RANGE - _WORD_RANGE % choices
-        # A word at or above the last whole multiple of `choices` would favour small remainders.
-        while (word := next(words)) >= limit:
-            pass
-        chosen = word % choices
+        chosen = index_below(last + 1, words)
         order[last], order[chosen] = order[chosen], order[last]
     return order
+
+
+def index_below(choices: int, words: Iterator[int]) -> int:
+    """Take an index below ``choices`` from uniform 32-bit words, without favour for any.
+
+    A word at or above the last whole multiple of ``choices`` is thrown away: its remainder would
+    make small indices likelier.
+    """
+    limit = _WORD_RANGE - _WORD_RANGE % choices
+    while (word := next(words)) >= limit:
+        pass
+    return word % choices
 
 
 def _encoded(key: tuple[str | int, ...]) -> bytes:

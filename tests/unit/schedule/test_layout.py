@@ -91,6 +91,15 @@ def test_a_joiner_of_unknown_rack_may_take_any_hole_and_the_hole_keeps_its_rack(
     assert after.cells[5] == (Place("z", "r001", "n"), "new")
 
 
+def test_a_joiner_of_unknown_rack_prefers_a_hole_of_unknown_rack():
+    layout = occupy(laid_out(racks(2)), Place(node="n"), "unknown")
+    layout = vacate(vacate(layout, "m0"), "unknown")
+
+    after = occupy(layout, Place(node="n'"), "new")
+
+    assert after.cells[2] == (Place(node="n'"), "new")
+
+
 def test_a_joiner_of_known_rack_does_not_pass_for_a_member_of_an_unknown_one():
     layout = vacate(laid_out(flat(4)), "m1")
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dssync.schedule.permutation import permutation
+from dssync.schedule.permutation import index_below, permutation
 
 
 @given(n=st.integers(0, 500), seed=st.integers())
@@ -19,6 +19,17 @@ def test_holds_each_index_once(n, seed):
 )
 def test_every_part_of_the_key_counts_with_its_order_and_type(other):
     assert permutation(50, *other) != permutation(50, "a", 1)
+
+
+def test_parts_of_the_key_do_not_run_together():
+    assert permutation(50, "asb") != permutation(50, "a", "b")
+
+
+def test_words_that_would_favour_small_indices_are_thrown_away():
+    words = iter([3 * 2**30, 2**32 - 1, 3 * 2**30 - 1])
+
+    assert index_below(3 * 2**30, words) == 3 * 2**30 - 1
+    assert index_below(2, iter([2**32 - 1])) == 1
 
 
 def test_all_orders_are_equally_likely():
