@@ -153,7 +153,11 @@ class Communicators:
             entry.group.close()
 
     def close_all(self, timeout_seconds: float) -> bool:
-        """Abandons everything; returns whether all groups were destroyed within the timeout."""
+        """Abandons everything; returns whether all groups were destroyed within the timeout.
+
+        To be called before the process exits: an operation that fails while the interpreter
+        shuts down would end the process with an abort.
+        """
         for communicator_id in list(self._entries):
             self.abandon(communicator_id)
         return self._reaper.wait_idle(timeout_seconds)

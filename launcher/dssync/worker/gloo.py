@@ -38,8 +38,9 @@ class GlooSettings:
     """Network interface to bind instead of ``host``."""
     build_timeout_seconds: float = 10.0
     """Longest wait for the mates' addresses, and for connecting to them."""
-    operation_timeout_seconds: float = 20.0
-    """Longest life of an operation: bounds how long the reaper keeps an abandoned group."""
+    operation_timeout_seconds: float = 30.0
+    """Longest wait for a mate inside an operation. To exceed the longest round deadline; bounds
+    how long the reaper keeps an abandoned group."""
 
 
 class GlooBackend:
@@ -150,9 +151,10 @@ class GlooGroup:
         future.add_done_callback(partial(self._done, number, on_done))
 
     def abandon(self) -> int:
-        """Gives the group up: its operations fail within milliseconds, the reaper takes the rest.
+        """Gives the group up: shuts down its connections, the reaper destroys it later.
 
-        Never blocks.
+        Never blocks. Its operations fail within milliseconds, rarely only at their timeout, so
+        nobody may wait for them.
 
         Returns:
             How many operations were under way.

@@ -6,6 +6,10 @@ within milliseconds. The group does not tell its descriptors, but each member's 
 carries the port of a listener that belongs to this group alone (one gloo device per group): every
 connection of the group has such a listener at one of its ends. A device shared by several groups
 would make its accepted connections indistinguishable.
+
+Operations that wait for a mate are always released. One whose message is just then half-way
+through a socket may stay until its timeout, because gloo tells a closed connection's error only
+to messages that wait to be sent or received (``Pair::signalException`` in ``tcp/pair.cc``).
 """
 
 from __future__ import annotations
