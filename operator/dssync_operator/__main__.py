@@ -1,0 +1,75 @@
+"""The operator's process: credentials, metrics and probes, the Lease, then the operation.
+
+A standby is imported, connected and answers its probes; only acting waits for the Lease. Losing
+the Lease ends the process, because nothing in it may be trusted to stop by itself in time.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+
+from dssync_operator import errors
+from dssync_operator.cluster import Cluster, Credentials, connect, find_credentials
+from dssync_operator.leader import Leader
+from dssync_operator.logs import configure
+from dssync_operator.metrics import Metrics
+from dssync_operator.operate import Operation
+from dssync_operator.probes import Probes
+from dssync_operator.settings import Settings, read_settings
+
+_log = logging.getLogger("dssync_operator")
+
+
+def main() -> int:
+    """Run until told to stop; return the exit code."""
+    try:
+        settings = read_settings()
+        configure(settings.log_level, settings.log_format)
+        asyncio.run(_run(settings))
+    except errors.OperatorError as error:
+        print(f"dssync-operator: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(settings: Settings) -> None:
+    stop = asyncio.Event()
+    metrics = Metrics()
+    credentials = await find_credentials()
+    async with connect(credentials) as session, Probes(settings, metrics) as probes:
+        leader = Leader(Cluster(session, credentials, metrics), settings)
+        cluster = Cluster(session, credentials, metrics, leader.guard)
+        acting = asyncio.create_task(_act(leader, cluster, credentials, probes))
+        _on_signals(stop)
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({acting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not acting.done():
+            # Let go first: a standby can act while this process is still tidying up.
+            await leader.release()
+            acting.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await acting
+
+
+async def _act(leader: Leader, cluster: Cluster, credentials: Credentials, probes: Probes) -> None:
+    """Wait for the Lease, then operate until it is lost."""
+    await leader.acquire()
+    operation = Operation(cluster, credentials, probes.settings, probes.metrics)
+    probes.lead(operation)
+    _log.info("this replica leads")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(operation.run())
+        group.create_task(leader.keep())
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

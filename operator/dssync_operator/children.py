@@ -1,0 +1,109 @@
+"""The objects beside the pods: Service, Lease, Secret and rights.
+
+They are applied once, the Service last, and its annotation holds a hash of all of them. A process
+that finds the hash right trusts it until the next resync, when it looks whether each still is as
+it should be. So neither a quiet job nor a restart of the operator costs a single write.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+from dssync_operator import errors, resources
+from dssync_operator.cluster import Cluster
+from dssync_operator.job import Job, Manifest, child, digest
+from dssync_operator.metrics import Metrics
+from dssync_operator.paths import collection_of, path_of
+from dssync_operator.record import Wanted
+from dssync_operator.settings import Settings
+
+
+class Children:
+    """Makes and repairs the children of jobs."""
+
+    def __init__(self, cluster: Cluster, settings: Settings, metrics: Metrics) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._metrics = metrics
+        self._ensured: dict[str, tuple[str, float]] = {}
+        """By uid of the job: the hash that is known to be applied, and when that was verified."""
+
+    async def ensure(self, job: Job, template: Manifest) -> None:
+        """Make the children exist as they should be."""
+        wanted = resources.applied(job, self._settings.network_policy)
+        bare = resources.service(job, template, "")
+        hash_ = digest([*wanted, bare])
+        service = resources.service(job, template, hash_)
+        known, verified_at = self._ensured.get(job.uid, ("", 0.0))
+        now = time.monotonic()
+        if known == hash_ and now - verified_at < self._settings.resync_seconds:
+            return
+        first_look = not known
+        if not (first_look and await self._applied_before(service)):
+            await self._repair(job, (*wanted, service))
+        self._ensured[job.uid] = (hash_, now)
+
+    async def kept_template(self, job: Job) -> Manifest | None:
+        """The template that the job's pods are made from, as its Service keeps it."""
+        path = path_of(resources.service(job, {}, ""))
+        try:
+            return resources.template_of(await self._cluster.get(path))
+        except errors.NotFoundError:
+            return None
+
+    async def write_record(self, job: Job, wanted: Wanted) -> None:
+        """Write the operator's part of the Lease, and make the Lease where there is none."""
+        lease = resources.lease(job, wanted)
+        await self._cluster.apply(path_of(lease), lease)
+
+    async def restore_record(self, job: Job, wanted: Wanted, term: int) -> None:
+        """Make a Lease anew that was deleted by hand, with its term, so that no term repeats."""
+        lease = {**resources.lease(job, wanted), "spec": {"leaseTransitions": term}}
+        await self._cluster.create(collection_of(lease), lease)
+        await self.write_record(job, wanted)
+
+    async def _applied_before(self, service: Manifest) -> bool:
+        try:
+            found = await self._cluster.get(path_of(service))
+        except errors.NotFoundError:
+            return False
+        return _covers(
+            found, {"metadata": {"annotations": child(child(service, "metadata"), "annotations")}}
+        )
+
+    async def _repair(self, job: Job, wanted: tuple[Manifest, ...]) -> None:
+        await self._make_secret(job)
+        *others, service = wanted
+        await asyncio.gather(*(self._repair_one(each) for each in others))
+        await self._repair_one(service)
+
+    async def _make_secret(self, job: Job) -> None:
+        """Make the token; the operator may not read Secrets, so it tries and is told."""
+        secret = resources.secret(job)
+        try:
+            await self._cluster.create(collection_of(secret), secret)
+        except errors.ExistsError:
+            return
+
+    async def _repair_one(self, wanted: Manifest) -> None:
+        try:
+            if _covers(await self._cluster.get(path_of(wanted)), wanted):
+                return
+        except errors.NotFoundError:
+            pass
+        await self._cluster.apply(path_of(wanted), wanted)
+
+
+def _covers(found: object, wanted: object) -> bool:
+    """Whether everything that is wanted is found; the server adds fields of its own."""
+    if isinstance(wanted, Mapping):
+        return isinstance(found, Mapping) and all(
+            key in found and _covers(found[key], value) for key, value in wanted.items()
+        )
+    if isinstance(wanted, list | tuple):
+        return (
+            isinstance(found, list)
+            and len(found) == len(wanted)
+            and all(map(_covers, found, wanted))
+        )
+    return found == wanted

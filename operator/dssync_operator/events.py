@@ -1,0 +1,111 @@
+"""Kubernetes Events: what a person may want to know happened, told once.
+
+A change of a condition is an event by itself; ``plan`` adds notes for what no condition shows.
+Events are told only after the status that they announce was written, and the same reason about
+the same job at most every thirty seconds, with a count of what was left out.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from dssync_operator.status import (
+    ACCEPTED,
+    COMPLETE,
+    DEGRADED,
+    FAILED,
+    RUNNING,
+    SUSPENDED,
+    Status,
+)
+
+QUIET_SECONDS: Final = 30.0
+WARNINGS: Final = frozenset(
+    {
+        "WorkerFailed",
+        "WorkerLost",
+        "NodeUnreachable",
+        "BelowMinReplicas",
+        "LeaseRecreated",
+        "PodCreateFailed",
+        "InvalidPodTemplate",
+        "TemplateChangedWhileRunning",
+        "BackoffLimitExceeded",
+        "FailJobRuleMatched",
+        "WorkerExited",
+        "DeadlineExceeded",
+        "StartupDeadlineExceeded",
+        "BelowMinTimeout",
+        "ImagePullFailed",
+        "CannotStart",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Note:
+    """One event: its reason and a sentence."""
+
+    reason: str
+    message: str
+
+    @property
+    def kind(self) -> str:
+        """``Warning`` where somebody may have to act, else ``Normal``."""
+        return "Warning" if self.reason in WARNINGS else "Normal"
+
+
+def announce(old: Status, new: Status) -> tuple[Note, ...]:
+    """Events for the conditions that changed from one status to the next."""
+    return tuple(
+        Note(_told_as(kind, after.true, after.reason), after.message)
+        for kind, after in sorted(new.conditions.items())
+        if _worth_telling(kind, after.true)
+        and (before := old.conditions.get(kind), after)
+        and (before is None or (before.true, before.reason) != (after.true, after.reason))
+        and not (before is None and kind == ACCEPTED and after.true)
+    )
+
+
+def _worth_telling(kind: str, true: bool) -> bool:
+    return {
+        ACCEPTED: not true,
+        SUSPENDED: True,
+        RUNNING: True,
+        DEGRADED: true,
+        COMPLETE: true,
+        FAILED: true,
+    }.get(kind, False)
+
+
+def _told_as(kind: str, true: bool, reason: str) -> str:
+    if kind == COMPLETE:
+        return "Completed"
+    if kind == SUSPENDED and reason in ("JobSuspended", "JobResumed"):
+        return "Suspended" if true else "Resumed"
+    return reason
+
+
+class Damper:
+    """Lets the same reason about the same job through at most once in thirty seconds."""
+
+    def __init__(self) -> None:
+        self._heard: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def admit(self, uid: str, notes: Iterable[Note], now: float) -> tuple[Note, ...]:
+        """Return the notes to post, each with the number of those held back before it."""
+        admitted = []
+        for note in notes:
+            last, held = self._heard.get((uid, note.reason), (-QUIET_SECONDS, 0))
+            if now - last < QUIET_SECONDS:
+                self._heard[uid, note.reason] = (last, held + 1)
+                continue
+            more = f" (and {held} more)" if held else ""
+            admitted.append(Note(note.reason, note.message + more))
+            self._heard[uid, note.reason] = (now, 0)
+        return tuple(admitted)
+
+    def forget(self, uid: str) -> None:
+        """Drop what is remembered of a job that is gone."""
+        for key in [key for key in self._heard if key[0] == uid]:
+            del self._heard[key]

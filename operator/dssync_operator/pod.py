@@ -1,0 +1,139 @@
+"""A worker pod as far as decisions need it, trimmed from what the API server sends.
+
+Only the container named ``worker`` speaks for the pod: sidecars neither block nor decide how it
+ended. What the launcher wrote into the termination message outranks the exit code, because any
+exit code may also come from the user's script.
+"""
+
+import json
+from dataclasses import dataclass
+
+from dssync import contract
+from dssync_operator.job import Manifest, child, children, number, optional, parse_time, text
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a pod ended.
+
+    Attributes:
+        at: Seconds since 1970.
+        exit_code: Of the worker container; None when it never ran or nobody knows.
+        verdict: What the launcher said, one of ``contract.VERDICT_*``; empty without a message.
+        reason: The launcher's or the kubelet's reason.
+        message: What the launcher or the kubelet said about it.
+    """
+
+    at: float
+    exit_code: int | None
+    verdict: str
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Pod:
+    """One worker pod.
+
+    Attributes:
+        slot: Durable index in the job.
+        incarnation: Counts the pods of a slot; only part of the name.
+        deleting: Deletion was asked for; it may take for ever on a lost node.
+        doomed_since: When its grace period is over, in seconds since 1970, while deleting.
+        waiting: Why its worker container cannot start, as (reason, message).
+        conditions: (type, status) of the pod's conditions.
+    """
+
+    name: str
+    uid: str
+    slot: int
+    incarnation: int
+    template_hash: str
+    phase: str
+    node: str
+    created: float
+    ready: bool
+    deleting: bool
+    doomed_since: float | None
+    ended: Ended | None
+    waiting: tuple[str, str] | None
+    conditions: frozenset[tuple[str, str]]
+
+    @property
+    def live(self) -> bool:
+        """Whether the pod holds its slot: it has not ended and nobody has asked it to."""
+        return self.ended is None and not self.deleting
+
+
+def parse_pod(manifest: Manifest) -> Pod:
+    """Trim a pod that carries this project's labels."""
+    metadata, spec, status = (child(manifest, key) for key in ("metadata", "spec", "status"))
+    labels = child(metadata, "labels")
+    conditions = children(status, "conditions")
+    worker = _worker_state(status)
+    return Pod(
+        name=text(metadata, "name"),
+        uid=text(metadata, "uid"),
+        slot=int(text(labels, contract.LABEL_SLOT)),
+        incarnation=int(text(labels, contract.LABEL_INCARNATION)),
+        template_hash=text(labels, contract.LABEL_TEMPLATE_HASH),
+        phase=text(status, "phase") or "Pending",
+        node=text(spec, "nodeName"),
+        created=parse_time(metadata.get("creationTimestamp")) or 0.0,
+        ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions),
+        deleting="deletionTimestamp" in metadata,
+        doomed_since=parse_time(metadata.get("deletionTimestamp")),
+        ended=_ended(status, worker),
+        waiting=_waiting(worker, conditions),
+        conditions=frozenset((text(c, "type"), text(c, "status")) for c in conditions),
+    )
+
+
+def _worker_state(status: Manifest) -> Manifest:
+    for container in children(status, "containerStatuses"):
+        if container.get("name") == contract.WORKER_CONTAINER:
+            return child(container, "state")
+    return {}
+
+
+def _ended(status: Manifest, worker: Manifest) -> Ended | None:
+    terminated = child(worker, "terminated")
+    if not terminated and status.get("phase") not in ("Succeeded", "Failed"):
+        return None
+    said = _verdict(text(terminated, "message"))
+    at = parse_time(terminated.get("finishedAt")) or _last_transition(status)
+    return Ended(
+        at=at,
+        exit_code=optional(terminated, "exitCode"),
+        verdict=text(said, "verdict"),
+        reason=text(said, "reason") or text(status, "reason") or text(terminated, "reason"),
+        message=text(said, "message") or text(terminated, "message") or text(status, "message"),
+    )
+
+
+def _verdict(message: str) -> Manifest:
+    try:
+        said = json.loads(message)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _last_transition(status: Manifest) -> float:
+    times = [parse_time(c.get("lastTransitionTime")) for c in children(status, "conditions")]
+    return max((time for time in times if time is not None), default=0.0)
+
+
+def _waiting(worker: Manifest, conditions: tuple[Manifest, ...]) -> tuple[str, str] | None:
+    waiting = child(worker, "waiting")
+    if text(waiting, "reason") not in ("", "ContainerCreating", "PodInitializing"):
+        return text(waiting, "reason"), text(waiting, "message")
+    for condition in conditions:
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            return text(condition, "reason"), text(condition, "message")
+    return None
+
+
+def grace_seconds(template: Manifest) -> int:
+    """Termination grace period of pods made from a template."""
+    return number(child(template, "spec"), "terminationGracePeriodSeconds", 60)

@@ -1,0 +1,1 @@
+"""One question about a job per module, each answered by pure functions."""

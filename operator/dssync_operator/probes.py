@@ -1,0 +1,74 @@
+"""The operator's own endpoint: /metrics, /healthz and /readyz, on standbys as well.
+
+Healthy means that the event loop turns and the watches move. Ready says that credentials and
+connection work, of a standby as of the leader, so that a Deployment can roll.
+"""
+
+from types import TracebackType
+from typing import Protocol, Self
+
+from aiohttp import web
+
+from dssync_operator.metrics import Metrics
+from dssync_operator.settings import Settings
+
+
+class Checked(Protocol):
+    """What can tell that something is wrong with it."""
+
+    def unhealthy(self) -> str | None:
+        """Say what is wrong; None when all is well."""
+        ...
+
+
+class Probes:
+    """The HTTP server; use it as a context."""
+
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self._operation: Checked | None = None
+        self._runner: web.AppRunner | None = None
+
+    def lead(self, operation: Checked) -> None:
+        """From now on health is that of the operation as well."""
+        self._operation = operation
+        self.metrics.leader.set(1)
+
+    async def __aenter__(self) -> Self:
+        """Start to listen."""
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/metrics", self._metrics),
+                web.get("/healthz", self._healthz),
+                web.get("/readyz", self._readyz),
+            ]
+        )
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, port=self.settings.port).start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Stop to listen."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        if self._operation is not None:
+            self._operation.unhealthy()  # brings the ages of the watches up to date
+        body = self.metrics.exposition()
+        return web.Response(body=body, headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def _healthz(self, _: web.Request) -> web.Response:
+        wrong = self._operation.unhealthy() if self._operation else None
+        return web.Response(text=wrong or "ok", status=500 if wrong else 200)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return web.Response(text="leader" if self._operation else "standby")

@@ -1,0 +1,257 @@
+"""One look at one job: observe, plan, act, write the status once.
+
+Every step may fail or be the process's last; the next look starts from what exists and comes to
+the same end. Three orders make that true: what confirms a pod's exit is written before the pod
+is replaced, what counts a pod's failure is written before the pod is deleted, and a verdict is
+written before anything is cleaned up.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from dssync import contract
+from dssync_operator import errors, resources
+from dssync_operator.children import Children
+from dssync_operator.cluster import Cluster
+from dssync_operator.events import Damper, Note, announce
+from dssync_operator.job import MANAGER, Job, Manifest, child, digest, number, parse_job
+from dssync_operator.maker import Made, PodMaker
+from dssync_operator.metrics import Metrics
+from dssync_operator.paths import job_path, lease_path, pod_path, pods_path
+from dssync_operator.plan import NewPod, Plan, Seen, needs_dry_run, plan
+from dssync_operator.pod import Pod, parse_pod
+from dssync_operator.queue import Key
+from dssync_operator.record import Record, Wanted, parse_record
+from dssync_operator.report import report
+from dssync_operator.settings import Settings
+from dssync_operator.status import RUNNING, Status, parse_status, render_status
+from dssync_operator.topology import Topology
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What one look knows: the job as it was read, and what exists of it."""
+
+    manifest: Manifest
+    seen: Seen
+    template: Manifest
+
+
+class Reconciler:
+    """Looks at jobs, one call at a time for each."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        settings: Settings,
+        metrics: Metrics,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self._cluster = cluster
+        self._settings = settings
+        self._metrics = metrics
+        self._wall = wall
+        self._children = Children(cluster, settings, metrics)
+        self._maker = PodMaker(cluster, settings, metrics)
+        self._topology = Topology(cluster, settings.topology_keys)
+        self._damper = Damper()
+        self._states: dict[Key, str] = {}
+        self._written_at: dict[Key, float] = {}
+
+    async def look(self, key: Key) -> float | None:
+        """Bring one job closer to what its spec says.
+
+        Returns:
+            In how many seconds to look again if nothing happens; None for no need.
+
+        Raises:
+            ApiError: Something could not be done; look again later.
+        """
+        look = await self._observe(key)
+        if look is None:
+            return None
+        decided = plan(look.seen, self._wall())
+        return await self._act(key, look, decided)
+
+    async def _observe(self, key: Key) -> _Look | None:
+        try:
+            manifest = await self._cluster.get(job_path(key))
+        except errors.NotFoundError:
+            self._forget(key)
+            return None
+        job = parse_job(manifest)
+        if job.deleting or job.spec.managed_by not in (None, MANAGER):
+            self._forget(key)
+            return None
+        pods = await self._pods(job)
+        status = parse_status(job.status)
+        problem = await self._dry_run(job) if needs_dry_run(job, status) else None
+        nodes = await self._topology.paths(job.spec.topology_keys, (pod.node for pod in pods))
+        seen = Seen(job, pods, await self._record(job), problem, nodes)
+        return _Look(manifest, seen, await self._template(job, status))
+
+    async def _pods(self, job: Job) -> tuple[Pod, ...]:
+        selector = f"{contract.LABEL_JOB_UID}={job.uid}"
+        pages = self._cluster.pages(pods_path(job.namespace), selector)
+        return tuple([parse_pod(pod) async for page, _ in pages for pod in page])
+
+    async def _record(self, job: Job) -> Record | None:
+        if job.spec.rendezvous.static:
+            return None
+        try:
+            return parse_record(await self._cluster.get(lease_path(job)))
+        except errors.NotFoundError:
+            return None
+
+    async def _dry_run(self, job: Job) -> str | None:
+        """Let the API server judge the template; only a definite refusal makes it invalid."""
+        new = NewPod(0, 0, "DryRun")
+        try:
+            pod = resources.pod(job, job.spec.template, new)
+            await self._cluster.create(pods_path(job.namespace), pod, dry_run=True)
+        except errors.InvalidError as error:
+            return str(error)
+        except errors.UnavailableError:
+            raise
+        except errors.ApiError as error:
+            _log.warning("dry run for job %s/%s: %s", job.namespace, job.name, error)
+        return None
+
+    async def _template(self, job: Job, status: Status) -> Manifest:
+        """The template to make pods from: the one that was accepted when the job started."""
+        if status.template_hash in ("", digest(job.spec.template)) or status.clock.started is None:
+            return job.spec.template
+        return await self._children.kept_template(job) or job.spec.template
+
+    async def _act(self, key: Key, look: _Look, decided: Plan) -> float | None:
+        job, seen = look.seen.job, look.seen
+        notes = list(decided.notes)
+        if decided.status.clock.started is not None and not decided.status.finished:
+            await self._children.ensure(job, look.template)
+        record_first = _confirms_exits(seen.record, decided)
+        if record_first and decided.wanted is not None:
+            await self._children.write_record(job, decided.wanted)
+        made = await self._maker.make(job, look.template, decided.create)
+        wanted = _with_made(decided.wanted, made)
+        if wanted is not None and _outdated(seen, decided, wanted, record_first):
+            notes += await self._write_record(job, seen, decided, wanted)
+        status = self._report(seen, decided, made)
+        wait = await self._write_status(key, look, status)
+        await self._clean(job, decided)
+        if made.pods:
+            notes.append(Note("WorkerCreated", f"created {len(made.pods)} pods"))
+        await self._tell(job, (*announce(parse_status(job.status), status), *notes))
+        self._observe_state(key, status)
+        if made.failure is not None:
+            raise made.failure
+        return _sooner(wait, decided.wake_at, self._wall())
+
+    async def _write_record(
+        self, job: Job, seen: Seen, decided: Plan, wanted: Wanted
+    ) -> tuple[Note, ...]:
+        membership = child(job.status, "membership")
+        if seen.record is None and membership:
+            await self._children.restore_record(job, wanted, number(membership, "term", 0))
+            return (Note("LeaseRecreated", f"Lease {job.child_name} was gone and is made anew"),)
+        await self._children.write_record(job, wanted)
+        return ()
+
+    def _report(self, seen: Seen, decided: Plan, made: Made) -> Status:
+        doomed = {pod.uid for pod in decided.delete}
+        after = [
+            replace(pod, deleting=True) if pod.uid in doomed else pod
+            for pod in (*seen.pods, *made.pods)
+        ]
+        trouble = None if made.failure is None else str(made.failure)
+        return report(seen.job, decided.status, after, seen.record, trouble, self._wall())
+
+    async def _write_status(self, key: Key, look: _Look, status: Status) -> float | None:
+        """Write it if it is different; a mere progress waits for its turn.
+
+        Returns:
+            After how many seconds a progress that was held back is due.
+        """
+        rendered, before = render_status(status), look.seen.job.status
+        if rendered == before:
+            return None
+        now = self._wall()
+        due = self._written_at.get(key, 0.0) + self._settings.progress_seconds
+        if now < due and _without_progress(rendered) == _without_progress(before):
+            return due - now
+        manifest = {**look.manifest, "status": rendered}
+        await self._cluster.replace(f"{job_path(key)}/status", manifest)
+        self._written_at[key] = now
+        return None
+
+    async def _clean(self, job: Job, decided: Plan) -> None:
+        await asyncio.gather(
+            *(self._cluster.delete(pod_path(job, pod.name), pod.uid) for pod in decided.delete)
+        )
+        if decided.delete_job:
+            await self._cluster.delete(job_path((job.namespace, job.name)), job.uid)
+
+    async def _tell(self, job: Job, notes: tuple[Note, ...]) -> None:
+        """Post events; that one is lost is no reason to look again."""
+        for note in self._damper.admit(job.uid, notes, self._wall()):
+            try:
+                path, event = resources.event(job, note, self._wall(), self._settings.identity)
+                await self._cluster.create(path, event)
+            except errors.ApiError as error:
+                _log.info("event %s of job %s/%s: %s", note.reason, job.namespace, job.name, error)
+
+    def _observe_state(self, key: Key, status: Status) -> None:
+        state = str(status.display.get("state", ""))
+        before = self._states.get(key)
+        if before == state:
+            return
+        if before is not None:
+            self._metrics.jobs.labels(before).dec()
+        self._metrics.jobs.labels(state).inc()
+        self._states[key] = state
+        clock = status.clock
+        if before is not None and status.is_true(RUNNING) and clock.world_formed and clock.started:
+            self._metrics.time_to_running_seconds.observe(clock.world_formed - clock.started)
+
+    def _forget(self, key: Key) -> None:
+        state = self._states.pop(key, None)
+        if state is not None:
+            self._metrics.jobs.labels(state).dec()
+        self._written_at.pop(key, None)
+
+
+def _confirms_exits(record: Record | None, decided: Plan) -> bool:
+    """Whether launchers must read of an exit before the replacement exists."""
+    before = record.wanted if record else None
+    return before is not None and decided.wanted is not None and before.gone != decided.wanted.gone
+
+
+def _with_made(wanted: Wanted | None, made: Made) -> Wanted | None:
+    if wanted is None:
+        return None
+    return replace(wanted, known=tuple(sorted({*wanted.known, *(pod.uid for pod in made.pods)})))
+
+
+def _outdated(seen: Seen, decided: Plan, wanted: Wanted, record_first: bool) -> bool:
+    """Whether the Lease says something else than ``wanted``."""
+    if decided.status.finished or (decided.status.clock.started is None and seen.record is None):
+        return False
+    written = decided.wanted if record_first else seen.record.wanted if seen.record else None
+    return written != wanted
+
+
+def _without_progress(status: Manifest) -> dict[str, object]:
+    return {key: value for key, value in status.items() if key != "progress"}
+
+
+def _sooner(wait: float | None, wake_at: float | None, now: float) -> float | None:
+    waits = [
+        seconds
+        for seconds in (wait, None if wake_at is None else wake_at - now)
+        if seconds is not None
+    ]
+    return max(0.0, min(waits)) if waits else None

@@ -1,0 +1,218 @@
+"""What a status shows of the present: counts, conditions and the state word.
+
+Computed anew at each look from what exists, after acting, so it never tells of yesterday. The
+state word follows from the conditions by a fixed order of precedence.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Final
+
+from dssync import contract
+from dssync_operator.job import Job
+from dssync_operator.plan import view_name
+from dssync_operator.pod import Pod
+from dssync_operator.policies import nodes
+from dssync_operator.record import Record
+from dssync_operator.status import (
+    ACCEPTED,
+    COMPLETE,
+    DEGRADED,
+    FAILED,
+    RESIZING,
+    RUNNING,
+    SCHEDULED,
+    SUSPENDED,
+    Status,
+)
+
+MAX_PROBLEMS: Final = 16
+_IMAGE_REASONS: Final = (
+    "ImagePullBackOff",
+    "ErrImagePull",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+)
+
+
+def report(
+    job: Job,
+    status: Status,
+    pods: Iterable[Pod],
+    record: Record | None,
+    trouble: str | None,
+    now: float,
+) -> Status:
+    """Return the status with everything that is computed anew.
+
+    Args:
+        job: The job.
+        status: As ``plan`` left it: counters, times, verdict.
+        pods: What exists after acting.
+        record: The job's Lease.
+        trouble: Why pods could not be made, None when they could.
+        now: Seconds since 1970.
+    """
+    pods = tuple(pods)
+    live = tuple(pod for pod in pods if pod.live)
+    if not status.finished:
+        status = _scheduled(job, status, live, now)
+        status = _running(job, status, live, record, now)
+        status = _resizing(status, live, record, now)
+        status = _degraded(status, pods, trouble, now)
+    else:
+        for kind in (RUNNING, RESIZING, DEGRADED):
+            if status.is_true(kind):
+                status = status.with_condition(kind, False, "JobFinished", "the job is over", now)
+    return replace(status, display=_display(job, status, pods, record))
+
+
+def _display(
+    job: Job, status: Status, pods: tuple[Pod, ...], record: Record | None
+) -> dict[str, object]:
+    live = tuple(pod for pod in pods if pod.live)
+    display: dict[str, object] = {
+        "state": state_word(status),
+        "replicas": len(live),
+        "readyReplicas": sum(pod.ready for pod in live),
+        "updatedReplicas": sum(pod.template_hash == status.template_hash for pod in live),
+        "selector": f"{contract.LABEL_JOB_UID}={job.uid}",
+        "workers": _workers(pods, live, status),
+    }
+    view, progress = (record.view, record.progress) if record else (None, None)
+    if record is not None and view is not None:
+        display["activeReplicas"] = 0 if status.is_true(SUSPENDED) else view.pods
+        display["membership"] = {
+            "view": view_name(record),
+            "term": view.term,
+            "worldSize": view.workers,
+            "coordinator": record.holder,
+        }
+    if progress is not None:
+        display["progress"] = {"step": progress.step}
+        if progress.total_steps:
+            percent = min(100, 100 * progress.step // progress.total_steps)
+            display["progress"] = {
+                "step": progress.step,
+                "totalSteps": progress.total_steps,
+                "percent": percent,
+            }
+    return display
+
+
+def _workers(pods: tuple[Pod, ...], live: tuple[Pod, ...], status: Status) -> dict[str, object]:
+    workers: dict[str, object] = {
+        "pending": sum(pod.phase == "Pending" for pod in live),
+        "running": sum(pod.phase == "Running" for pod in live),
+        "draining": sum(pod.deleting and pod.ended is None for pod in pods),
+        "succeeded": len(status.tally.done),
+    }
+    problems = [
+        {
+            "index": pod.slot,
+            "pod": pod.name,
+            "reason": pod.waiting[0],
+            "message": pod.waiting[1][:256],
+        }
+        for pod in sorted(live, key=lambda pod: pod.slot)
+        if pod.waiting is not None
+    ]
+    if problems:
+        workers["problems"] = problems[:MAX_PROBLEMS]
+    return workers
+
+
+def _scheduled(job: Job, status: Status, live: tuple[Pod, ...], now: float) -> Status:
+    if not live:
+        return status.with_condition(SCHEDULED, False, "NoPods", "there is no pod to schedule", now)
+    bound = sum(bool(pod.node) for pod in live)
+    if bound >= job.spec.min_replicas:
+        message = f"at least {job.spec.min_replicas} pods have a node"
+        return status.with_condition(SCHEDULED, True, "Bound", message, now)
+    why = [pod.waiting[1] for pod in live if pod.waiting and pod.waiting[0] == "Unschedulable"]
+    message = f"{bound} of the {job.spec.min_replicas} pods needed have a node"
+    if why:
+        return status.with_condition(SCHEDULED, False, "Unschedulable", f"{message}: {why[0]}", now)
+    return status.with_condition(SCHEDULED, False, "WaitingForNodes", message, now)
+
+
+def _running(
+    job: Job, status: Status, live: tuple[Pod, ...], record: Record | None, now: float
+) -> Status:
+    minimum = job.spec.min_replicas
+    running = sum(pod.phase == "Running" for pod in live)
+    if status.is_true(SUSPENDED) or job.spec.lifecycle.suspend:
+        return status.with_condition(RUNNING, False, "JobSuspended", "the job is suspended", now)
+    if status.clock.world_formed is None:
+        message = f"no world yet: {running} pods run, at least {minimum} are needed"
+        reason = "WaitingForMin" if running < minimum else "WaitingForWorld"
+        return status.with_condition(RUNNING, False, reason, message, now)
+    if status.clock.below_min is not None:
+        message = f"fewer than minReplicas {minimum} pods run: the world waits with its state"
+        return status.with_condition(RUNNING, False, "BelowMinReplicas", message, now)
+    return status.with_condition(RUNNING, True, "WorldFormed", "a view is committed", now)
+
+
+def _resizing(status: Status, live: tuple[Pod, ...], record: Record | None, now: float) -> Status:
+    """Resizing means that who trains differs from who should; a lost pod is Degraded instead."""
+    if status.desired is None or status.clock.world_formed is None:
+        return status.with_condition(RESIZING, False, "NotRunning", "there is no world yet", now)
+    if status.clock.scale_down is not None:
+        message = "fewer pods are wanted; waiting for elastic.stabilizationSeconds to pass"
+        return status.with_condition(RESIZING, True, "Stabilizing", message, now)
+    running = sum(pod.phase == "Running" for pod in live)
+    active = record.view.pods if record and record.view else running
+    active += len(status.tally.done)
+    message = f"{active} pods take part, {status.desired} are wanted"
+    if active > status.desired:
+        return status.with_condition(RESIZING, True, "ScalingDown", message, now)
+    if active < status.desired and not status.tally.incidents:
+        return status.with_condition(RESIZING, True, "ScalingUp", message, now)
+    return status.with_condition(RESIZING, False, "AsWanted", message, now)
+
+
+def _degraded(status: Status, pods: tuple[Pod, ...], trouble: str | None, now: float) -> Status:
+    reason, message = _worst(status, pods, trouble, now)
+    return status.with_condition(DEGRADED, reason != "AsWanted", reason, message, now)
+
+
+def _worst(
+    status: Status, pods: tuple[Pod, ...], trouble: str | None, now: float
+) -> tuple[str, str]:
+    """Return the reason that explains most, as (reason, sentence)."""
+    if trouble is not None:
+        return "PodCreateFailed", trouble
+    lost = nodes.unreachable(pods, now)
+    if lost:
+        names = ", ".join(pod.name for pod in lost[:3])
+        return "NodeUnreachable", f"pods {names} do not end: their node does not answer"
+    stuck = [pod for pod in pods if pod.live and pod.waiting and pod.waiting[0] != "Unschedulable"]
+    if stuck and stuck[0].waiting:
+        why, what = stuck[0].waiting
+        reason = "ImagePullFailed" if why in _IMAGE_REASONS else "CannotStart"
+        return reason, f"pod {stuck[0].name} cannot start ({why}): {what}"
+    missing = (status.desired or 0) - sum(pod.live for pod in pods) - len(status.tally.done)
+    if status.tally.incidents and missing > 0:
+        return "ReplacingWorker", (
+            f"{missing} pods are not replaced yet; first failure: {status.termination_message}"
+        )
+    return "AsWanted", "no pod is in trouble"
+
+
+def state_word(status: Status) -> str:
+    """One word for the conditions; the first that applies."""
+    conditions = status.conditions
+    accepted = conditions.get(ACCEPTED)
+    running = conditions.get(RUNNING)
+    precedence = (
+        (FAILED, status.is_true(FAILED)),
+        (COMPLETE, status.is_true(COMPLETE)),
+        (SUSPENDED, status.is_true(SUSPENDED)),
+        ("Invalid", accepted is not None and accepted.reason == "InvalidPodTemplate"),
+        ("Pending", not status.is_true(SCHEDULED)),
+        ("Starting", status.clock.world_formed is None),
+        ("BelowMin", running is not None and running.reason == "BelowMinReplicas"),
+        ("Resizing", status.is_true(RESIZING)),
+        ("Degraded", status.is_true(DEGRADED)),
+    )
+    return next((word for word, applies in precedence if applies), "Running")

@@ -1,0 +1,385 @@
+"""Builders of everything that the operator makes for a job; plain manifests out, no calls."""
+
+import copy
+import json
+import secrets
+from datetime import UTC, datetime
+from typing import Final
+
+from dssync import contract
+from dssync_operator.events import Note
+from dssync_operator.job import Job, Manifest, child, children, digest, text
+from dssync_operator.plan import NewPod
+from dssync_operator.pod import grace_seconds
+from dssync_operator.policies import nodes
+from dssync_operator.record import Wanted
+
+GPU: Final = "nvidia.com/gpu"
+TOKEN_KEY: Final = "token"
+TOKEN_FOLDER: Final = "/var/run/secrets/dssync.io"
+ANNOTATION_CHILDREN: Final = f"{contract.GROUP}/children-hash"
+ANNOTATION_TEMPLATE: Final = f"{contract.GROUP}/template"
+MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+POD_SELECTOR: Final = f"{MANAGED_BY}=dssync-operator,{contract.LABEL_JOB_UID}"
+"""Label selector of everything that this operator made for jobs."""
+Object = dict[str, object]
+_NO_MESH: Final = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
+
+
+def owner(job: Job) -> Object:
+    """The reference by which the garbage collector ends a child with its job."""
+    return {
+        "apiVersion": f"{contract.GROUP}/{contract.VERSION}",
+        "kind": contract.KIND,
+        "name": job.name,
+        "uid": job.uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def labels(job: Job) -> dict[str, str]:
+    """Labels of all children of a job."""
+    return {
+        "app.kubernetes.io/name": "dssync",
+        "app.kubernetes.io/instance": job.name,
+        MANAGED_BY: "dssync-operator",
+        contract.LABEL_JOB_NAME: job.name,
+        contract.LABEL_JOB_UID: job.uid,
+    }
+
+
+def _object(job: Job, api_version: str, kind: str, annotations: Manifest | None = None) -> Object:
+    metadata: Object = {
+        "name": job.child_name,
+        "namespace": job.namespace,
+        "labels": labels(job),
+        "ownerReferences": [owner(job)],
+    }
+    if annotations:
+        metadata["annotations"] = dict(annotations)
+    return {"apiVersion": api_version, "kind": kind, "metadata": metadata}
+
+
+def secret(job: Job) -> Object:
+    """The token that launchers of one job show each other; made once and never read back."""
+    return {
+        **_object(job, "v1", "Secret"),
+        "type": "Opaque",
+        "stringData": {TOKEN_KEY: secrets.token_hex(32)},
+    }
+
+
+def applied(job: Job, network_policy: bool) -> tuple[Object, ...]:
+    """The children that are applied beside Lease and Service."""
+    made: list[Object] = []
+    if not job.spec.rendezvous.static:
+        made += [] if _given_account(job.spec.template) else [_service_account(job)]
+        made += [_role(job), _role_binding(job)]
+    if network_policy:
+        made.append(_network_policy(job))
+    return tuple(made)
+
+
+def _given_account(template: Manifest) -> str:
+    """The account that the user chose, perhaps for its rights on storage; it is kept."""
+    return text(child(template, "spec"), "serviceAccountName")
+
+
+def _service_account(job: Job) -> Object:
+    return _object(job, "v1", "ServiceAccount")
+
+
+def _role(job: Job) -> Object:
+    rule = {
+        "apiGroups": ["coordination.k8s.io"],
+        "resources": ["leases"],
+        "resourceNames": [job.child_name],
+        "verbs": ["get", "watch", "update"],
+    }
+    return {**_object(job, "rbac.authorization.k8s.io/v1", "Role"), "rules": [rule]}
+
+
+def _role_binding(job: Job) -> Object:
+    name = _given_account(job.spec.template) or job.child_name
+    account = {"kind": "ServiceAccount", "name": name, "namespace": job.namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": job.child_name}
+    binding = _object(job, "rbac.authorization.k8s.io/v1", "RoleBinding")
+    return {**binding, "subjects": [account], "roleRef": role}
+
+
+def _network_policy(job: Job) -> Object:
+    """Only pods of the same job reach its data sockets, which carry no token; metrics stay open."""
+    mates = {"podSelector": {"matchLabels": {contract.LABEL_JOB_UID: job.uid}}}
+    metrics = {"ports": [{"protocol": "TCP", "port": job.spec.metrics_port}]}
+    return {
+        **_object(job, "networking.k8s.io/v1", "NetworkPolicy"),
+        "spec": {
+            "podSelector": {"matchLabels": {contract.LABEL_JOB_UID: job.uid}},
+            "policyTypes": ["Ingress"],
+            "ingress": [{"from": [mates]}, metrics],
+        },
+    }
+
+
+def service(job: Job, template: Manifest, children_hash: str) -> Object:
+    """The headless Service by which launchers find each other.
+
+    It is applied last, so its hash says that the other children were; and it keeps the template
+    that pods are made from, in case the job's own is edited while it runs.
+    """
+    annotations = {
+        ANNOTATION_CHILDREN: children_hash,
+        ANNOTATION_TEMPLATE: _canonical(template),
+    }
+    return {
+        **_object(job, "v1", "Service", annotations),
+        "spec": {
+            "clusterIP": "None",
+            "ipFamilyPolicy": "PreferDualStack",
+            "publishNotReadyAddresses": True,
+            "selector": {contract.LABEL_JOB_UID: job.uid},
+            "ports": [{"name": "control", "protocol": "TCP", "port": job.spec.rendezvous.port}],
+        },
+    }
+
+
+def lease(job: Job, wanted: Wanted) -> Object:
+    """The arbiter's cell with the operator's part of the record; holder and term are not ours."""
+    return {
+        **_object(job, "coordination.k8s.io/v1", "Lease", wanted.annotations()),
+        "spec": {},
+    }
+
+
+def pod_name(job: Job, new: NewPod) -> str:
+    """Name of a pod; the same for the same slot and incarnation, so making it twice is harmless."""
+    return f"{job.name}-w{new.slot}-{new.incarnation}"
+
+
+def pod(job: Job, template: Manifest, new: NewPod) -> Object:
+    """The pod of one slot: the user's template with the project's part added."""
+    spec = copy.deepcopy(dict(child(template, "spec")))
+    spec["restartPolicy"] = "Never"
+    spec.setdefault("terminationGracePeriodSeconds", grace_seconds(template))
+    spec["hostname"], spec["subdomain"] = f"{job.name}-w{new.slot}", job.child_name
+    spec["tolerations"] = [
+        *children(spec, "tolerations"),
+        *nodes.tolerations(job.spec.unreachable_seconds),
+    ]
+    if not job.spec.rendezvous.static:
+        spec.setdefault("serviceAccountName", job.child_name)
+    if job.spec.host_network:
+        spec["hostNetwork"], spec["dnsPolicy"] = True, "ClusterFirstWithHostNet"
+    _avoid(spec, new.shunned)
+    _equip(job, template, new, spec)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": _pod_metadata(job, template, new),
+        "spec": spec,
+    }
+
+
+def _pod_metadata(job: Job, template: Manifest, new: NewPod) -> Object:
+    given = child(template, "metadata")
+    own = {
+        **labels(job),
+        "app.kubernetes.io/component": "worker",
+        contract.LABEL_SLOT: str(new.slot),
+        contract.LABEL_INCARNATION: str(new.incarnation),
+        contract.LABEL_TEMPLATE_HASH: digest(template),
+    }
+    # A mesh proxy breaks connections between pods that address each other by IP.
+    annotations = {**_NO_MESH, **child(given, "annotations")}
+    annotations[contract.ANNOTATION_CREATED_FOR] = new.created_for
+    return {
+        "name": pod_name(job, new),
+        "namespace": job.namespace,
+        "labels": {**child(given, "labels"), **own},
+        "annotations": annotations,
+        "ownerReferences": [owner(job)],
+    }
+
+
+def _avoid(spec: Object, shunned: tuple[str, ...]) -> None:
+    """Rule nodes out in every term of the pod's node selector, since terms are alternatives."""
+    if not shunned:
+        return
+    affinity = dict(child(spec, "affinity"))
+    node = dict(child(affinity, "nodeAffinity"))
+    required = child(node, "requiredDuringSchedulingIgnoredDuringExecution")
+    # A requirement on metadata.name takes exactly one value.
+    ruled_out = [
+        {"key": "metadata.name", "operator": "NotIn", "values": [name]} for name in shunned
+    ]
+    terms = [
+        {**term, "matchFields": [*children(term, "matchFields"), *ruled_out]}
+        for term in children(required, "nodeSelectorTerms") or ({},)
+    ]
+    node["requiredDuringSchedulingIgnoredDuringExecution"] = {"nodeSelectorTerms": terms}
+    spec["affinity"] = {**affinity, "nodeAffinity": node}
+
+
+def _equip(job: Job, template: Manifest, new: NewPod, spec: Object) -> None:
+    """Give the worker container its variables, its token and shared memory."""
+    containers = [dict(container) for container in children(spec, "containers")]
+    worker = next(c for c in containers if c.get("name") == contract.WORKER_CONTAINER)
+    ours = environment(job, template, new)
+    named = {entry["name"] for entry in ours}
+    given = [entry for entry in children(worker, "env") if entry.get("name") not in named]
+    worker["env"] = [*ours, *given]
+    volumes = [*children(spec, "volumes"), _token_volume(job)]
+    mounts = [
+        *children(worker, "volumeMounts"),
+        {"name": "dssync-token", "mountPath": TOKEN_FOLDER, "readOnly": True},
+    ]
+    if not any(mount.get("mountPath") == "/dev/shm" for mount in mounts):
+        volumes.append({"name": "dssync-shm", "emptyDir": {"medium": "Memory"}})
+        mounts.append({"name": "dssync-shm", "mountPath": "/dev/shm"})
+    worker["volumeMounts"], spec["volumes"], spec["containers"] = mounts, volumes, containers
+    if not job.spec.host_network:
+        worker["ports"] = _ports(job, worker)
+
+
+def _ports(job: Job, worker: Manifest) -> list[Manifest]:
+    given = [*children(worker, "ports")]
+    taken = {port.get("name") for port in given} | {port.get("containerPort") for port in given}
+    ours: tuple[tuple[str, int], ...] = (
+        ("control", job.spec.rendezvous.port),
+        ("metrics", job.spec.metrics_port),
+    )
+    new = [
+        {"name": name, "containerPort": number, "protocol": "TCP"}
+        for name, number in ours
+        if name not in taken and number not in taken
+    ]
+    return [*given, *new]
+
+
+def _token_volume(job: Job) -> Object:
+    return {
+        "name": "dssync-token",
+        "secret": {"secretName": job.child_name, "defaultMode": 0o400},
+    }
+
+
+def gpus(template: Manifest) -> int:
+    """Number of ``nvidia.com/gpu`` that the worker container asks for."""
+    for container in children(child(template, "spec"), "containers"):
+        if container.get("name") == contract.WORKER_CONTAINER:
+            resources = child(container, "resources")
+            limits, requests = child(resources, "limits"), child(resources, "requests")
+            asked = limits.get(GPU, requests.get(GPU, 0))
+            return int(asked) if isinstance(asked, int | str) and str(asked).isdigit() else 0
+    return 0
+
+
+def environment(job: Job, template: Manifest, new: NewPod) -> list[Object]:
+    """The variables of a pod, as ``dssync.contract`` names them."""
+    values = _values(job, template, new)
+    fields = {
+        contract.ENV_POD_UID: "metadata.uid",
+        contract.ENV_POD_IP: "status.podIP",
+        contract.ENV_NODE_NAME: "spec.nodeName",
+    }
+    plain: list[Object] = [
+        {"name": name, "value": str(value)} for name, value in values.items() if value is not None
+    ]
+    downward: list[Object] = [
+        {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
+        for name, path in fields.items()
+    ]
+    return plain + downward
+
+
+def _values(job: Job, template: Manifest, new: NewPod) -> dict[str, object]:
+    spec, sync, meeting = job.spec, job.spec.sync, job.spec.rendezvous
+    count = gpus(template)
+    domain = f"{job.child_name}.{job.namespace}.svc"
+    port = 0 if spec.host_network and not meeting.static else meeting.port
+    checkpoint = spec.checkpoint
+    return {
+        contract.ENV_JOB_NAME: job.name,
+        contract.ENV_JOB_NAMESPACE: job.namespace,
+        contract.ENV_JOB_UID: job.uid,
+        contract.ENV_SLOT: new.slot,
+        contract.ENV_DESIRED: spec.replicas,
+        contract.ENV_MIN: spec.min_replicas,
+        contract.ENV_MAX: spec.max_replicas,
+        contract.ENV_NPROC_PER_NODE: spec.nproc_per_node or count or 1,
+        contract.ENV_GROUP_SIZE: sync.group_size,
+        contract.ENV_EVERY: sync.every,
+        contract.ENV_MODE: sync.mode,
+        contract.ENV_COMMIT: sync.commit,
+        contract.ENV_SEED: sync.seed,
+        contract.ENV_BACKEND: _backend(sync.backend, count),
+        contract.ENV_AVERAGE_OPTIMIZER_STATE: int(sync.average_optimizer_state),
+        contract.ENV_ARBITER: f"static:{job.name}-w0.{domain}:{meeting.port}"
+        if meeting.static
+        else f"lease:{job.child_name}",
+        contract.ENV_SEEDS: domain,
+        contract.ENV_RENDEZVOUS_PORT: port,
+        contract.ENV_JOIN_WINDOW_SECONDS: meeting.join_window_seconds,
+        contract.ENV_HEARTBEAT_MILLISECONDS: meeting.heartbeat_milliseconds,
+        contract.ENV_LEASE_MILLISECONDS: meeting.lease_milliseconds,
+        contract.ENV_QUORUM: meeting.quorum,
+        contract.ENV_BELOW_MIN_TIMEOUT_SECONDS: spec.elastic.below_min_timeout_seconds
+        if spec.elastic
+        else None,
+        contract.ENV_HANG_TIMEOUT_SECONDS: spec.hang_timeout_seconds,
+        contract.ENV_DRAIN_TIMEOUT_SECONDS: grace_seconds(template),
+        contract.ENV_METRICS_PORT: 0 if spec.host_network else spec.metrics_port,
+        contract.ENV_TOKEN_FILE: f"{TOKEN_FOLDER}/{TOKEN_KEY}",
+        contract.ENV_TERMINATION_LOG: contract.TERMINATION_LOG,
+        contract.ENV_CHECKPOINT_PATH: checkpoint.path if checkpoint else None,
+        contract.ENV_CHECKPOINT_INTERVAL_STEPS: checkpoint.interval_steps if checkpoint else None,
+        contract.ENV_CHECKPOINT_KEEP: checkpoint.keep if checkpoint else None,
+        contract.ENV_INTERFACE: spec.interface,
+        "GLOO_SOCKET_IFNAME": spec.interface,
+        "NCCL_SOCKET_IFNAME": spec.interface,
+    }
+
+
+def _backend(asked: str, gpu_count: int) -> str:
+    if asked != "auto":
+        return asked
+    return "nccl" if gpu_count else "gloo"
+
+
+def template_of(service_manifest: Manifest) -> Manifest | None:
+    """The template that a job's Service keeps, or None."""
+    kept = text(child(child(service_manifest, "metadata"), "annotations"), ANNOTATION_TEMPLATE)
+    return json.loads(kept) if kept else None
+
+
+def _canonical(template: Manifest) -> str:
+    return json.dumps(template, sort_keys=True, separators=(",", ":"))
+
+
+def event(job: Job, note: Note, now: float, instance: str) -> tuple[str, Object]:
+    """An Event about a job, and the collection it goes to."""
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    manifest: Object = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{job.name}.{secrets.token_hex(8)}",
+            "namespace": job.namespace,
+        },
+        "eventTime": stamp,
+        "type": note.kind,
+        "reason": note.reason,
+        "note": note.message[:1024],
+        "action": note.reason,
+        "reportingController": "dssync.io/operator",
+        "reportingInstance": instance[:128],
+        "regarding": {
+            "apiVersion": f"{contract.GROUP}/{contract.VERSION}",
+            "kind": contract.KIND,
+            "name": job.name,
+            "namespace": job.namespace,
+            "uid": job.uid,
+        },
+    }
+    return f"/apis/events.k8s.io/v1/namespaces/{job.namespace}/events", manifest

@@ -1,0 +1,49 @@
+"""Where nodes stand, from their labels, for operators that may read nodes."""
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from dssync_operator import errors
+from dssync_operator.cluster import Cluster
+from dssync_operator.job import Manifest, child
+from dssync_operator.policies.nodes import place_of
+
+KEEP_SECONDS: Final = 600.0
+"""Labels of a node rarely change; they are read again after this long."""
+
+
+class Topology:
+    """Reads the labels of nodes, each once in a while."""
+
+    def __init__(self, cluster: Cluster, keys: tuple[str, ...]) -> None:
+        """Prepare to read.
+
+        Args:
+            cluster: Where.
+            keys: The operator's own keys; none means that it has no right to read nodes.
+        """
+        self._cluster = cluster
+        self._keys = keys
+        self._labels: dict[str, tuple[float, Manifest]] = {}
+
+    async def paths(self, keys: tuple[str, ...], names: Iterable[str]) -> dict[str, str]:
+        """Path of each node, by the job's keys or else the operator's own."""
+        if not self._keys:
+            return {}
+        return {
+            name: place_of(await self._labels_of(name), keys or self._keys)
+            for name in sorted(set(names) - {""})
+        }
+
+    async def _labels_of(self, name: str) -> Manifest:
+        read_at, labels = self._labels.get(name, (-KEEP_SECONDS, {}))
+        now = time.monotonic()
+        if now - read_at >= KEEP_SECONDS:
+            try:
+                node = await self._cluster.get(f"/api/v1/nodes/{name}")
+            except errors.NotFoundError:
+                return {}
+            labels = child(child(node, "metadata"), "labels")
+            self._labels[name] = (now, labels)
+        return labels
