@@ -8,8 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from dssync.contract import TERMINATION_LOG
-
 CommandKind = Literal["script", "module", "program"]
 Stream = Literal["stdout", "stderr"]
 ScheduleMode = Literal["grid", "pool", "cross", "allreduce"]
@@ -140,8 +138,8 @@ class SupervisionSettings:
     """Time without progress after which a worker is restarted."""
     signals: tuple[str, ...] = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
     """Signals that start a drain; the second one ends it."""
-    termination_log: Path = Path(TERMINATION_LOG)
-    """File that receives the verdict, if it can be written."""
+    termination_log: Path | None = None
+    """File that receives the verdict; None when nobody reads one."""
     metrics_port: int | None = None
     """Port of ``/metrics``; 0 lets the system choose, None means no endpoint."""
 

@@ -39,17 +39,21 @@ def run(work: Work) -> None:
     """Run the command as the main program; returns or raises what the program does."""
     _take_over_streams(work)
     _take_over_environment(work)
-    if work.start.kind == "program":
-        _execute(work)
-    _reseed()
-    sys.path[:0] = _first_path(work.start)
     try:
-        code, main_module = _load(work.start)
-        sys.modules["__main__"] = main_module
-        exec(code, main_module.__dict__)
+        if work.start.kind == "program":
+            _execute(work)
+        _run_as_main(work.start)
     except BaseException as error:
         _show(error, work.report)
         raise
+
+
+def _run_as_main(start: Start) -> None:
+    _reseed()
+    sys.path[:0] = _first_path(start)
+    code, main_module = _load(start)
+    sys.modules["__main__"] = main_module
+    exec(code, main_module.__dict__)
 
 
 def _take_over_streams(work: Work) -> None:
@@ -93,6 +97,7 @@ def _first_path(start: Start) -> list[str]:
 
 def _load(start: Start) -> tuple[types.CodeType, types.ModuleType]:
     main_module = types.ModuleType("__main__")
+    main_module.__annotations__ = {}
     if start.kind == "module":
         code, path = _load_module(start.target, main_module)
     else:
@@ -103,7 +108,7 @@ def _load(start: Start) -> tuple[types.CodeType, types.ModuleType]:
 
 
 def _load_script(target: str, main_module: types.ModuleType) -> types.CodeType:
-    path = os.path.join(os.getcwd(), target.removeprefix("./"))
+    path = os.path.join(os.getcwd(), target)
     with io.open_code(path) as file:
         source = file.read()
     main_module.__file__ = path

@@ -191,7 +191,6 @@ def _sync(values: Values) -> SyncSettings:
 
 
 def _supervision(values: Values) -> SupervisionSettings:
-    log = values.variable(contract.ENV_TERMINATION_LOG)
     return SupervisionSettings(
         max_restarts=values.integer("max-restarts", minimum=0),
         role=values.text("role"),
@@ -199,9 +198,17 @@ def _supervision(values: Values) -> SupervisionSettings:
         drain_timeout_seconds=values.seconds("drain-timeout"),
         hang_timeout_seconds=values.seconds("hang-timeout"),
         signals=_signals(values),
-        termination_log=Path(log.text if log else contract.TERMINATION_LOG),
+        termination_log=_termination_log(values),
         metrics_port=values.port("metrics-port"),
     )
+
+
+def _termination_log(values: Values) -> Path | None:
+    said = values.variable(contract.ENV_TERMINATION_LOG)
+    if said is not None:
+        return Path(said.text)
+    usual = Path(contract.TERMINATION_LOG)
+    return usual if usual.exists() else None  # the kubelet makes it; nobody else reads it
 
 
 def _signals(values: Values) -> tuple[str, ...]:

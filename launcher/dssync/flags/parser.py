@@ -12,6 +12,8 @@ class _Parser(argparse.ArgumentParser):
     """Raises where argparse would print its usage and exit."""
 
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required"):
+            message = "there is no script to run: give a Python file after the flags"
         raise UsageError(f"dssync run: {message}")
 
 

@@ -1,0 +1,44 @@
+"""Variables that workers start with."""
+
+from dssync.agent.environment import worker_environment
+from dssync.agent.settings import (
+    Command,
+    JobSettings,
+    Settings,
+    SupervisionSettings,
+    WorldSettings,
+)
+
+SETTINGS = Settings(
+    Command("script", "train.py"),
+    job=JobSettings(run_id="digits", slot=2),
+    world=WorldSettings(desired=3, min=1, max=4, nproc_per_node=2),
+    supervision=SupervisionSettings(max_restarts=5, role="trainer"),
+    environment={"HOME": "/home/user", "RANK": "99", "DSSYNC_LINK_FD": "7"},
+)
+
+
+def test_ranks_count_slots_and_workers_as_torchrun_counts_nodes() -> None:
+    environment = worker_environment(SETTINGS, local_rank=1, restarts=0)
+
+    assert {name: environment[name] for name in ("RANK", "LOCAL_RANK", "GROUP_RANK")} == {
+        "RANK": "5",
+        "LOCAL_RANK": "1",
+        "GROUP_RANK": "2",
+    }
+    assert environment["WORLD_SIZE"] == environment["ROLE_WORLD_SIZE"] == "6"
+    assert environment["LOCAL_WORLD_SIZE"] == "2"
+    assert environment["GROUP_WORLD_SIZE"] == "3"
+    assert (environment["ROLE_NAME"], environment["ROLE_RANK"]) == ("trainer", "5")
+
+
+def test_restarts_are_told_per_worker() -> None:
+    environment = worker_environment(SETTINGS, local_rank=0, restarts=3)
+
+    assert environment["TORCHELASTIC_RESTART_COUNT"] == "3"
+    assert environment["TORCHELASTIC_MAX_RESTARTS"] == "5"
+    assert environment["TORCHELASTIC_RUN_ID"] == "digits"
+
+
+def test_the_launchers_environment_is_inherited() -> None:
+    assert worker_environment(SETTINGS, 0, 0)["HOME"] == "/home/user"
