@@ -1,1 +1,22 @@
-"""."""
+"""Elastic data-parallel training in small groups that are reshuffled every round.
+
+``GroupSync`` is all that a training script needs. It is imported on first use, because the
+launcher lives in this package too and never imports torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from dssync.errors import DssyncError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from dssync.worker.groupsync import GroupSync
+
+__all__ = ["DssyncError", "GroupSync", "ModelError", "UsageError"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "GroupSync":
+        from dssync.worker.groupsync import GroupSync
+
+        return GroupSync
+    raise AttributeError(f"module 'dssync' has no attribute {name!r}")

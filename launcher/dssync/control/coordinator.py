@@ -251,7 +251,8 @@ class Coordinator:
             world.view = world.view.with_joiner(key, place, world.rounds.settings)
         peer.phase = Phase.ACTIVE
         first_round = world.rounds.next_round
-        self._tell(key, m.Start(first_round, world.view.members.index(key)))
+        weighted = key not in world.view.unweighted
+        self._tell(key, m.Start(first_round, world.view.members.index(key), weighted))
         self._out.append(Note("join", key, round=first_round))
 
     def _drain(self, key: str) -> None:

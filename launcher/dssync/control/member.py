@@ -30,6 +30,10 @@ class MemberState:
     """Draining: the last round it takes part in."""
     position: int = 0
     """Place in the view at admission."""
+    weighted: bool = True
+    """Whether its values counted at admission; those of a joiner do not."""
+    generation: int = 0
+    """How often it entered again; leases of an earlier generation are void."""
     progress: float = 0.0
     leases: deque[int] = field(default_factory=deque)
     """Batches leased and not yet handed out."""
@@ -54,8 +58,8 @@ class MemberState:
                 self._skip(number)
             case m.Leases(batches, progress):
                 self._take_leases(batches, progress)
-            case m.Start(number, position):
-                self._start(number, position)
+            case m.Start():
+                self._start(message)
             case m.LastRound(number):
                 self.last_round = number
             case m.Fetch():
@@ -75,6 +79,10 @@ class MemberState:
         """What to do in the next round, if it is known."""
         return self._assigns.get(self.next_round)
 
+    def known(self, round_number: int) -> m.Assign | None:
+        """Return what is known of a round that this member has not left behind."""
+        return self._assigns.get(round_number)
+
     @property
     def upcoming(self) -> list[m.Assign]:
         """Known assignments, nearest first: communicators to build ahead."""
@@ -84,6 +92,11 @@ class MemberState:
     def leaving(self) -> bool:
         """Whether it is draining and has taken part in its last round."""
         return self.last_round is not None and self.next_round > self.last_round
+
+    @property
+    def over(self) -> bool:
+        """Whether it trains no further: the job is done, it leaves, or it was refused."""
+        return self.completed is not None or self.last_round is not None or bool(self.refused)
 
     def is_current(self, assign: m.Assign) -> bool:
         """Tell whether this attempt still stands."""
@@ -102,12 +115,17 @@ class MemberState:
 
     def restart(self) -> None:
         """Forget everything about rounds before entering again."""
-        fresh = MemberState(next_round=self.next_round, last_round=self.last_round)
+        fresh = MemberState(
+            next_round=self.next_round,
+            last_round=self.last_round,
+            generation=self.generation + 1,
+        )
         self.__dict__.update(fresh.__dict__)
 
-    def _start(self, number: int, position: int) -> None:
-        self.next_round, self.started, self.position = number, True, position
-        self._drop_before(number)
+    def _start(self, start: m.Start) -> None:
+        self.started, self.next_round = True, start.round
+        self.position, self.weighted = start.position, start.weighted
+        self._drop_before(start.round)
 
     def _assign(self, assign: m.Assign) -> None:
         known = self._assigns.get(assign.round)

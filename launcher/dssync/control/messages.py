@@ -168,6 +168,8 @@ class Start:
     round: int
     position: int
     """Place in the view when it was admitted; 0 is the first."""
+    weighted: bool
+    """Whether its values count; those of a joiner do after its first committed round."""
 
 
 @dataclass(frozen=True)

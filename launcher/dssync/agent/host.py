@@ -1,0 +1,152 @@
+"""The coordinator's shell: connections in, connections out, a clock. All decisions are below.
+
+One launcher of a job hosts it. That launcher talks to it by plain calls, the others over their
+sessions. The coordinator is handed one event at a time on the event loop's thread.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from dssync.control import messages as m
+from dssync.control.coordinator import Coordinator
+from dssync.control.events import Connected, Disconnected, Event, Note, Received, Send, Ticked
+from dssync.control.session import Session
+from dssync.control.transport import FrameProtocol, serve
+from dssync.errors import ProtocolError
+
+TICK_SECONDS = 0.02
+
+Deliver = Callable[[m.ToLauncher], None]
+
+
+@dataclass
+class _Remote:
+    """A launcher on the other side of a session."""
+
+    hello: m.Hello
+    session: Session
+    connection: FrameProtocol | None
+
+
+class CoordinatorHost:
+    """Runs one coordinator on this event loop."""
+
+    def __init__(self, coordinator: Coordinator, token: bytes, on_note: Callable[[Note], None]):
+        self._coordinator = coordinator
+        self._token = token
+        self._on_note = on_note
+        self._local: tuple[int, Deliver] | None = None
+        self._remotes: dict[int, _Remote] = {}
+        self._slots: dict[FrameProtocol, int] = {}
+        self._server: asyncio.Server | None = None
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self, host: str, port: int) -> str:
+        """Listen; return ``host:port``.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        self._server = await serve(host, port, self._token, self._frame, self._lost)
+        self._ticker = asyncio.create_task(self._tick())
+        bound = self._server.sockets[0].getsockname()
+        return f"{host}:{bound[1]}"
+
+    def attach(self, hello: m.Hello, deliver: Deliver) -> None:
+        """Introduce the launcher of this very process."""
+        self._local = hello.slot, deliver
+        self.handle(Connected(hello))
+
+    def handle(self, event: Event) -> None:
+        """Hand one event to the coordinator and do what it wants."""
+        for effect in self._coordinator.handle(event, time.monotonic()):
+            if isinstance(effect, Send):
+                self._send(effect.slot, effect.message)
+            else:
+                self._on_note(effect)
+
+    @property
+    def others(self) -> int:
+        """Connected launchers besides this process."""
+        return len(self._slots)
+
+    async def close(self) -> None:
+        """Stop listening and end all connections."""
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticker
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self._slots):
+            connection.close()
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self.handle(Ticked())
+
+    def _send(self, slot: int, message: m.ToLauncher) -> None:
+        if self._local is not None and slot == self._local[0]:
+            # Never from inside the coordinator: the answer would come back as a nested event.
+            asyncio.get_running_loop().call_soon(self._local[1], message)
+            return
+        remote = self._remotes.get(slot)
+        if remote is not None:
+            frame = remote.session.number(m.TO_LAUNCHER.encode(message))
+            if remote.connection is not None:
+                remote.connection.send(frame)
+
+    def _frame(self, connection: FrameProtocol, frame: bytes) -> None:
+        slot = self._slots.get(connection)
+        if slot is None:
+            self._introduce(connection, frame)
+            return
+        remote = self._remotes[slot]
+        payload = remote.session.accept(frame)
+        if remote.connection is None:
+            # The first frame told what the launcher has; only now is the rest in order.
+            remote.connection = connection
+            for each in remote.session.resume():
+                connection.send(each)
+        if payload:
+            message = m.LAUNCHER.decode(payload)
+            if isinstance(message, m.Heartbeat):
+                connection.send(remote.session.passing())
+            self.handle(Received(slot, message))  # type: ignore[arg-type]
+
+    def _introduce(self, connection: FrameProtocol, frame: bytes) -> None:
+        """Take the first frame of a connection: a hello, and whether it continues a session."""
+        try:
+            body, resumes = json.loads(frame)
+            hello = m.LAUNCHER.decode(str(body).encode())
+        except (ValueError, TypeError):
+            hello = None
+        if not isinstance(hello, m.Hello):
+            raise ProtocolError("a launcher's first frame is no hello")
+        known = self._remotes.get(hello.slot)
+        if known is not None:
+            self._forget_connections(hello.slot)
+        alive = hello.slot in self._coordinator.roster.pods
+        resumed = bool(resumes) and alive and known is not None and known.hello == hello
+        session = known.session if resumed and known is not None else Session()
+        self._remotes[hello.slot] = _Remote(hello, session, None)
+        self._slots[connection] = hello.slot
+        connection.send(json.dumps(resumed).encode())
+        connection.send(session.passing())
+        self.handle(Connected(hello))
+
+    def _forget_connections(self, slot: int) -> None:
+        for connection in [c for c, s in self._slots.items() if s == slot]:
+            del self._slots[connection]
+            connection.close()
+
+    def _lost(self, connection: FrameProtocol) -> None:
+        slot = self._slots.pop(connection, None)
+        if slot is not None:
+            self._remotes[slot].connection = None
+            self.handle(Disconnected(slot, self._remotes[slot].hello.pod_uid))

@@ -1,0 +1,212 @@
+"""The launcher: a pod's main process. Starts workers, carries their messages, answers signals.
+
+Everything it decides itself is small: whether a worker is started again (``restart``), and what
+the pod's verdict is (``verdict``). Membership is the coordinator's business, wherever that runs.
+"""
+
+import asyncio
+import contextlib
+import secrets
+import signal
+from collections.abc import Coroutine
+from dataclasses import dataclass
+
+from dssync.agent.coordination import Coordination, read_token
+from dssync.agent.link import LinkHandlers, WorkerLink
+from dssync.agent.report import Reporter
+from dssync.agent.restart import Action
+from dssync.agent.settings import Settings
+from dssync.agent.supervisor import Supervisor, WorkerExit, WorkerProcess, WorkerSpec
+from dssync.agent.uplink import Handlers, Uplink
+from dssync.agent.verdict import Ending, Verdict, verdict_of
+from dssync.control import messages as m
+from dssync.control.view import Member
+
+LEAVE_SECONDS = 1.0
+"""Time between SIGTERM and SIGKILL when the launcher leaves at once."""
+
+
+@dataclass
+class _Worker:
+    """A worker and its link."""
+
+    process: WorkerProcess
+    link: WorkerLink
+    key: str
+    entered: bool = False
+    """It said hello, so it drains by the protocol and not by a signal."""
+
+
+class Launcher:
+    """Runs the workers of one pod.
+
+    Args:
+        settings: what ``dssync run`` was told.
+        reporter: takes log lines and metrics.
+    """
+
+    def __init__(self, settings: Settings, reporter: Reporter) -> None:
+        self._settings = settings
+        self._reporter = reporter
+        self._supervisor = Supervisor(settings, self._exited)
+        self._workers: dict[str, _Worker] = {}
+        self._starting = 0
+        self._ending = Ending()
+        self._uplink: Uplink | None = None
+        self._idle = asyncio.Event()
+        self._leave = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        job = settings.job
+        self._pod_uid = job.pod_uid or secrets.token_hex(16)
+        zone, rack, node = ((*job.topology.split("/"), "", "", "")[:3]) if job.topology else (
+            "", "", job.node_name,
+        )  # fmt: skip
+        self._hello = m.Hello(
+            job.slot, self._pod_uid, settings.world.nproc_per_node, (zone, rack, node)
+        )
+
+    async def run(self) -> Verdict:
+        """Run to the end and return the pod's verdict."""
+        handlers = Handlers(self._deliver, self._lost_contact, self._given_up)
+        coordination = Coordination(self._settings, self._hello, self._reporter)
+        self._install_signals()
+        self._uplink = await coordination.open(handlers)
+        heartbeat = asyncio.create_task(self._heartbeat())
+        try:
+            for local_rank in range(self._settings.world.nproc_per_node):
+                await self._start(WorkerSpec(local_rank))
+            await self._until_over()
+            await coordination.until_unneeded(self._leave)
+        finally:
+            heartbeat.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await heartbeat
+            await self._supervisor.stop(LEAVE_SECONDS)
+            await coordination.close()
+        return verdict_of(self._ending)
+
+    # --- workers ----------------------------------------------------------------------------
+
+    async def _start(self, spec: WorkerSpec) -> None:
+        self._starting += 1
+        try:
+            process = await self._supervisor.start(spec)
+            incarnation = secrets.token_hex(16)
+            key = Member(self._settings.job.slot, spec.local_rank, incarnation).key
+            handlers = LinkHandlers(
+                on_control=lambda body: self._from_worker(key, body),
+                on_metrics=self._reporter.metrics,
+                on_lost=lambda: None,
+            )
+            link = await WorkerLink.open(process.link, handlers)
+            self._workers[key] = _Worker(process, link, key)
+            link.set_up(self._setup(key))
+        finally:
+            self._starting -= 1
+
+    def _setup(self, key: str) -> dict[str, object]:
+        sync, control = self._settings.sync, self._settings.control
+        return {
+            "member": key,
+            "mode": sync.mode,
+            "group_size": sync.group_size,
+            "every": sync.every,
+            "commit": sync.commit,
+            "seed": sync.seed,
+            "backend": sync.backend,
+            "host": control.address,
+            "token": read_token(self._settings).hex(),
+        }
+
+    def _exited(self, exit_: WorkerExit) -> None:
+        # What the worker wrote last is in its link. Two turns of the loop: the first one's read
+        # comes after what was queued before it, the second one's call after that read.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: loop.call_soon(self._bury, exit_))
+
+    def _bury(self, exit_: WorkerExit) -> None:
+        worker = next((w for w in self._workers.values() if w.process is exit_.worker), None)
+        again = exit_.action is Action.RESTART and not self._ending.over
+        if worker is not None:
+            del self._workers[worker.key]
+            worker.link.close()
+            self._send(m.Exited(worker.key, exit_.returncode, again))
+        self._reporter.exited(exit_, again)
+        if again:
+            self._spawn(self._start(exit_.worker.spec.again()))
+            return
+        self._ending.exits.append(exit_)
+        if not self._workers and not self._starting:
+            self._idle.set()
+
+    def _from_worker(self, key: str, body: str) -> None:
+        self._workers[key].entered = True
+        self._send(m.FromMember(key, body))
+
+    # --- coordinator ------------------------------------------------------------------------
+
+    def _send(self, message: m.FromLauncher) -> None:
+        if self._uplink is not None:
+            self._uplink.send(message)
+
+    def _deliver(self, message: m.ToLauncher) -> None:
+        match message:
+            case m.ToMember(key, body) if key in self._workers:
+                self._workers[key].link.control(body)
+            case m.Evicted(key, reason) if key in self._workers:
+                self._reporter.log("evicted", member=key, reason=reason)
+                self._workers[key].process.signal(signal.SIGKILL)
+            case m.JobCompleted():
+                self._ending.completed = True
+            case _:
+                pass
+
+    def _lost_contact(self) -> None:
+        """The coordinator gave this pod up: its members enter again, in place."""
+        bench = m.TO_MEMBER.encode(m.Bench("the coordinator lost contact with this pod"))
+        for worker in self._workers.values():
+            if worker.entered:
+                worker.link.control(bench.decode())
+
+    def _given_up(self, reason: str) -> None:
+        self._ending.lost = reason
+        self._leave.set()
+
+    async def _heartbeat(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.control.heartbeat_seconds)
+            self._send(m.Heartbeat(()))
+
+    # --- the end ----------------------------------------------------------------------------
+
+    def _install_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for name in self._settings.supervision.signals:
+            loop.add_signal_handler(getattr(signal, name), self._signalled, name)
+
+    def _signalled(self, name: str) -> None:
+        if self._ending.draining:
+            self._leave.set()
+            return
+        self._reporter.log("drain", signal=name)
+        self._ending.draining = True
+        self._send(m.Drain())
+        for worker in self._workers.values():
+            if not worker.entered:
+                worker.process.signal(signal.SIGTERM)
+        self._spawn(self._bound_drain())
+
+    async def _bound_drain(self) -> None:
+        await asyncio.sleep(self._settings.supervision.drain_timeout_seconds)
+        self._leave.set()
+
+    async def _until_over(self) -> None:
+        waits = [asyncio.create_task(each.wait()) for each in (self._idle, self._leave)]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

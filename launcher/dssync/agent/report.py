@@ -1,0 +1,69 @@
+"""What a launcher says about itself: log lines, and the series that its decisions feed."""
+
+import sys
+import time
+from typing import TextIO
+
+from dssync.agent.metrics import Metrics
+from dssync.agent.supervisor import WorkerExit
+from dssync.agent.verdict import Verdict
+from dssync.control.events import Note
+
+MEMBERSHIP_KINDS = {"join": "join", "leave": "leave", "evict": "evict"}
+
+
+class Reporter:
+    """Writes ``key=value`` lines and keeps the launcher's registry up to date.
+
+    Args:
+        metrics: the registry.
+        stream: where lines go; INFO is what a person may act on, there is nothing below.
+    """
+
+    def __init__(self, metrics: Metrics, stream: TextIO | None = None) -> None:
+        self._metrics = metrics
+        self._stream = stream or sys.stderr
+
+    def log(self, event: str, **fields: object) -> None:
+        """Write one line, with the monotonic time that all processes of a machine share."""
+        text = " ".join(f"{key}={value}" for key, value in fields.items() if value != "")
+        line = f"dssync {event} {text}".rstrip() + f" monotonic_seconds={time.monotonic():.4f}\n"
+        self._stream.write(line)
+        self._stream.flush()
+
+    def note(self, note: Note) -> None:
+        """Report a decision of the coordinator."""
+        if note.kind in MEMBERSHIP_KINDS:
+            self._metrics.membership_changed(MEMBERSHIP_KINDS[note.kind])
+        if note.kind == "reform":
+            self._metrics.reformed(note.cause, note.seconds)
+        if note.kind == "round":
+            return
+        seconds = f"{note.seconds:.4f}" if note.seconds else ""
+        self.log(note.kind, member=note.member, cause=note.cause, round=note.round, seconds=seconds)
+
+    def metrics(self, delta: object) -> None:
+        """Merge what a worker measured."""
+        self._metrics.apply(delta)
+
+    def exited(self, exit_: WorkerExit, again: bool) -> None:
+        """Report the end of a worker."""
+        spec = exit_.worker.spec
+        if again:
+            self._metrics.worker_restarted()
+            self._metrics.membership_changed("restart")
+        if exit_.returncode != 0:
+            self.log(
+                "exited",
+                local_rank=spec.local_rank,
+                code=exit_.returncode,
+                action="restart" if again else "none",
+            )
+
+    def summary(self, verdict: Verdict) -> None:
+        """Say how the pod ended, with the end of what each failed worker wrote."""
+        self.log("ended", verdict=verdict.name, exit_code=verdict.exit_code)
+        for exit_ in verdict.failed:
+            rank, code = exit_.worker.spec.local_rank, exit_.returncode
+            self._stream.write(f"dssync: worker {rank} ended with {code}\n{exit_.error}\n")
+        self._stream.flush()

@@ -1,0 +1,48 @@
+"""The ``dssync`` command: ``run`` is a pod's main process, ``local`` a job on this machine."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Sequence
+
+from dssync import contract
+from dssync.errors import DssyncError, UsageError
+
+USAGE = """usage: dssync run [flags] script.py [arguments]
+       dssync local job.yaml [flags]
+
+Use 'dssync run --help' or 'dssync local --help' for the flags."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return the exit code; bad input costs one sentence."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except UsageError as error:
+        print(f"dssync: {error}", file=sys.stderr)
+        return contract.EXIT_USAGE
+    except DssyncError as error:
+        print(f"dssync: {error}", file=sys.stderr)
+        return contract.EXIT_FAILED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if command == "run":
+        from dssync.agent.main import run
+        from dssync.flags import parse
+
+        return asyncio.run(run(parse(rest, dict(os.environ))))
+    if command == "local":
+        from dssync.local.cli import main as local
+
+        return local(rest)
+    if command in ("-h", "--help"):
+        print(USAGE)
+        return 0
+    raise UsageError(f"unknown command {command!r}: expected run or local\n{USAGE}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""A worker's measurements, collected between rounds and pushed to its launcher now and then.
+
+A delta per round would cost more than it tells; the launcher's registry only sums up anyway.
+"""
+
+import time
+from collections.abc import Callable
+
+PUSH_SECONDS = 0.5
+
+
+class Measure:
+    """Observations since the last push.
+
+    Args:
+        push: hands a delta to the launcher.
+        local_rank: label of this worker's gauges.
+    """
+
+    def __init__(self, push: Callable[[object], None], local_rank: int) -> None:
+        self._push = push
+        self._labels = {"local_rank": str(local_rank)}
+        self._pushed_seconds = time.monotonic()
+        self._observed: list[list[object]] = []
+        self._counted: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._gauges: dict[str, float] = {}
+
+    def observe(self, name: str, seconds: float, **labels: str) -> None:
+        """Add one value to a histogram."""
+        self._observed.append([name, labels, seconds])
+
+    def increment(self, name: str, amount: float = 1, **labels: str) -> None:
+        """Raise a counter."""
+        key = (name, tuple(labels.items()))
+        self._counted[key] = self._counted.get(key, 0) + amount
+
+    def set(self, name: str, value: float) -> None:
+        """Set a gauge of this worker."""
+        self._gauges[name] = value
+
+    def push_if_due(self, now: bool = False) -> None:
+        """Push what was collected, if enough time went by or ``now``."""
+        moment = time.monotonic()
+        if not now and moment - self._pushed_seconds < PUSH_SECONDS:
+            return
+        self._pushed_seconds = moment
+        counted = [[name, dict(labels), value] for (name, labels), value in self._counted.items()]
+        gauges = [[name, self._labels, value] for name, value in self._gauges.items()]
+        self._push({"observe": self._observed, "inc": counted, "set": gauges})
+        self._observed, self._counted = [], {}

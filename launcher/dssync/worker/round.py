@@ -1,0 +1,191 @@
+"""One attempt of one round: stage, sum, commit, apply.
+
+Who takes part comes with the assignment, when it starts is the caller's, what is sent is in the
+buckets, and how it is merged is `Buckets.apply`: four separate things, so that overlapped and
+late rounds can change one of them.
+
+The training thread never waits for an operation alone. It waits for operations, for news of the
+membership and for joiners together, and walks away from an attempt that no longer stands: the
+link's thread has then already answered and released the communicators.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from dssync.control import messages as m
+from dssync.errors import BuildCancelledError, CommunicatorError
+from dssync.worker.buckets import Buckets
+from dssync.worker.communicator import Communicator, Communicators, Group
+from dssync.worker.link import Link
+
+
+class Result(Enum):
+    """How an attempt ended at this member."""
+
+    COMMITTED = "committed"
+    SOLO = "solo"
+    """Nobody was left to average with; the values are kept."""
+    ABANDONED = "abandoned"
+    """The attempt no longer stands; the next one follows, or the round was skipped."""
+    NOT_FINITE = "not_finite"
+    """This member's values hold NaN or Inf; nothing was sent."""
+
+
+@dataclass
+class Clock:
+    """Seconds spent in the phases of one attempt."""
+
+    build: float = 0.0
+    allreduce: float = 0.0
+    commit: float = 0.0
+    apply: float = 0.0
+
+
+class _Operations:
+    """The all-reduces of one stage, counted down by callbacks from any thread."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self.pending = 0
+        self.error: Exception | None = None
+
+    @property
+    def over(self) -> bool:
+        """Whether all have ended, or one has failed."""
+        return self.pending == 0 or self.error is not None
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether all have ended well."""
+        return self.pending == 0 and self.error is None
+
+    def done(self, error: Exception | None) -> None:
+        """Count one operation down; called by any thread."""
+        with self._link.condition:
+            self.pending -= 1
+            self.error = self.error or error
+            if self.pending == 0 or error is not None:
+                self._link.condition.notify_all()
+
+
+class RoundEngine:
+    """Runs attempts for one member.
+
+    Args:
+        link: the member's state and messages.
+        communicators: built ahead by the link's handlers.
+        buckets: what is averaged.
+        wait: waits until a predicate holds, doing the training thread's chores meanwhile.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        communicators: Communicators,
+        buckets: Buckets,
+        wait: Callable[[Callable[[], bool]], None],
+    ) -> None:
+        self._link = link
+        self._communicators = communicators
+        self._buckets = buckets
+        self._wait = wait
+
+    def run(self, assign: m.Assign, batches: tuple[int, ...], idle: bool, clock: Clock) -> Result:
+        """Run one attempt to its end.
+
+        Args:
+            assign: what to do.
+            batches: consumed since the last committed round; committed with this one.
+            idle: nothing was trained on, so the arrival starts no deadline.
+            clock: receives the seconds of each phase.
+        """
+        if not assign.stages:
+            return self._commit(assign, batches, Result.SOLO)
+        self._buckets.stage(assign.stages[0].weight)
+        if assign.stages[0].weight and not self._buckets.finite():
+            return Result.NOT_FINITE
+        for number, stage in enumerate(assign.stages):
+            if number:
+                self._buckets.scale(stage.weight)
+            if len(stage.members) > 1 and not self._sum(assign, stage, idle, clock):
+                return Result.ABANDONED
+        started = time.monotonic()
+        if assign.strict and not self._confirm(assign):
+            return Result.ABANDONED
+        clock.commit = time.monotonic() - started
+        started = time.monotonic()
+        result = self._commit(assign, batches, Result.COMMITTED)
+        clock.apply = time.monotonic() - started
+        return result
+
+    def _sum(self, assign: m.Assign, stage: m.Stage, idle: bool, clock: Clock) -> bool:
+        """Sum what is staged over one group; False if the attempt is over without a result."""
+        started = time.monotonic()
+        group = self._group(assign, stage)
+        clock.build += time.monotonic() - started
+        if group is None:
+            return False
+        if stage is assign.stages[0]:
+            self._link.send(m.Arrive(assign.round, assign.attempt, idle))
+        started = time.monotonic()
+        operations = _Operations(self._link)
+        try:
+            self._start(group, operations)
+        except CommunicatorError as error:
+            operations.error = error
+        self._wait(lambda: operations.over or not self._link.state.is_current(assign))
+        clock.allreduce += time.monotonic() - started
+        if operations.pending:
+            self._buckets.renew()
+        return operations.succeeded or self._fail(assign, operations.error)
+
+    def _start(self, group: Group, operations: "_Operations") -> None:
+        buckets = list(self._buckets.buckets())
+        operations.pending = len(buckets)
+        for bucket in buckets:
+            group.allreduce(bucket, operations.done)
+
+    def _group(self, assign: m.Assign, stage: m.Stage) -> Group | None:
+        """Return the group of a stage when it is built; None if the attempt is over before."""
+        pending = self._communicators.prepare(Communicator(stage.communicator, stage.members))
+        if not pending.done():
+            pending.add_done_callback(lambda _: self._link.wake())
+            self._wait(lambda: pending.done() or not self._link.state.is_current(assign))
+        try:
+            if pending.done():
+                return pending.result()
+        except BuildCancelledError:
+            pass
+        except CommunicatorError as error:
+            self._fail(assign, error)
+        # It may have been prepared here after the link had given it up.
+        self._communicators.abandon(stage.communicator)
+        return None
+
+    def _fail(self, assign: m.Assign, error: Exception | None) -> bool:
+        """Report what failed and wait for the coordinator to end the attempt."""
+        with self._link.condition:
+            current = self._link.state.is_current(assign)
+        if current:
+            self._link.send(m.Failed(assign.round, assign.attempt, str(error)))
+            self._wait(lambda: not self._link.state.is_current(assign))
+        return False
+
+    def _confirm(self, assign: m.Assign) -> bool:
+        state = self._link.state
+        self._link.send(m.Confirm(assign.round, assign.attempt))
+        self._wait(lambda: state.is_committed(assign) or not state.is_current(assign))
+        with self._link.condition:
+            return state.is_committed(assign)
+
+    def _commit(self, assign: m.Assign, batches: tuple[int, ...], result: Result) -> Result:
+        with self._link.condition:
+            applied = self._link.state.apply(assign, batches)
+        if applied is None:
+            return Result.ABANDONED
+        if result is Result.COMMITTED:
+            self._buckets.apply()
+        self._link.send(applied)
+        return result

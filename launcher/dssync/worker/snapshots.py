@@ -1,0 +1,76 @@
+"""Snapshots for joiners: asked for by a transfer's thread, taken by the training thread.
+
+Only the training thread knows when nothing trains. It takes one snapshot for all joiners that
+wait, into the buffer of the last one unless that is still being streamed.
+"""
+
+from dssync.errors import DssyncError, TransferError
+from dssync.worker.link import Link
+from dssync.worker.payload import Payload
+from dssync.worker.transfer import Snapshot, StateServer, take_snapshot
+
+
+class Snapshots:
+    """The state that this member serves."""
+
+    def __init__(self, link: Link, payload: Payload) -> None:
+        self.address = ""
+        self._link = link
+        self._payload = payload
+        self._server: StateServer | None = None
+        self._waiting = 0
+        self._taken = 0
+        self._snapshot: Snapshot | None = None
+        self._closed = False
+
+    @property
+    def asked(self) -> bool:
+        """Whether a joiner waits for a snapshot."""
+        return self._waiting > 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a joiner is being served."""
+        return self._server is not None and self._server.transfers > 0
+
+    def serve(self) -> None:
+        """Listen for joiners; a world of one has none."""
+        setup = self._link.setup
+        if setup.host:
+            token = bytes.fromhex(setup.token)
+            self._server = StateServer(setup.host, token, self._request, self._link.wake)
+            self.address = self._server.address
+
+    def take(self) -> None:
+        """Take a snapshot for everybody who waits. Called where nothing trains."""
+        with self._link.condition:
+            waiting = self._waiting
+        streaming = self._server.transfers - waiting if self._server is not None else 0
+        reuse = self._snapshot.memory if self._snapshot is not None and not streaming else None
+        try:
+            self._snapshot = take_snapshot(self._payload.state(), reuse)
+        except DssyncError:
+            # The state cannot be sent; joiners are told by the end of their connections.
+            self._snapshot = None
+        with self._link.condition:
+            self._waiting = 0
+            self._taken += 1
+            self._link.condition.notify_all()
+
+    def close(self) -> None:
+        """Serve nobody any more."""
+        with self._link.condition:
+            self._closed = True
+            self._link.condition.notify_all()
+        if self._server is not None:
+            self._server.close()
+
+    def _request(self) -> Snapshot:
+        with self._link.condition:
+            number = self._taken
+            self._waiting += 1
+            self._link.condition.notify_all()
+            self._link.condition.wait_for(lambda: self._taken > number or self._closed)
+            if self._snapshot is None or self._taken == number:
+                raise TransferError("this member has no state to send")
+            return self._snapshot
