@@ -48,7 +48,8 @@ def register(credentials: Credentials, on_key: Callable[[Key], None]) -> kopf.Op
     return registry
 
 
-SERVER_SECONDS: Final = 300.0
+SERVER_SECONDS: Final = 300
+"""Whole seconds: the API server refuses anything else."""
 
 
 def settings() -> kopf.OperatorSettings:
@@ -58,7 +59,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.peering.standalone = True
     chosen.scanning.disabled = True
     chosen.watching.server_timeout = SERVER_SECONDS
-    chosen.watching.client_timeout = SERVER_SECONDS + 10.0
+    chosen.watching.client_timeout = SERVER_SECONDS + 10
     chosen.watching.connect_timeout = 30.0
     chosen.watching.chunk_size = 500
     chosen.networking.request_timeout = 30.0

@@ -16,15 +16,16 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import yaml
 
 from ground.build import GroundError, binary
 
+Manifest = dict[str, Any]
 START_SECONDS: Final = 60.0
 ADMIN: Final = "admin"
 LIMITED_USERS: Final = ("operator", "outsider")
@@ -211,7 +212,7 @@ class ControlPlane:
         body: object = None,
         user: str = ADMIN,
         content_type: str = "application/json",
-    ) -> tuple[int, dict[str, object]]:
+    ) -> tuple[int, Manifest]:
         """Send one request and return status and body; for set-up and for assertions."""
         request = urllib.request.Request(
             self.url + path,
@@ -227,7 +228,47 @@ class ControlPlane:
             with error:
                 return error.code, json.loads(error.read())
 
-    def audit_entries(self) -> list[Mapping[str, object]]:
+    def until(
+        self, collection: str, holds: Callable[[list[Manifest]], bool], seconds: float = 20.0
+    ) -> list[Manifest]:
+        """Wait until something holds for the objects of a collection, and return them.
+
+        It looks again whenever the API server tells of a change, and never sleeps.
+
+        Args:
+            collection: Path, with a query where needed.
+            holds: Tells whether the wait is over.
+            seconds: Patience.
+
+        Raises:
+            AssertionError: It did not come to hold in time.
+        """
+        give_up = time.monotonic() + seconds
+        glue = "&" if "?" in collection else "?"
+        while True:
+            _, found = self.request("GET", collection)
+            items = found["items"]
+            if holds(items):
+                return items
+            left = give_up - time.monotonic()
+            if left <= 0:
+                raise AssertionError(f"{collection}: not within {seconds:g} s; there are {items}")
+            version = found["metadata"]["resourceVersion"]
+            self._next_event(f"{collection}{glue}watch=1&resourceVersion={version}", left)
+
+    def _next_event(self, path: str, seconds: float) -> None:
+        request = urllib.request.Request(
+            f"{self.url}{path}&timeoutSeconds={max(1, int(seconds))}",
+            headers={"Authorization": f"Bearer {self.tokens[ADMIN]}"},
+        )
+        context = ssl.create_default_context(cafile=str(self.ca_file))
+        try:
+            with urllib.request.urlopen(request, context=context, timeout=seconds) as answer:
+                answer.readline()
+        except OSError:
+            return  # no event in time, or a server that restarts: the caller looks again
+
+    def audit_entries(self) -> list[Manifest]:
         """Everything that the audit log holds now."""
         lines = self.audit_log.read_text().splitlines()
         return [json.loads(line) for line in lines if line.endswith("}")]

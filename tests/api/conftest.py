@@ -1,0 +1,68 @@
+"""One control plane and one operator for all tests here, one namespace for each."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ground import build
+from ground.control_plane import ControlPlane
+from ground.process import OperatorProcess
+from ground.scene import Scene
+
+HERE = Path(__file__).parent
+CRD = HERE.parents[1] / "crds" / "dssyncjob.yaml"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.api)
+
+
+@pytest.fixture(scope="session")
+def plane() -> Iterator[ControlPlane]:
+    missing = build.missing()
+    if missing and os.environ.get("DSSYNC_REQUIRE_GROUND") != "1":
+        pytest.skip(f"no {', '.join(missing)}: run `make ground` to test against a real API server")
+    found = ControlPlane(audit=True)
+    try:
+        found.start()
+        found.kubectl("apply", "--server-side", "-f", str(CRD))
+        found.kubectl("wait", "--for=condition=Established", "crd/dssyncjobs.dssync.io")
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture
+def empty_scene(plane: ControlPlane) -> Scene:
+    """A namespace that no operator needs to look at."""
+    return Scene(plane)
+
+
+@pytest.fixture(scope="session")
+def operator(
+    plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OperatorProcess]:
+    log = tmp_path_factory.mktemp("operator") / "operator.log"
+    with OperatorProcess(plane.kubeconfig, log, log_level="DEBUG", log_format="plain") as running:
+        yield running
+
+
+@pytest.fixture
+def scene(plane: ControlPlane, operator: OperatorProcess) -> Scene:
+    """A namespace that the operator of the session looks after."""
+    assert operator.process.poll() is None, operator.log.read_text()[-4000:]
+    return Scene(plane)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Show the end of the operator's log beside a failure."""
+    report = yield
+    process = getattr(item, "funcargs", {}).get("operator")
+    if report.failed and isinstance(process, OperatorProcess):
+        report.sections.append(("operator's log", process.log.read_text()[-6000:]))
+    return report
