@@ -1,0 +1,280 @@
+"""``dssync local`` with real processes; small scripts stand in the place of ``dssync run``.
+
+A script introduces itself to the test over a datagram socket and obeys signals: SIGTERM drains,
+SIGUSR1 fails, SIGUSR2 says that the job is done.
+"""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from dssync import contract
+from dssync.errors import UsageError
+from dssync.local import cli, manifest
+from dssync.local.run import LocalJob
+from dssync.local.state import Outcome, Result
+
+SCRIPT = """
+import json, os, signal, socket, sys, time
+
+def end(code, verdict):
+    with open(os.environ["DSSYNC_TERMINATION_LOG"], "w") as log:
+        json.dump({"verdict": verdict, "reason": "told so"}, log)
+    os._exit(code)
+
+drains = "stubborn" not in sys.argv
+signal.signal(signal.SIGTERM, (lambda *_: end(0, "Drained")) if drains else signal.SIG_IGN)
+signal.signal(signal.SIGUSR1, lambda *_: os._exit(1))
+signal.signal(signal.SIGUSR2, lambda *_: end(0, "Done"))
+if os.fork() == 0:  # a grandchild that no launcher looks after
+    os.setsid()
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    while True:
+        signal.pause()
+folder = os.path.dirname(os.environ["DSSYNC_TOKEN_FILE"])
+record = json.load(open(os.path.join(folder, "arbiter.json")))["values"]
+hello = {"slot": int(os.environ["DSSYNC_SLOT"]), "uid": os.environ["DSSYNC_POD_UID"],
+         "pid": os.getpid(), "folder": folder, "gone": record.get("dssync.io/gone", "[]"),
+         "desired": record["dssync.io/desired"]}
+socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(json.dumps(hello).encode(), "hellos")
+while True:
+    signal.pause()
+"""
+JOB = """
+apiVersion: dssync.io/v1alpha1
+kind: DSSyncJob
+metadata: {name: demo}
+spec:
+  replicas: 2
+  elastic: {minReplicas: 1, maxReplicas: 4}
+  failurePolicy: {backoffLimit: 1}
+  template:
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{name: worker, command: [python, script.py]}]
+"""
+Hello = dict[str, Any]
+NextHellos = Callable[[int], Awaitable[list[Hello]]]
+
+
+@pytest_asyncio.fixture
+async def hellos(tmp_path: Path) -> AsyncIterator[NextHellos]:
+    """A folder with the script, and what its pods say: the next so many, by slot."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "job.yaml").write_text(JOB)
+    said = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    said.bind(str(tmp_path / "hellos"))
+    said.setblocking(False)
+
+    async def following(count: int) -> list[Hello]:
+        loop = asyncio.get_running_loop()
+        found = [json.loads(await loop.sock_recv(said, 65536)) for _ in range(count)]
+        return sorted(found, key=lambda hello: int(hello["slot"]))
+
+    yield following
+    said.close()
+
+
+def job_in(folder: Path, text: str = JOB) -> LocalJob:
+    return LocalJob(manifest.parse(text, "job.yaml"), folder, report=lambda _: None)
+
+
+def left_of(hello: Hello) -> list[str]:
+    """The run folder and the processes that worked with it, as far as they still exist."""
+    folders = [hello["folder"]] if os.path.exists(hello["folder"]) else []
+    return folders + [pid for pid in os.listdir("/proc") if carries(pid, hello["folder"])]
+
+
+def carries(pid: str, folder: str) -> bool:
+    try:
+        return pid.isdecimal() and folder in Path(f"/proc/{pid}/environ").read_text()
+    except OSError:
+        return False
+
+
+def first_child(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+
+
+async def ended(pid: int) -> None:
+    loop, gone = asyncio.get_running_loop(), asyncio.Event()
+    descriptor = os.pidfd_open(pid)
+    loop.add_reader(descriptor, gone.set)
+    await gone.wait()
+    loop.remove_reader(descriptor)
+    os.close(descriptor)
+
+
+async def test_pods_find_record_and_token_in_a_private_folder(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    async with job_in(tmp_path) as job:
+        pods = await hellos(2)
+
+        folder = pods[0]["folder"]
+        record = await job.arbiter.read()
+        assert [pod["slot"] for pod in pods] == [0, 1]
+        assert job.pids == {pod["slot"]: pod["pid"] for pod in pods}
+        assert os.stat(folder).st_mode & 0o777 == 0o700
+        assert os.stat(f"{folder}/token").st_mode & 0o777 == 0o600
+        assert [record.values[key] for key in (contract.RECORD_MIN, contract.RECORD_MAX)] == [
+            *("1", "4")
+        ]
+
+
+async def test_a_killed_pod_is_replaced_after_its_uid_was_confirmed_gone(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    async with job_in(tmp_path) as job:
+        pods = await hellos(2)
+
+        job.signal(1, signal.SIGKILL)
+
+        (fresh,) = await hellos(1)
+        assert fresh["slot"] == 1
+        assert fresh["uid"] != pods[1]["uid"]
+        assert json.loads(fresh["gone"]) == [pods[1]["uid"]]
+
+
+async def test_scaling_up_and_down_moves_the_highest_slots(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    async with job_in(tmp_path) as job:
+        await hellos(2)
+        job.scale(4)
+        added = await hellos(2)
+        assert [(pod["slot"], pod["desired"]) for pod in added] == [(2, "4"), (3, "4")]
+
+        job.scale(3)
+        await ended(added[1]["pid"])
+
+        with pytest.raises(UsageError, match="cannot be scaled to 5 pods; expected 1 to 4"):
+            job.scale(5)
+
+
+async def test_one_done_pod_completes_the_job_and_nothing_is_left(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    async with job_in(tmp_path) as job:
+        pods = await hellos(2)
+
+        job.signal(0, signal.SIGUSR2)
+        await ended(pods[0]["pid"])
+        job.signal(1, signal.SIGUSR2)
+
+        assert await job.wait() == Outcome(Result.COMPLETE, "pod 0 is done")
+    assert left_of(pods[0]) == []
+
+
+async def test_too_many_failures_end_the_job(tmp_path: Path, hellos: NextHellos) -> None:
+    async with job_in(tmp_path) as job:
+        await hellos(2)
+        job.signal(0, signal.SIGUSR1)
+        await hellos(1)
+        job.signal(0, signal.SIGUSR1)
+
+        outcome = await job.wait()
+
+    assert outcome.result is Result.FAILED
+    assert "exceed failurePolicy.backoffLimit 1" in outcome.reason
+
+
+async def test_a_drain_ends_even_pods_that_ignore_it(tmp_path: Path, hellos: NextHellos) -> None:
+    async with job_in(tmp_path, JOB.replace("script.py", "script.py, stubborn")) as job:
+        await hellos(2)
+
+        job.stop("asked")
+
+        assert await job.wait() == Outcome(Result.DRAINED, "asked")
+
+
+async def test_leaving_the_block_early_leaves_nothing(tmp_path: Path, hellos: NextHellos) -> None:
+    async with job_in(tmp_path, JOB.replace("script.py", "script.py, stubborn")):
+        pods = await hellos(2)
+
+    assert left_of(pods[0]) == []
+
+
+async def test_a_command_that_cannot_run_fails_the_job_at_once(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    async with job_in(tmp_path, JOB.replace("python", "no-such-program")) as job:
+        outcome = await job.wait()
+
+    assert outcome.result is Result.FAILED
+    assert outcome.reason.endswith("ended (code 127)")
+
+
+async def test_the_deadline_of_the_job_ends_it(tmp_path: Path, hellos: NextHellos) -> None:
+    text = JOB.replace("replicas: 2", "replicas: 2\n  activeDeadlineSeconds: 1")
+    async with job_in(tmp_path, text) as job:
+        outcome = await job.wait()
+
+    assert outcome == Outcome(Result.FAILED, "the job ran longer than activeDeadlineSeconds 1")
+
+
+def command(folder: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, __file__, str(folder / "job.yaml")])
+
+
+async def test_the_command_is_killed_and_takes_everything_with_it(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    process = command(tmp_path)
+    pods = await hellos(2)
+    cleaned = asyncio.create_task(ended(first_child(process.pid)))
+    await asyncio.sleep(0)
+
+    process.kill()
+
+    await cleaned
+    assert left_of(pods[0]) == []
+    process.wait()
+
+
+async def test_the_command_drains_on_the_first_signal(tmp_path: Path, hellos: NextHellos) -> None:
+    process = command(tmp_path)
+    pods = await hellos(2)
+
+    process.send_signal(signal.SIGINT)
+
+    assert await asyncio.to_thread(process.wait) == contract.EXIT_FAILED
+    assert left_of(pods[0]) == []
+
+
+async def test_the_command_ends_with_zero_when_the_job_is_complete(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    process = command(tmp_path)
+
+    for pod in await hellos(2):
+        os.kill(pod["pid"], signal.SIGUSR2)
+
+    assert await asyncio.to_thread(process.wait) == contract.EXIT_DONE
+
+
+def test_a_wrong_manifest_ends_with_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "job.yaml").write_text(JOB.replace("replicas: 2", "replicas: two"))
+
+    code = cli.main([str(tmp_path / "job.yaml")])
+
+    assert code == contract.EXIT_USAGE
+    assert capsys.readouterr().err.endswith(
+        "job.yaml: spec.replicas is 'two'; expected an integer\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.main(sys.argv[1:]))

@@ -1,0 +1,242 @@
+"""Which pods a local job has, decided without processes: fill, replace, scale, end."""
+
+import signal
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from dssync.contract import VERDICT_DO_NOT_RESTART, VERDICT_DONE, VERDICT_DRAINED
+from dssync.local import manifest
+from dssync.local.failures import Ended
+from dssync.local.state import (
+    Effect,
+    Halted,
+    JobState,
+    Outcome,
+    Resize,
+    Result,
+    Say,
+    Scaled,
+    Start,
+    Started,
+    Stop,
+)
+
+JOB = """
+apiVersion: dssync.io/v1alpha1
+kind: DSSyncJob
+metadata: {name: demo}
+spec:
+  replicas: 3
+  elastic: {minReplicas: 1, maxReplicas: 5}
+  failurePolicy:
+    backoffLimit: 2
+    rules: [{name: user, action: FailJob, onExitCodes: {operator: In, values: [3]}}]
+  template: {spec: {containers: [{name: worker, command: [dssync, run, train.py]}]}}
+"""
+KILLED = -signal.SIGKILL
+DRAIN = Halted(Outcome(Result.DRAINED, "asked"))
+
+
+def started() -> JobState:
+    state = JobState(manifest.parse(JOB, "job.yaml"))
+    state.handle(Started(), 0.0)
+    return state
+
+
+def acts(effects: Iterable[Effect]) -> list[Effect]:
+    """Effects without what is told to the user."""
+    return [effect for effect in effects if not isinstance(effect, Say)]
+
+
+def test_a_job_starts_the_pods_that_it_wants_in_the_lowest_slots() -> None:
+    state = JobState(manifest.parse(JOB, "job.yaml"))
+
+    effects = state.handle(Started(), 0.0)
+
+    assert acts(effects) == [Start(0), Start(1), Start(2)]
+
+
+def test_a_lost_pod_is_replaced_in_its_own_slot() -> None:
+    effects = started().handle(Ended(1, KILLED), 1.0)
+
+    assert effects == [Say("pod 1 ended (killed by SIGKILL)"), Start(1)]
+
+
+def test_scaling_up_fills_the_lowest_free_slots_after_the_record_says_so() -> None:
+    effects = started().handle(Scaled(5), 1.0)
+
+    assert acts(effects) == [Resize(5), Start(3), Start(4)]
+
+
+def test_scaling_down_drains_the_highest_slots_and_does_not_refill_them() -> None:
+    state = started()
+
+    effects = state.handle(Scaled(1), 1.0)
+
+    assert acts(effects) == [Resize(1), Stop(1), Stop(2)]
+    assert acts(state.handle(Ended(2, 0, VERDICT_DRAINED), 2.0)) == []
+
+
+def test_a_slot_is_not_used_again_before_its_pod_has_ended() -> None:
+    state = started()
+    state.handle(Scaled(2), 1.0)
+
+    assert acts(state.handle(Scaled(5), 2.0)) == [Resize(5), Start(3), Start(4)]
+    assert acts(state.handle(Ended(2, 0, VERDICT_DRAINED), 3.0)) == [Start(2)]
+
+
+def test_a_pod_that_drained_unasked_is_replaced_and_not_counted() -> None:
+    state = started()
+
+    effects = [state.handle(Ended(0, 0, VERDICT_DRAINED), 20.0 * turn) for turn in range(9)]
+
+    assert [acts(each) for each in effects] == [[Start(0)]] * 9
+
+
+def test_more_failures_than_the_limit_end_the_job() -> None:
+    state = started()
+    for turn in range(2):
+        assert acts(state.handle(Ended(0, 1), 20.0 * turn)) == [Start(0)]
+
+    effects = state.handle(Ended(0, 1), 60.0)
+
+    assert acts(effects) == [Stop(1), Stop(2)]
+    assert state.outcome == Outcome(
+        Result.FAILED, "3 failures within 3600 s exceed failurePolicy.backoffLimit 2"
+    )
+
+
+def test_pods_that_fail_together_are_one_incident() -> None:
+    state = started()
+
+    for turn in range(2):
+        for slot in range(3):
+            assert acts(state.handle(Ended(slot, KILLED), 60.0 * turn + slot)) == [Start(slot)]
+
+    assert state.outcome is None
+
+
+def test_a_crash_loop_of_one_slot_is_many_incidents() -> None:
+    state = started()
+    for second in range(3):
+        state.handle(Ended(0, 1), float(second))
+
+    assert state.outcome is not None
+
+
+def test_failures_older_than_the_window_are_forgotten() -> None:
+    state = started()
+
+    for turn in range(9):
+        assert acts(state.handle(Ended(0, 1), 1801.0 * turn)) == [Start(0)]
+
+
+@pytest.mark.parametrize(
+    ("ended", "reason"),
+    [
+        (Ended(1, 3), "pod 1 ended (code 3)"),
+        (Ended(1, 127), "pod 1 ended (code 127)"),
+        (Ended(1, 93, VERDICT_DO_NOT_RESTART, "asked"), "pod 1 ended (DoNotRestart: asked)"),
+    ],
+)
+def test_an_end_that_would_repeat_fails_the_job_at_once(ended: Ended, reason: str) -> None:
+    state = started()
+
+    effects = state.handle(ended, 1.0)
+
+    assert acts(effects) == [Stop(0), Stop(2)]
+    assert state.outcome == Outcome(Result.FAILED, reason)
+
+
+@pytest.mark.parametrize(
+    "ended", [Ended(1, 0, VERDICT_DONE), Ended(1, KILLED, completed=True)], ids=str
+)
+def test_the_first_done_completes_the_job_and_lets_the_others_finish(ended: Ended) -> None:
+    state = started()
+
+    effects = state.handle(ended, 1.0)
+
+    assert acts(effects) == [Stop(0, 15.0), Stop(2, 15.0)]
+    assert state.outcome is not None
+    assert state.outcome.result is Result.COMPLETE
+    assert not state.over
+
+
+def test_drained_pods_never_complete_a_job() -> None:
+    state = started()
+
+    assert acts(state.handle(DRAIN, 1.0)) == [Stop(0), Stop(1), Stop(2)]
+    for slot in range(3):
+        assert not state.over
+        assert acts(state.handle(Ended(slot, 0, VERDICT_DRAINED), 2.0)) == []
+
+    assert state.over
+    assert state.outcome == DRAIN.outcome
+
+
+def test_a_job_that_was_completed_while_it_drained_is_complete() -> None:
+    state = started()
+    state.handle(DRAIN, 1.0)
+
+    state.handle(Ended(0, 0, VERDICT_DONE), 2.0)
+
+    assert state.outcome == Outcome(Result.COMPLETE, "pod 0 is done")
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """Whatever happens in whatever order, slots hold one pod each and numbers are kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = JobState(manifest.parse(JOB.replace("backoffLimit: 2", "backoffLimit: 9"), ""))
+        self.running: set[int] = set()
+        self.stopped: set[int] = set()
+        self.desired, self.now = 3, 0.0
+        self.feed(Started())
+
+    def feed(self, event: Started | Scaled | Halted | Ended) -> None:
+        self.now += 1.0
+        for effect in self.state.handle(event, self.now):
+            if isinstance(effect, Start):
+                assert effect.slot not in self.running
+                self.running.add(effect.slot)
+            if isinstance(effect, Stop):
+                assert effect.slot in self.running - self.stopped
+                self.stopped.add(effect.slot)
+            if isinstance(effect, Resize):
+                self.desired = effect.desired
+
+    @rule(desired=st.integers(1, 5))
+    def scale(self, desired: int) -> None:
+        self.feed(Scaled(desired))
+
+    @precondition(lambda self: self.running)
+    @rule(
+        data=st.data(),
+        end=st.sampled_from([(0, VERDICT_DRAINED), (1, ""), (KILLED, ""), (0, VERDICT_DONE)]),
+    )
+    def end(self, data: st.DataObject, end: tuple[int, str]) -> None:
+        slot = data.draw(st.sampled_from(sorted(self.running)))
+        self.running.discard(slot)
+        self.stopped.discard(slot)
+        self.feed(Ended(slot, *end))
+
+    @rule()
+    def drain(self) -> None:
+        self.feed(DRAIN)
+
+    @invariant()
+    def keeps_its_numbers(self) -> None:
+        staying = self.running - self.stopped
+        if self.state.outcome is not None:
+            assert staying == set()
+            assert self.state.over == (not self.running)
+        else:
+            assert self.running <= set(range(5))
+            assert len(staying) == min(self.desired, 5 - len(self.stopped))
+
+
+TestAnyOrder = AnyOrder.TestCase
