@@ -27,12 +27,12 @@ def make_job(name: str = "demo", **spec: Any) -> Manifest:
 class Scene:
     """A fresh namespace; ``kubelet`` plays its nodes."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, **labels: str) -> None:
         self.plane = plane
         self.kubelet = Kubelet(plane)
         self.namespace = f"test-{secrets.token_hex(4)}"
         code, said = plane.request(
-            "POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace}}
+            "POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace, "labels": labels}}
         )
         assert code == 201, said
 
@@ -124,6 +124,16 @@ class Scene:
             return found.get("status") == status and reason in (None, found.get("reason"))
 
         return condition_of(self.status_until(holds, name, seconds), kind)
+
+    def allow_all_pods(self) -> None:
+        """Lift the namespace's pod security level."""
+        label = {"pod-security.kubernetes.io/enforce": "privileged"}
+        self.plane.request(
+            "PATCH",
+            f"/api/v1/namespaces/{self.namespace}",
+            {"metadata": {"labels": label}},
+            content_type=MERGE,
+        )
 
     def children(self, plural: str, group: str = "/api/v1") -> list[Manifest]:
         """Objects of a collection that the operator made."""

@@ -1,0 +1,192 @@
+"""The resource itself: what the API server refuses, teaches and scales without any operator."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ground.scene import Scene, make_job
+
+CRD = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
+
+WORKER = {"name": "worker", "image": "example/trainer"}
+
+
+def template(*containers: dict[str, Any]) -> dict[str, Any]:
+    return {"spec": {"containers": list(containers)}}
+
+
+def rule(**fields: Any) -> dict[str, Any]:
+    return {"failurePolicy": {"rules": [{"name": "r", "action": "FailJob", **fields}]}}
+
+
+def codes(operator: str, *values: int) -> dict[str, Any]:
+    return {"onExitCodes": {"operator": operator, "values": list(values)}}
+
+
+REFUSED: list[tuple[str, dict[str, Any], str]] = [
+    ("no pods", {"replicas": 0}, "spec.replicas in body should be greater than or equal to 1"),
+    ("too many pods", {"replicas": 2001}, "should be less than or equal to 2000"),
+    ("text for a number", {"replicas": "three"}, "must be of type integer"),
+    (
+        "min above max",
+        {"elastic": {"minReplicas": 3, "maxReplicas": 2}},
+        "elastic.minReplicas must not exceed elastic.maxReplicas",
+    ),
+    ("below min", {"replicas": 1, "elastic": {"minReplicas": 2}}, "replicas must lie between"),
+    ("above max", {"replicas": 9, "elastic": {"maxReplicas": 4}}, "replicas must lie between"),
+    ("min of zero", {"elastic": {"minReplicas": 0}}, "spec.elastic.minReplicas"),
+    (
+        "negative window",
+        {"elastic": {"stabilizationSeconds": -1}},
+        "spec.elastic.stabilizationSeconds",
+    ),
+    ("no processes", {"nprocPerNode": 0}, "spec.nprocPerNode"),
+    ("unknown count", {"nprocPerNode": "many"}, "spec.nprocPerNode"),
+    ("unknown backend", {"sync": {"backend": "mpi"}}, 'supported values: "auto", "gloo", "nccl"'),
+    ("unknown mode", {"sync": {"mode": "ring"}}, 'supported values: "grid"'),
+    ("unknown commit", {"sync": {"commit": "maybe"}}, 'supported values: "relaxed", "strict"'),
+    ("group of one", {"sync": {"groupSize": 1}}, "spec.sync.groupSize"),
+    (
+        "group larger than the job",
+        {"replicas": 2, "nprocPerNode": 2, "sync": {"groupSize": 5}},
+        "sync.groupSize must not exceed pods x nprocPerNode",
+    ),
+    ("rounds of no steps", {"sync": {"every": 0}}, "spec.sync.every"),
+    ("negative seed", {"sync": {"seed": -1}}, "spec.sync.seed"),
+    (
+        "unknown rendezvous",
+        {"rendezvous": {"mode": "Magic"}},
+        'supported values: "Lease", "Static"',
+    ),
+    ("no port", {"rendezvous": {"port": 0}}, "spec.rendezvous.port"),
+    ("port too high", {"metrics": {"port": 65536}}, "spec.metrics.port"),
+    (
+        "lease shorter than two heartbeats",
+        {"rendezvous": {"heartbeatMilliseconds": 2000}},
+        "must be at least twice heartbeatMilliseconds",
+    ),
+    ("unknown quorum", {"rendezvous": {"quorum": "all"}}, 'supported values: "majority", "any"'),
+    ("negative limit", {"failurePolicy": {"backoffLimit": -1}}, "spec.failurePolicy.backoffLimit"),
+    (
+        "empty failure window",
+        {"failurePolicy": {"windowSeconds": 0}},
+        "spec.failurePolicy.windowSeconds",
+    ),
+    ("rule without matcher", rule(), "exactly one of onExitCodes and onPodConditions"),
+    (
+        "rule with two matchers",
+        rule(**codes("In", 1), onPodConditions=[{"type": "X"}]),
+        "exactly one of onExitCodes and onPodConditions",
+    ),
+    ("rule on success", rule(**codes("In", 0)), "must not hold 0 with operator In"),
+    ("unknown operator", rule(**codes("Near", 1)), 'supported values: "In", "NotIn"'),
+    ("unknown action", rule(action="Panic", **codes("In", 1)), 'supported values: "FailJob"'),
+    ("code beyond a byte", rule(**codes("In", 256)), "should be less than or equal to 255"),
+    ("unknown success policy", {"successPolicy": "Most"}, 'supported values: "All", "Any"'),
+    ("unknown clean-up", {"cleanPodPolicy": "Some"}, 'supported values: "None", "Running", "All"'),
+    ("deadline of zero", {"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds"),
+    ("interface with a space", {"network": {"interface": "eth 0"}}, "spec.network.interface"),
+    (
+        "checkpoint without path",
+        {"checkpoint": {"keep": 3}},
+        "spec.checkpoint.path: Required value",
+    ),
+    ("topology without keys", {"topology": {"keys": []}}, "spec.topology.keys"),
+    ("no containers", {"template": template()}, "spec.template.spec.containers"),
+    ("no worker", {"template": template({"name": "main"})}, "one container named 'worker'"),
+    ("nameless container", {"template": template({"image": "x"})}, "name: Required value"),
+    ("two of one name", {"template": template(WORKER, WORKER)}, "Duplicate value"),
+]
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"), [case[1:] for case in REFUSED], ids=[case[0] for case in REFUSED]
+)
+def test_bad_manifest_is_refused_with_a_sentence(
+    empty_scene: Scene, spec: dict[str, Any], sentence: str
+) -> None:
+    code, said = empty_scene.submit(make_job(**spec))
+
+    assert code == 422
+    assert sentence in said["message"]
+
+
+@pytest.mark.parametrize("name", ["a" * 49, "1st", "with.dot"])
+def test_name_that_pods_cannot_carry_is_refused(empty_scene: Scene, name: str) -> None:
+    code, said = empty_scene.submit(make_job(name))
+
+    assert code == 422
+    assert "metadata.name must start with a letter" in said["message"]
+
+
+FIXED = [
+    ("managedBy", {"managedBy": "other.io/c"}, "managedBy cannot change"),
+    ("rendezvous.mode", {"rendezvous": {"mode": "Static"}}, "rendezvous.mode cannot change"),
+    ("successPolicy", {"successPolicy": "Any"}, "successPolicy cannot change"),
+    ("nprocPerNode", {"nprocPerNode": 2}, "change them only while the job is suspended"),
+    ("sync.backend", {"sync": {"backend": "gloo"}}, "change them only while the job is suspended"),
+    ("metrics", {"metrics": {"port": 1234}}, "change them only while the job is suspended"),
+    ("topology", {"topology": {"keys": ["zone"]}}, "change them only while the job is suspended"),
+    ("replicas", {"replicas": 2}, "can change only while it is suspended"),
+]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"), [case[1:] for case in FIXED], ids=[c[0] for c in FIXED]
+)
+def test_field_that_shapes_a_running_job_cannot_change(
+    empty_scene: Scene, change: dict[str, Any], sentence: str
+) -> None:
+    empty_scene.create(make_job())
+
+    code, said = empty_scene.patch("demo", change)
+
+    assert code == 422
+    assert sentence in said["message"]
+
+
+def test_scale_subresource_changes_replicas_and_obeys_the_rules(empty_scene: Scene) -> None:
+    empty_scene.create(make_job(replicas=2, elastic={"maxReplicas": 4}))
+    scale = ("scale", "dsj/demo", "-n", empty_scene.namespace)
+
+    empty_scene.plane.kubectl(*scale, "--replicas=4")
+    refused = empty_scene.plane.kubectl(*scale, "--replicas=5", check=False)
+
+    assert empty_scene.job()["spec"]["replicas"] == 4
+    assert "replicas must lie between" in refused
+
+
+def test_every_field_of_the_spec_is_explained() -> None:
+    schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    silent = [path for path, part in walk(schema["properties"]["spec"], "spec") if not said(part)]
+
+    assert silent == []
+
+
+def walk(schema: dict[str, Any], path: str) -> list[tuple[str, dict[str, Any]]]:
+    found = [(path, schema)]
+    for key, part in schema.get("properties", {}).items():
+        if not path.startswith("spec.template"):
+            found += walk(part, f"{path}.{key}")
+    return found
+
+
+def said(part: dict[str, Any]) -> bool:
+    return len(part.get("description", "")) > 15
+
+
+def test_resource_fits_every_limit_of_the_tools_that_carry_it(empty_scene: Scene) -> None:
+    assert CRD.stat().st_size < 64 * 1024
+    # Client-side apply keeps a copy in an annotation.
+    said = empty_scene.plane.kubectl("apply", "--dry-run=server", "-f", str(CRD))
+    assert "dssyncjobs.dssync.io" in said
+
+
+def test_kubectl_explain_teaches_a_nested_field(empty_scene: Scene) -> None:
+    said = empty_scene.plane.kubectl("explain", "dsj.spec.failurePolicy.backoffLimit")
+
+    assert "Pods that fail within ten seconds of each other are one incident" in " ".join(
+        said.split()
+    )

@@ -1,0 +1,108 @@
+"""Templates that only the API server can judge: shown in the status, and nobody else is hurt."""
+
+from typing import Any
+
+import pytest
+
+from ground.scene import Scene, make_job
+
+BAD: list[tuple[str, dict[str, Any], str]] = [
+    ("no image", {"image": None}, "spec.containers[0].image: Required value"),
+    (
+        "port out of range",
+        {"ports": [{"containerPort": 70000}]},
+        "containerPort: Invalid value: 70000",
+    ),
+    ("text for a port", {"ports": [{"containerPort": "http"}]}, "containerPort"),
+    ("image of the wrong type", {"image": 7}, "image"),
+    ("unknown pull policy", {"imagePullPolicy": "Often"}, "imagePullPolicy: Unsupported value"),
+    (
+        "memory without number",
+        {"resources": {"limits": {"memory": "much"}}},
+        "quantities must match",
+    ),
+    (
+        "request above limit",
+        {"resources": {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}},
+        "must be less than or equal to cpu limit",
+    ),
+    (
+        "mount without volume",
+        {"volumeMounts": [{"name": "data", "mountPath": "/d"}]},
+        'Not found: "data"',
+    ),
+    ("variable with a space", {"env": [{"name": "", "value": "x"}]}, "env"),
+    (
+        "name in capitals",
+        {"name": "worker", "securityContext": {"runAsUser": -1}},
+        "runAsUser: Invalid value",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"), [case[1:] for case in BAD], ids=[case[0] for case in BAD]
+)
+def test_bad_template_is_shown_with_its_path(
+    scene: Scene, fields: dict[str, Any], sentence: str
+) -> None:
+    job = make_job()
+    job["spec"]["template"]["spec"]["containers"][0].update(fields)
+    scene.create(job)
+
+    condition = scene.condition("Accepted", "False", "InvalidPodTemplate")
+
+    assert sentence in condition["message"]
+    assert scene.job()["status"]["state"] == "Invalid"
+    assert scene.pods() == []
+
+
+def test_mended_template_is_accepted_and_runs(scene: Scene) -> None:
+    job = make_job()
+    job["spec"]["template"]["spec"]["containers"][0]["image"] = None
+    scene.create(job)
+    scene.condition("Accepted", "False")
+
+    scene.patch("demo", {"template": make_job()["spec"]["template"]})
+
+    scene.condition("Accepted", "True")
+    scene.names("demo-w0-0")
+
+
+def test_changed_template_of_a_running_job_is_ignored_until_it_is_suspended(scene: Scene) -> None:
+    scene.create(make_job(replicas=2, elastic={"maxReplicas": 3}))
+    scene.run_all(2)
+    container = {"name": "worker", "image": "example/new"}
+
+    scene.patch("demo", {"template": {"spec": {"containers": [container]}}})
+    scene.condition("Accepted", "False", "TemplateChangedWhileRunning")
+    scene.patch("demo", {"replicas": 3})
+    grown = scene.run_all(3)
+    scene.patch("demo", {"suspend": True})
+    scene.pods_until(lambda pods: all("deletionTimestamp" in p["metadata"] for p in pods))
+    for pod in scene.pods():
+        scene.kubelet.remove(pod)
+    scene.condition("Suspended")
+    scene.patch("demo", {"suspend": False})
+    renewed = scene.live_pods(3)
+
+    assert {images(pod) for pod in grown} == {"example/trainer"}
+    assert {images(pod) for pod in renewed} == {"example/new"}
+    scene.condition("Accepted", "True")
+
+
+def images(pod: dict[str, Any]) -> str:
+    return str(pod["spec"]["containers"][0]["image"])
+
+
+def test_refused_pod_is_a_message_and_no_verdict_on_the_template(scene: Scene) -> None:
+    strict = Scene(scene.plane, **{"pod-security.kubernetes.io/enforce": "restricted"})
+    strict.create(make_job())
+
+    condition = strict.condition("Degraded", "True", "PodCreateFailed")
+
+    assert "violates PodSecurity" in condition["message"]
+    strict.condition("Accepted", "True")
+    strict.allow_all_pods()
+    strict.live_pods(1)
+    strict.condition("Degraded", "False")
