@@ -7,6 +7,7 @@ SIGUSR1 fails, SIGUSR2 says that the job is done.
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -240,6 +241,24 @@ async def test_the_command_is_killed_and_takes_everything_with_it(
     await cleaned
     assert left_of(pods[0]) == []
     process.wait()
+
+
+async def test_launchers_die_with_the_command_even_without_its_janitor(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    process = command(tmp_path)
+    pods = await hellos(2)
+    ends = [asyncio.create_task(ended(pod["pid"])) for pod in pods]
+    await asyncio.sleep(0)
+    os.kill(first_child(process.pid), signal.SIGKILL)
+
+    process.kill()
+
+    await asyncio.gather(*ends)
+    process.wait()
+    for pid in left_of(pods[0])[1:]:
+        os.kill(int(pid), signal.SIGKILL)
+    shutil.rmtree(pods[0]["folder"])
 
 
 async def test_the_command_drains_on_the_first_signal(tmp_path: Path, hellos: NextHellos) -> None:

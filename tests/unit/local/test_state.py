@@ -80,6 +80,17 @@ def test_scaling_down_drains_the_highest_slots_and_does_not_refill_them() -> Non
     assert acts(state.handle(Ended(2, 0, VERDICT_DRAINED), 2.0)) == []
 
 
+def test_a_pod_that_was_told_to_go_cannot_fail() -> None:
+    state = started()
+
+    for turn in range(9):
+        state.handle(Scaled(2), 60.0 * turn)
+        assert acts(state.handle(Ended(2, KILLED), 60.0 * turn + 1)) == []
+        state.handle(Scaled(3), 60.0 * turn + 2)
+
+    assert state.outcome is None
+
+
 def test_a_slot_is_not_used_again_before_its_pod_has_ended() -> None:
     state = started()
     state.handle(Scaled(2), 1.0)
