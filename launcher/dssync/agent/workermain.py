@@ -1,26 +1,32 @@
 """What a freshly forked worker does: become the process that ``python script.py`` would be.
 
-The code runs at the bottom of the interpreter's own stack and leaves it by an exception or by
-returning, so ``threading`` shutdown, ``atexit``, flushing and exit codes are the interpreter's.
+Threads, exit handlers, streams and exit codes end as the interpreter would end them.
 ``runpy`` is not used: it puts frames into tracebacks and restores ``__main__`` afterwards,
 under the feet of threads and exit handlers.
 """
 
+import atexit
+import contextlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import types
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NoReturn
 
 from dssync.agent.channel import Start
-from dssync.contract import ENV_LINK_FD
+from dssync.contract import ENV_LINK_FD, EXIT_USAGE
+from dssync.errors import ModelError, UsageError
 
 _REPORT_BYTES: Final = 1 << 14
+_SENTENCES: Final = (UsageError, ModelError)
+"""Errors that tell the user what to do; where they were raised tells nothing."""
 
 
 @dataclass(frozen=True)
@@ -35,17 +41,43 @@ class Work:
     stderr: int
 
 
-def run(work: Work) -> None:
-    """Run the command as the main program; returns or raises what the program does."""
+def run(work: Work) -> NoReturn:
+    """Run the command as the main program, and end the process as the interpreter would.
+
+    What is left out is the interpreter's last act, taking every module apart: in a fork that
+    copies each page that it touches, which for torch takes seconds when eight workers do it.
+    """
     _take_over_streams(work)
     _take_over_environment(work)
+    error: BaseException | None = None
     try:
         if work.start.kind == "program":
             _execute(work)
         _run_as_main(work.start)
-    except BaseException as error:
-        _show(error, work.report)
-        raise
+    except BaseException as raised:
+        error = raised
+        _show(raised, work.report)
+    # As ``multiprocessing`` does for its forks: non-daemon threads end before exit handlers run.
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    vars(sys.modules["__main__"]).clear()  # the last words of the script's own objects
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    if isinstance(error, KeyboardInterrupt):
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+    os._exit(_exit_code(error))
+
+
+def _exit_code(error: BaseException | None) -> int:
+    if error is None:
+        return 0
+    if not isinstance(error, SystemExit):
+        return EXIT_USAGE if isinstance(error, _SENTENCES) else 1
+    if error.code is None:
+        return 0
+    return error.code & 0xFF if isinstance(error.code, int) else 1
 
 
 def _run_as_main(start: Start) -> None:
@@ -135,17 +167,20 @@ def _load_module(name: str, main_module: types.ModuleType) -> tuple[types.CodeTy
 
 
 def _show(error: BaseException, report: int) -> None:
-    """Print a traceback that starts in the user's code, and leave a copy for the launcher.
+    """Print what the interpreter would, and leave a copy for the launcher.
 
-    The interpreter then ends the process with the exception's code, and prints no second time.
+    Tracebacks start in the user's code; bad input to dssync costs one sentence.
     """
     if isinstance(error, SystemExit):
-        text = error.code if isinstance(error.code, str) else ""
+        text = "" if error.code is None or isinstance(error.code, int) else f"{error.code}\n"
+        sys.stderr.write(text)
+    elif isinstance(error, _SENTENCES):
+        text = f"dssync: {error}\n"
+        sys.stderr.write(text)
     else:
         users = error.__traceback__
         while users is not None and users.tb_frame.f_code.co_filename == __file__:
             users = users.tb_next
         text = "".join(traceback.format_exception(error.with_traceback(users)))
         sys.excepthook(type(error), error, users)
-        sys.excepthook = lambda *_: None
     os.write(report, text.encode(errors="backslashreplace")[-_REPORT_BYTES:])
