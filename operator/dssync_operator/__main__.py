@@ -7,6 +7,7 @@ the Lease ends the process, because nothing in it may be trusted to stop by itse
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import sys
 
@@ -37,7 +38,7 @@ def main() -> int:
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     metrics = Metrics()
-    credentials = await find_credentials()
+    credentials = await find_credentials(os.environ.get("KUBECONFIG"))
     async with connect(credentials) as session, Probes(settings, metrics) as probes:
         leader = Leader(Cluster(session, credentials, metrics), settings)
         cluster = Cluster(session, credentials, metrics, leader.guard)

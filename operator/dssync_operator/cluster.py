@@ -8,6 +8,7 @@ one that was refused.
 
 import asyncio
 import json
+import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from typing import Any, Final, NoReturn, cast
 import aiohttp
 from kubernetes.aio import config as client_config
 from kubernetes.aio.client import Configuration
+from kubernetes.aio.config.incluster_config import SERVICE_HOST_ENV_NAME
 
 from dssync_operator import errors
 from dssync_operator.job import Manifest, child, text
@@ -64,13 +66,22 @@ class Credentials:
         return context
 
 
-async def find_credentials() -> Credentials:
-    """Load them from the pod's service account, or from KUBECONFIG and its default places."""
+async def find_credentials(kubeconfig: str | None = None) -> Credentials:
+    """Load them from a kubeconfig, or else the pod's service account, or else the usual places.
+
+    Raises:
+        SettingsError: None of these is usable.
+    """
     found = Configuration()
     try:
-        client_config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
-    except client_config.ConfigException:
-        await client_config.load_kube_config(client_configuration=found)  # type: ignore[no-untyped-call]
+        if kubeconfig is None and SERVICE_HOST_ENV_NAME in os.environ:
+            client_config.load_incluster_config(client_configuration=found)  # type: ignore[no-untyped-call]
+        else:
+            await client_config.load_kube_config(kubeconfig, client_configuration=found)  # type: ignore[no-untyped-call]
+    except client_config.ConfigException as error:
+        raise errors.SettingsError(
+            f"no usable credentials in {kubeconfig or 'the pod or ~/.kube/config'}: {error}"
+        ) from error
     certificate = (found.cert_file, found.key_file) if found.cert_file and found.key_file else None
     return Credentials(found.host.rstrip("/"), found.ssl_ca_cert, certificate, found)
 

@@ -6,6 +6,8 @@ import pytest
 
 from ground.scene import Scene, make_job
 
+GREEDY = {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}
+MOUNT = {"name": "data", "mountPath": "/d"}
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("no image", {"image": None}, "spec.containers[0].image: Required value"),
     (
@@ -19,7 +21,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     (
         "memory without number",
         {"resources": {"limits": {"memory": "much"}}},
-        "quantities must match",
+        "must match",
     ),
     (
         "request above limit",
@@ -33,8 +35,8 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("variable with a space", {"env": [{"name": "", "value": "x"}]}, "env"),
     (
-        "name in capitals",
-        {"name": "worker", "securityContext": {"runAsUser": -1}},
+        "negative user",
+        {"securityContext": {"runAsUser": -1}},
         "runAsUser: Invalid value",
     ),
 ]
