@@ -21,7 +21,7 @@ import pytest_asyncio
 
 from dssync import contract
 from dssync.errors import UsageError
-from dssync.local import cli, manifest
+from dssync.local import manifest
 from dssync.local.run import LocalJob
 from dssync.local.state import Outcome, Result
 
@@ -225,7 +225,7 @@ async def test_the_deadline_of_the_job_ends_it(tmp_path: Path, hellos: NextHello
 
 
 def command(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, __file__, str(folder / "job.yaml")])
+    return subprocess.Popen([sys.executable, "-m", "dssync.cli", "local", str(folder / "job.yaml")])
 
 
 async def test_the_command_is_killed_and_takes_everything_with_it(
@@ -280,20 +280,3 @@ async def test_the_command_ends_with_zero_when_the_job_is_complete(
         os.kill(pod["pid"], signal.SIGUSR2)
 
     assert await asyncio.to_thread(process.wait) == contract.EXIT_DONE
-
-
-def test_a_wrong_manifest_ends_with_one_sentence(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "job.yaml").write_text(JOB.replace("replicas: 2", "replicas: two"))
-
-    code = cli.main([str(tmp_path / "job.yaml")])
-
-    assert code == contract.EXIT_USAGE
-    assert capsys.readouterr().err.endswith(
-        "job.yaml: spec.replicas is 'two'; expected an integer\n"
-    )
-
-
-if __name__ == "__main__":
-    sys.exit(cli.main(sys.argv[1:]))

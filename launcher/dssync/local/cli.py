@@ -3,12 +3,10 @@
 import argparse
 import asyncio
 import signal
-import sys
 from functools import partial
 from pathlib import Path
 
-from dssync.contract import EXIT_DONE, EXIT_FAILED, EXIT_USAGE
-from dssync.errors import DssyncError, UsageError
+from dssync.contract import EXIT_DONE, EXIT_FAILED
 from dssync.local.manifest import Manifest, load
 from dssync.local.run import LocalJob
 from dssync.local.state import Result
@@ -23,16 +21,15 @@ def main(args: list[str]) -> int:
         args: Arguments after ``dssync local``.
 
     Returns:
-        0 if the job is complete, 1 if it is not, 2 if the manifest is wrong.
+        0 if the job is complete, 1 if it is not.
+
+    Raises:
+        ManifestError: The manifest is wrong.
     """
     parser = argparse.ArgumentParser("dssync local", description=__doc__)
     parser.add_argument("manifest", type=Path, help="a DSSyncJob; its folder is the pods' own")
     path: Path = parser.parse_args(args).manifest
-    try:
-        return asyncio.run(_run(load(path), path.absolute().parent))
-    except DssyncError as error:
-        print(f"dssync local: {error}", file=sys.stderr)
-        return EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED
+    return asyncio.run(_run(load(path), path.absolute().parent))
 
 
 async def _run(manifest: Manifest, folder: Path) -> int:
