@@ -192,8 +192,7 @@ class Communicators:
         try:
             group = self._backend.build(entry.spec, self._mailbox)
         except CommunicatorError as error:
-            # Its traceback would keep the frames of the build, and what they opened, alive.
-            self._fail(entry, error.with_traceback(None))
+            self._fail(entry, error)
         else:
             self._succeed(entry, group)
         finally:

@@ -63,12 +63,13 @@ class GlooBackend:
         except BuildCancelledError:
             raise
         except Exception as error:
-            # The traceback would keep the listener of the failed build open.
             raise CommunicatorError(
                 f"communicator {spec.id} of {', '.join(spec.members)} could not be built: {error}"
-            ) from error.with_traceback(None)
+            ) from error
 
     def _build(self, spec: Communicator, mailbox: Mailbox) -> GlooGroup:
+        # The options hold the listener: in a local variable they would live on in the traceback
+        # of a failed build.
         store = MailboxStore(mailbox, spec.id, self._settings.build_timeout_seconds)
         process_group = dist.ProcessGroupGloo(
             store, spec.rank_of(self._member), len(spec.members), self._options()

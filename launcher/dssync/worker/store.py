@@ -48,8 +48,13 @@ class Mailbox:
         return len(self._blobs)
 
     def put(self, communicator_id: str, key: str, value: bytes) -> None:
-        """Keeps this worker's own blob and pushes it to the mates."""
+        """Keeps this worker's own blob and pushes it to the mates.
+
+        Raises:
+            BuildCancelledError: The communicator was discarded.
+        """
         self.deliver(communicator_id, key, value)
+        self.take(communicator_id, [key], 0)
         self._send(communicator_id, key, value)
 
     def deliver(self, communicator_id: str, key: str, value: bytes) -> None:

@@ -173,17 +173,25 @@ class Worker:
         assert isinstance(pending.exception(0), BuildCancelledError)
         return seconds
 
-    def usage(self) -> Usage:
+    def usage(self, expected: Usage | None = None) -> Usage:
         """What the process holds when everything given up is destroyed."""
         _join_builds()
         assert self.reaper.wait_idle(HANG_SECONDS), "the reaper did not finish"
-        return Usage(len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")))
+        # The kernel lists a thread a moment longer than joining it takes, and tells nobody.
+        deadline = time.monotonic() + 2
+        while (usage := _usage()) != expected and expected and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return usage
 
     def counts(self) -> Any:
         return self.communicators.counts()
 
     def kept_blobs(self) -> int:
         return len(self.mailbox)
+
+
+def _usage() -> Usage:
+    return Usage(len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")))
 
 
 def _join_builds() -> None:
@@ -266,8 +274,8 @@ class Ranks:
 
     def __init__(self, size: int, settings: GlooSettings, folder: Path) -> None:
         self._ranks = [Rank(number, settings, folder) for number in range(size)]
-        self.blobs: SimpleQueue[str] = SimpleQueue()
-        """Ids of the communicators that blobs were pushed for, in order."""
+        self.blobs: SimpleQueue[bytes] = SimpleQueue()
+        """What ranks have pushed, in order."""
         for rank in self._ranks:
             threading.Thread(target=self._forward, args=(rank,), daemon=True).start()
 
@@ -314,7 +322,7 @@ class Ranks:
             if mate is not sender:
                 with contextlib.suppress(OSError):
                     mate.send("blob", blob)
-        self.blobs.put(blob[0])
+        self.blobs.put(blob[2])
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import torch
 
 from dssync.errors import BuildCancelledError, CommunicatorError
 from dssync.worker.gloo import GlooSettings
+from dssync.worker.sockets import listener_endpoint
 from integration.communicator.ranks import communicator, running
 
 FLOATS = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
@@ -23,13 +24,20 @@ def test_a_group_sums_tensors_of_every_float_type(size: int, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "settings", [GlooSettings(host="::1"), GlooSettings(interface="lo")], ids=["IPv6", "interface"]
+    ("settings", "host"),
+    [
+        (GlooSettings(host="127.0.0.2"), "127.0.0.2"),
+        (GlooSettings(host="::1"), "::1"),
+        (GlooSettings(host="192.0.2.1", interface="lo"), "127.0.0.1"),
+    ],
+    ids=["IPv4", "IPv6", "interface"],
 )
 def test_a_group_listens_where_it_is_told_and_is_released_there(
-    settings: GlooSettings, tmp_path: Path
+    settings: GlooSettings, host: str, tmp_path: Path
 ) -> None:
     with running(3, tmp_path, settings) as ranks:
         ranks.call(range(3), "build", communicator("all", range(3)))
+        assert [listener_endpoint(ranks.blobs.get())[0] for _ in range(3)] == [host] * 3
         assert ranks.allreduce(range(3), "all") == [{7}] * 3
 
         ranks[1].call("begin", "all", 1.0)
