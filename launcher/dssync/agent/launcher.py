@@ -101,6 +101,7 @@ class Launcher:
             link = await WorkerLink.open(process.link, handlers)
             self._workers[key] = _Worker(process, link, key)
             link.set_up(self._setup(key))
+            self._reporter.log("started", member=key, pid=process.pid)
         finally:
             self._starting -= 1
 

@@ -40,7 +40,15 @@ class Reporter:
         if note.kind == "round":
             return
         seconds = f"{note.seconds:.4f}" if note.seconds else ""
-        self.log(note.kind, member=note.member, cause=note.cause, round=note.round, seconds=seconds)
+        counts = dict(word.split("=") for word in note.counts.split())
+        self.log(
+            note.kind,
+            member=note.member,
+            cause=note.cause,
+            round=note.round,
+            seconds=seconds,
+            **counts,
+        )
 
     def metrics(self, delta: object) -> None:
         """Merge what a worker measured."""
