@@ -5,11 +5,11 @@ the Lease ends the process, because nothing in it may be trusted to stop by itse
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from dssync_operator import errors
 from dssync_operator.cluster import Cluster, Credentials, connect, find_credentials
@@ -42,8 +42,9 @@ async def _run(settings: Settings) -> None:
     async with connect(credentials) as session, Probes(settings, metrics) as probes:
         leader = Leader(Cluster(session, credentials, metrics), settings)
         cluster = Cluster(session, credentials, metrics, leader.guard)
-        acting = asyncio.create_task(_act(leader, cluster, credentials, probes))
         _on_signals(stop)
+        operate = _act(leader, cluster, credentials, probes, lambda: _on_signals(stop))
+        acting = asyncio.create_task(operate)
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({acting, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -51,18 +52,32 @@ async def _run(settings: Settings) -> None:
             # Let go first: a standby can act while this process is still tidying up.
             await leader.release()
             acting.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await acting
+        (end,) = await asyncio.gather(acting, return_exceptions=True)
+        if not stop.is_set() and end is not None:
+            raise _first(end)
 
 
-async def _act(leader: Leader, cluster: Cluster, credentials: Credentials, probes: Probes) -> None:
+def _first(error: BaseException) -> BaseException:
+    """The error at the bottom of a group; the others followed from it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _act(
+    leader: Leader,
+    cluster: Cluster,
+    credentials: Credentials,
+    probes: Probes,
+    on_signals: Callable[[], None],
+) -> None:
     """Wait for the Lease, then operate until it is lost."""
     await leader.acquire()
     operation = Operation(cluster, credentials, probes.settings, probes.metrics)
     probes.lead(operation)
     _log.info("this replica leads")
     async with asyncio.TaskGroup() as group:
-        group.create_task(operation.run())
+        group.create_task(operation.run(on_signals))
         group.create_task(leader.keep())
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Callable, Collection
 from typing import NoReturn
 
 import kopf
@@ -45,8 +46,12 @@ class Operation:
             for namespace in self._namespaces
         )
 
-    async def run(self) -> NoReturn:
-        """Operate until cancelled, or until a part fails that nothing can go on without."""
+    async def run(self, on_signals: Callable[[], None]) -> NoReturn:
+        """Operate until cancelled, or until a part fails that nothing can go on without.
+
+        Args:
+            on_signals: Installs the process's signal handlers, once kopf has put its own there.
+        """
         jobs_watch = await kopf.spawn_tasks(
             registry=handlers.register(self._credentials, self._queue.add),
             settings=handlers.settings(),
@@ -54,8 +59,9 @@ class Operation:
             namespaces=self._settings.namespaces,
             standalone=True,
         )
+        on_signals()
         async with asyncio.TaskGroup() as group:
-            group.create_task(_ends_never(kopf.run_tasks(jobs_watch)))
+            group.create_task(_run_kopf(jobs_watch))
             group.create_task(self._resync())
             for watcher in self.watchers:
                 group.create_task(watcher.run())
@@ -128,6 +134,17 @@ class Operation:
                         self._queue.add(key)
 
 
-async def _ends_never(running: object) -> None:
-    await running  # type: ignore[misc]  # kopf types it loosely
-    raise errors.OperatorError("kopf has ended by itself; the jobs' watch is gone with it")
+async def _run_kopf(tasks: Collection[asyncio.Task[None]]) -> NoReturn:
+    """Run kopf's own tasks. Its ``run_tasks`` would end with all tasks of the loop, ours too.
+
+    Raises:
+        OperatorError: kopf has ended by itself.
+    """
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        reasons = [task.exception() for task in done if not task.cancelled()]
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    raise errors.OperatorError(f"the watch of jobs has ended by itself: {reasons}")

@@ -1,0 +1,97 @@
+"""Watches that break, go silent or come back without their history."""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ground import build
+from ground.control_plane import ControlPlane
+from ground.process import OperatorProcess
+from ground.proxy import Proxy
+from ground.scene import Scene, make_job
+
+CRD = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
+
+
+@pytest.fixture
+def proxied(quiet_plane: ControlPlane) -> Iterator[tuple[ControlPlane, Proxy]]:
+    """A control plane of its own, since its API server is restarted, and a line to it."""
+    assert not build.missing()
+    plane = ControlPlane()
+    proxy = Proxy(plane.port)
+    try:
+        plane.start()
+        plane.kubectl("apply", "--server-side", "-f", str(CRD))
+        plane.kubectl("wait", "--for=condition=Established", "crd/dssyncjobs.dssync.io")
+        yield plane, proxy
+    finally:
+        proxy.close()
+        plane.stop()
+
+
+@pytest.mark.timeout(120)
+def test_pods_that_vanish_behind_a_broken_watch_are_replaced_and_leave_no_ghosts(
+    proxied: tuple[ControlPlane, Proxy], tmp_path: Path
+) -> None:
+    plane, proxy = proxied
+    kubeconfig = plane.kubeconfig_of("admin", proxy.url)
+    scene = Scene(plane)
+    settings = {"lease_seconds": 60, "resync_seconds": 600, "log_format": "plain"}
+    with OperatorProcess(kubeconfig, tmp_path / "log", **settings) as operator:
+        scene.create(make_job(replicas=4))
+        pods = scene.run_all(4)
+        scene.status_until(lambda status: status.get("readyReplicas") == 4)
+
+        proxy.cut()
+        for pod in pods:
+            scene.kubelet.remove(pod)
+        plane.kill("kube-apiserver")  # its memory of past events goes with it
+        plane.start_apiserver()
+        proxy.restore()
+        replaced = scene.live_pods(4, seconds=30)
+        scene.status_until(lambda status: status.get("readyReplicas") == 0)
+
+        assert {pod["metadata"]["uid"] for pod in pods}.isdisjoint(
+            pod["metadata"]["uid"] for pod in replaced
+        )
+        assert scene.job()["status"]["replicas"] == 4
+        assert operator.process.poll() is None
+
+
+def test_silent_watch_is_exported_and_fails_liveness(
+    quiet_plane: ControlPlane, tmp_path: Path
+) -> None:
+    scene = Scene(quiet_plane)
+    with OperatorProcess(
+        quiet_plane.kubeconfig,
+        tmp_path / "log",
+        namespaces=scene.namespace,
+        lease_name=scene.namespace,
+        stale_seconds=1,
+    ) as operator:
+        scene.create(make_job())
+        scene.live_pods(1)
+
+        code, said = poll(operator, "/healthz", 500)
+
+        assert code == 500
+        assert "has brought nothing for" in said
+        ages = re.findall(
+            r"^dssync_operator_watch_age_seconds\{.*\} (\S+)$", metrics(operator), re.M
+        )
+        assert any(float(age) > 1.0 for age in ages)
+
+
+def metrics(operator: OperatorProcess) -> str:
+    return operator.get("/metrics")[1]
+
+
+def poll(operator: OperatorProcess, path: str, code: int) -> tuple[int, str]:
+    give_up = time.monotonic() + 15
+    while True:
+        said = operator.get(path)
+        if said[0] == code or time.monotonic() > give_up:
+            return said
