@@ -67,11 +67,15 @@ demo: .setup/python ## Train digits with 6 workers; kill one, let one join, drai
 	$(BIN)/python -m examples.demo
 
 .PHONY: bench
-bench: bench-reform ## Every benchmark
+bench: bench-reform bench-accuracy ## Every benchmark
 
 .PHONY: bench-reform
 bench-reform: .setup/python ## A worker dies: dssync beside torchrun, on the same script
 	$(BIN)/python -m benchmarks.reform
+
+.PHONY: bench-accuracy
+bench-accuracy: .setup/python ## The mean model of grid rounds beside that of allreduce, both examples
+	$(BIN)/python -m benchmarks.accuracy
 
 .PHONY: clean
 clean: ## Remove what was built here; set-up stays

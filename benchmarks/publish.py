@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import matplotlib
+
 from benchmarks.results import Report, save
 
 matplotlib.use("Agg")

@@ -1,0 +1,1 @@
+"""Does averaging in small groups cost accuracy? Both examples, grid beside allreduce."""
