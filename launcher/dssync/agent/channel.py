@@ -5,6 +5,7 @@ frame's first byte, so they have arrived whenever the frame is complete. JSON an
 nothing in the project unpickles, not even between parent and child.
 """
 
+import array
 import contextlib
 import json
 import os
@@ -17,7 +18,7 @@ from typing import Final, Literal
 
 _LENGTH: Final = struct.Struct("!I")
 _CHUNK_BYTES: Final = 1 << 16
-_MAX_DESCRIPTORS: Final = 16
+_ANCILLARY_BYTES: Final = socket.CMSG_SPACE(16 * 4)
 
 CommandKind = Literal["script", "module", "program"]
 
@@ -90,13 +91,16 @@ class Receiver:
             EOFError: The other side is gone.
             BlockingIOError: The socket is non-blocking and had nothing.
         """
-        data, descriptors, _, _ = socket.recv_fds(
-            self._sock, _CHUNK_BYTES, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+        # Not socket.recv_fds: it drops its flags, and the link would leak into every program
+        # that a worker starts.
+        data, ancillary, _, _ = self._sock.recvmsg(
+            _CHUNK_BYTES, _ANCILLARY_BYTES, socket.MSG_CMSG_CLOEXEC
         )
         if not data:
             raise EOFError
         self._buffer += data
-        self._descriptors.extend(descriptors)
+        for _, _, rights in ancillary:
+            self._descriptors.extend(array.array("i", rights))
         return list(self._complete())
 
     def _complete(self) -> Iterator[tuple[Message, list[int]]]:

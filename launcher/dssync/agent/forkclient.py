@@ -48,6 +48,12 @@ class ForkClient:
         self._on_started: OnStarted | None = None
         self._reply: asyncio.Future[None] | None = None
         self._process: asyncio.subprocess.Process | None = None
+        self._ready = False
+
+    @property
+    def lost(self) -> bool:
+        """Whether the fork-server is gone; ``close`` is still to be called."""
+        return self._sock.fileno() < 0
 
     async def open(self, environment: Mapping[str, str]) -> None:
         """Start the process and wait until it takes requests.
@@ -64,9 +70,13 @@ class ForkClient:
             pass_fds=[descriptor],
             start_new_session=True,  # a terminal's Ctrl-C goes to the launcher alone
         )
+        if self.lost:  # closed meanwhile
+            await self.close()
+            raise ForkServerLostError("the fork-server was closed before it was ready")
         self._server_sock.close()
         asyncio.get_running_loop().add_reader(self._sock, self._read)
         await self._next_reply()
+        self._ready = True
 
     async def fork(
         self, request: channel.Start, descriptors: Sequence[int], on_started: OnStarted
@@ -90,8 +100,11 @@ class ForkClient:
     async def close(self) -> None:
         """End the fork-server, and with it whatever workers are left."""
         self._hang_up()
-        if self._process is not None:
-            await self._process.wait()
+        if self._process is None:
+            return
+        if not self._ready and self._process.returncode is None:
+            self._process.kill()  # it has no workers yet, and would import to the end
+        await self._process.wait()
 
     async def _next_reply(self) -> None:
         self._reply = asyncio.get_running_loop().create_future()
@@ -130,7 +143,7 @@ class ForkClient:
             self._listener.on_lost()
 
     def _hang_up(self) -> bool:
-        if self._sock.fileno() < 0:
+        if self.lost:
             return False
         asyncio.get_running_loop().remove_reader(self._sock)
         self._sock.close()

@@ -89,8 +89,6 @@ class ForkServer:
         return pid
 
     def _watch(self, pid: int) -> None:
-        with contextlib.suppress(OSError):  # the worker did it first, or is gone
-            os.setpgid(pid, pid)
         pidfd = os.pidfd_open(pid)
         self._pidfds[pid] = pidfd
         self._selector.register(pidfd, selectors.EVENT_READ, pid)

@@ -133,6 +133,7 @@ class Supervisor:
         self._running: dict[int, tuple[WorkerProcess, _Outfit]] = {}
         self._unannounced: dict[WorkerProcess, WorkerExit | None] = {}
         self._client: ForkClient | None = None
+        self._stopping = False
         self._one_request = asyncio.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -157,7 +158,11 @@ class Supervisor:
         return worker
 
     async def stop(self, grace_seconds: float) -> None:
-        """End all workers, by SIGTERM and after the grace by SIGKILL, and the fork-server."""
+        """End all workers, by SIGTERM and after the grace by SIGKILL, and the fork-server.
+
+        Starts that are under way fail; there is no start afterwards.
+        """
+        self._stopping = True
         self._signal_all(signal.SIGTERM)
         try:
             async with asyncio.timeout(grace_seconds):
@@ -189,10 +194,14 @@ class Supervisor:
             return started[0]
 
     async def _open_client(self) -> ForkClient:
-        if self._client is None:
-            client = ForkClient(self._preload, Listener(self._exited, self._lost))
-            await client.open(self._settings.environment)
-            self._client = client
+        if self._stopping:
+            raise ForkServerLostError("workers are being stopped: none is started any more")
+        if self._client is not None:
+            if not self._client.lost:
+                return self._client
+            await self._client.close()
+        self._client = ForkClient(self._preload, Listener(self._exited, self._lost))
+        await self._client.open(self._settings.environment)
         return self._client
 
     def _request(self, spec: WorkerSpec) -> channel.Start:
@@ -228,7 +237,6 @@ class Supervisor:
             self._on_exit(exit_)
 
     def _lost(self) -> None:
-        self._client = None
         for pid in list(self._running):
             self._exited(channel.Exited(pid, -signal.SIGKILL, time.monotonic()))
 

@@ -152,3 +152,11 @@ async def test_only_the_link_and_the_report_are_open_besides_the_standard_stream
     assert counts == [6, 6]  # three streams, link, report, and the listing itself
     for worker in workers:
         worker.link.close()
+
+
+async def test_programs_that_a_worker_starts_do_not_inherit_the_link(hire: Callable) -> None:
+    crew = hire("say(os.get_inheritable(link.fileno()))")
+    worker = await crew.start()
+
+    assert await hear(worker) == "False"
+    worker.link.close()

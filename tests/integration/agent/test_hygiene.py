@@ -47,12 +47,13 @@ def launch(tmp_path: Path, *preload: str) -> subprocess.Popen[str]:
     (tmp_path / "worker.py").write_text(WORKER)
     scratch = tmp_path / "scratch"
     scratch.mkdir()
+    path = [str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
         [sys.executable, "-c", LAUNCHER, str(tmp_path / "worker.py"), *preload],
         stdout=subprocess.PIPE,
         text=True,
         cwd=scratch,
-        env={**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": str(tmp_path)},
+        env={**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": os.pathsep.join(path)},
         start_new_session=True,
     )
 

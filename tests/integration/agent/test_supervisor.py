@@ -154,6 +154,23 @@ async def test_a_fork_server_that_cannot_import_fails_the_start(hire: Hire, tmp_
         await crew.start()
 
 
+async def test_stop_does_not_wait_for_imports(hire: Hire, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "importing")
+    (tmp_path / "slow.py").write_text(
+        f"import signal; open({str(tmp_path / 'importing')!r}, 'w').close(); signal.pause()"
+    )
+    crew = hire(environment={"PYTHONPATH": str(tmp_path)}, preload=("slow",))
+    starting = asyncio.ensure_future(crew.start())
+    await asyncio.to_thread((tmp_path / "importing").read_text)
+
+    await crew.stop()
+
+    with pytest.raises(ForkServerLostError):
+        await starting
+    with pytest.raises(ForkServerLostError):
+        await crew.start()
+
+
 async def test_modules_that_are_not_installed_are_not_preloaded(hire: Hire) -> None:
     crew = hire(preload=("nothing_of_this_name",))
 
