@@ -7,59 +7,83 @@ them agree.
 """
 
 import hashlib
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 
 @dataclass
 class _Entry:
-    id: str
+    use: tuple[str, tuple[str, ...]]
+    """Purpose and members in rank order."""
     last_round: int
 
 
 class Directory:
-    """The communicators in use, by their members in rank order."""
+    """The communicators in use."""
 
     def __init__(self, term: int) -> None:
         self._term = term
         self._builds = 0
-        self._entries: dict[tuple[str, ...], _Entry] = {}
-        self._members: dict[str, tuple[str, ...]] = {}
+        self._ids: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._entries: dict[str, _Entry] = {}
         self._retired: dict[str, list[str]] = {}
 
-    def use(self, members: tuple[str, ...], round_number: int) -> str:
-        """Return the id of the communicator of ``members``, a new one where none is in use."""
-        entry = self._entries.get(members)
-        if entry is None:
-            entry = self._entries[members] = _Entry(self._new_id(members), round_number)
-            self._members[entry.id] = members
-        entry.last_round = max(entry.last_round, round_number)
-        return entry.id
+    def use(self, purpose: str, members: tuple[str, ...], round_number: int) -> str:
+        """Return the id of a communicator, a new one where none is in use.
 
-    def break_(self, members: tuple[str, ...]) -> None:
-        """The communicator of ``members`` had an abandoned operation and is not used again."""
-        entry = self._entries.pop(members, None)
+        Args:
+            purpose: uses of different purpose share no communicator.
+            members: in rank order.
+            round_number: of the round that will use it.
+        """
+        communicator = self._ids.get((purpose, members))
+        if communicator is None:
+            communicator = self._ids[purpose, members] = self._new_id(members)
+            self._entries[communicator] = _Entry((purpose, members), round_number)
+        entry = self._entries[communicator]
+        entry.last_round = max(entry.last_round, round_number)
+        return communicator
+
+    def break_(self, communicator: str) -> None:
+        """Never use a communicator again: an operation on it was given up, or a member is gone."""
+        entry = self._entries.pop(communicator, None)
         if entry is not None:
-            del self._members[entry.id]
-            for member in members:
-                self._retired.setdefault(member, []).append(entry.id)
+            self._close(communicator, entry)
+            for member in entry.use[1]:
+                self._retired.setdefault(member, []).append(communicator)
 
     def members(self, communicator: str) -> tuple[str, ...]:
         """Return the members of a communicator in use; nobody for one that is broken."""
-        return self._members.get(communicator, ())
+        entry = self._entries.get(communicator)
+        return () if entry is None else entry.use[1]
 
     def expire(self, before_round: int) -> None:
         """Retire what no round since ``before_round`` has used."""
-        stale = [m for m, entry in self._entries.items() if entry.last_round < before_round]
-        for members in stale:
-            self.break_(members)
+        stale = [each for each, entry in self._entries.items() if entry.last_round < before_round]
+        for communicator in stale:
+            self.break_(communicator)
 
     def retired(self, member: str) -> tuple[str, ...]:
         """Return, once, the ids that ``member`` can destroy."""
         return tuple(self._retired.pop(member, ()))
 
-    def forget(self, member: str) -> None:
-        """Drop what is kept for a member that is gone."""
+    def forget(self, member: str, in_use: AbstractSet[str]) -> None:
+        """Let no later round use what a member that is gone had a part in.
+
+        Args:
+            member: it may come back, but it has given its communicators up.
+            in_use: what open exchanges use; their members keep it until it expires.
+        """
+        shared = [(c, entry) for c, entry in self._entries.items() if member in entry.use[1]]
+        for communicator, entry in shared:
+            self._close(communicator, entry)
+            if communicator not in in_use:
+                self.break_(communicator)
         self._retired.pop(member, None)
+
+    def _close(self, communicator: str, entry: _Entry) -> None:
+        if self._ids.get(entry.use) == communicator:
+            del self._ids[entry.use]
 
     def _new_id(self, members: tuple[str, ...]) -> str:
         self._builds += 1

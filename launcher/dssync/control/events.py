@@ -89,6 +89,8 @@ class Note:
     cause: str = ""
     seconds: float = 0.0
     round: int = 0
+    counts: str = ""
+    """At completion: batches committed, in total and repeated, as ``name=value`` words."""
 
 
 Effect = Send | Note

@@ -38,8 +38,8 @@ class Exchange:
     abandoned: set[str] = field(default_factory=set)
     first_arrival_seconds: float | None = None
     deadline_seconds: float | None = None
-    communicators: set[tuple[str, ...]] = field(default_factory=set)
-    """Those of the current attempt, by their members."""
+    communicators: set[str] = field(default_factory=set)
+    """Ids of those of the current attempt."""
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -47,9 +47,22 @@ class Exchange:
         return tuple(m for m in self.members if m not in self.applied)
 
     @property
+    def late(self) -> tuple[str, ...]:
+        """Members that the others wait for now: to answer, to apply, or to arrive."""
+        if self.decided:
+            return self.waiting
+        present = self.abandoned if self.collecting else self.arrived
+        return tuple(m for m in self.waiting if m not in present)
+
+    @property
     def closed(self) -> bool:
         """Whether nobody is left who has to apply."""
         return not self.waiting
+
+    @property
+    def running(self) -> bool:
+        """Whether the current attempt can still be given up."""
+        return not (self.collecting or self.decided or self.closed)
 
     @property
     def collected(self) -> bool:

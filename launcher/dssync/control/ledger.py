@@ -21,6 +21,8 @@ class Ledger:
         self.committed = 0
         self.repeated = 0
         """Commits of batches that had been leased again meanwhile."""
+        self.fresh_holes = False
+        """Holes have appeared since somebody last looked."""
         self._cursor = 0
         self._holes: deque[int] = deque()
         self._leases: dict[str, set[int]] = {}
@@ -81,6 +83,7 @@ class Ledger:
         """Turn what ``member`` still holds into holes; return how many."""
         held = self._leases.pop(member, set())
         self._holes.extend(sorted(held))
+        self.fresh_holes = self.fresh_holes or bool(held)
         return len(held)
 
     def _next(self) -> int:

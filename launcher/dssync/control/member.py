@@ -125,9 +125,14 @@ class MemberState:
     def _start(self, start: m.Start) -> None:
         self.started, self.next_round = True, start.round
         self.position, self.weighted = start.position, start.weighted
+        # What was leased before belongs to others now, and its answers have all arrived.
+        self.leases.clear()
+        self.lease_wanted = self.starved = False
         self._drop_before(start.round)
 
     def _assign(self, assign: m.Assign) -> None:
+        if not self.started:
+            return  # It was sent before this member left its last life in the view.
         known = self._assigns.get(assign.round)
         newer = known is None or assign.attempt > known.attempt
         if assign.round >= self.next_round and newer and assign.round not in self._skipped:

@@ -39,6 +39,8 @@ class Enter:
     sync: SyncSettings
     state_address: str
     """``host:port`` where this worker streams its state to a joiner."""
+    applied_round: int = -1
+    """The last round in the state that it holds; -1 for a fresh process or spoiled values."""
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 """What the coordinator knows of each launcher and each worker process."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 
 from dssync.control.messages import SyncSettings
-from dssync.control.view import Member
+from dssync.control.view import Member, slot_of
 from dssync.schedule import Place
 
 
@@ -45,36 +45,74 @@ class Peer:
     model: tuple[str, ...]
     sync: SyncSettings
     address: str
+    applied_round: int = -1
+    """The last round in the state that it brought; -1 for a fresh process."""
     phase: Phase = Phase.ENTERED
     donor: str = ""
+    avoid: str = ""
+    """The donor whose state it could not get."""
     hungry: int = 0
     """Batches it asked for and did not get."""
     misses: int = 0
     """Round deadlines missed in a row."""
-    admitted_round: int = 0
-    last_round: int | None = None
-    """Draining: the last round it takes part in."""
 
 
-@dataclass
 class Roster:
-    """Launchers by slot, workers by key."""
+    """Launchers by slot, workers by key, indexed by slot and phase."""
 
-    pods: dict[int, Pod] = field(default_factory=dict)
-    peers: dict[str, Peer] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.pods: dict[int, Pod] = {}
+        self.peers: dict[str, Peer] = {}
+        self.benched: set[str] = set()
+        """Workers that were told that they are out of the view and have not come back."""
+        self._by_slot: dict[int, dict[str, None]] = {}
+        self._by_phase: dict[Phase, dict[str, None]] = {phase: {} for phase in Phase}
+
+    def add(self, key: str, peer: Peer) -> None:
+        """Add a worker."""
+        self.peers[key] = peer
+        self._by_slot.setdefault(peer.member.slot, {})[key] = None
+        self._by_phase[peer.phase][key] = None
+
+    def move(self, key: str, phase: Phase) -> None:
+        """Note that a worker is in another phase."""
+        peer = self.peers[key]
+        del self._by_phase[peer.phase][key]
+        peer.phase = phase
+        self._by_phase[phase][key] = None
+
+    def remove(self, key: str) -> Peer | None:
+        """Remove a worker and return it; whoever fetches from it needs another donor."""
+        peer = self.peers.pop(key, None)
+        if peer is None:
+            return None
+        del self._by_slot[peer.member.slot][key], self._by_phase[peer.phase][key]
+        for other in self.in_phase(Phase.FETCHING):
+            if self.peers[other].donor == key:
+                self.move(other, Phase.ENTERED)
+        return peer
+
+    def remove_pod(self, slot: int) -> None:
+        """Remove a launcher; its workers are removed one by one."""
+        del self.pods[slot]
+        self.benched = {key for key in self.benched if slot_of(key) != slot}
+
+    def place_of(self, key: str) -> Place:
+        """Return where a worker runs."""
+        return self.pods[self.peers[key].member.slot].place
 
     def of_slot(self, slot: int) -> list[str]:
         """Return the keys of the workers of one pod."""
-        return [key for key, peer in self.peers.items() if peer.member.slot == slot]
+        return list(self._by_slot.get(slot, ()))
 
     def in_phase(self, *phases: Phase) -> list[str]:
         """Return the keys of the workers in any of ``phases``, by slot and local rank."""
-        found = [key for key, peer in self.peers.items() if peer.phase in phases]
+        found = [key for phase in phases for key in self._by_phase[phase]]
         return sorted(found, key=lambda key: self.peers[key].member)
 
-    def slots_in(self, *phases: Phase) -> set[int]:
-        """Return the slots with at least one worker in any of ``phases``."""
-        return {self.peers[key].member.slot for key in self.in_phase(*phases)}
+    def slots_in(self, phase: Phase) -> set[int]:
+        """Return the slots with at least one worker in ``phase``."""
+        return {self.peers[key].member.slot for key in self._by_phase[phase]}
 
     def complete_slots(self) -> set[int]:
         """Return the slots all of whose workers said hello and are not leaving."""

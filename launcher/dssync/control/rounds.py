@@ -6,7 +6,7 @@ groups: a loss concerns the exchanges that hold the lost member and nobody else.
 as an argument; messages go out through a callable.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dssync.control.deadline import DeadlineSettings, RoundDeadline
@@ -40,8 +40,6 @@ class Closed:
     kind: str
     members: tuple[str, ...]
     """Those who applied in the last attempt."""
-    earned_weight: tuple[str, ...]
-    """Members whose values count from now on."""
     attempts: int
     cause: str
     reform_seconds: float | None
@@ -59,8 +57,10 @@ class Rounds:
         """The lowest round that is not frozen."""
         self.closed: list[Closed] = []
         """Exchanges closed since the coordinator last looked."""
-        self.missed: list[str] = []
-        """Members skipped since the coordinator last looked."""
+        self.missed: list[tuple[str, str]] = []
+        """Members that missed a deadline since the coordinator last looked, with the kind."""
+        self.earned: list[tuple[str, int]] = []
+        """Who has applied a sum since the coordinator last looked, and in which round."""
         self._deadline = RoundDeadline(deadline)
         self._directory = Directory(term)
         self._send = send
@@ -79,13 +79,14 @@ class Rounds:
         ]
         # A layout that was replaced leaves communicators behind; those in use come round again
         # within one period of the schedule.
-        self._directory.expire(number - 2 * view.period(self.settings) - 2)
+        lowest = min(self._open)
+        self._directory.expire(min(number - 2 * view.period(self.settings) - 2, lowest))
         for exchange in self._open[number]:
             self._assign(exchange)
 
     def holding(self, key: str) -> tuple[int, ...]:
         """Return the rounds in which ``key`` has still to apply, lowest first."""
-        return tuple(e.round for e in self._exchanges() if key in e.waiting)
+        return tuple(e.round for e in self.exchanges() if key in e.waiting)
 
     def mates(self, communicator: str) -> tuple[str, ...]:
         """Return the members of a communicator in use."""
@@ -97,16 +98,20 @@ class Rounds:
         return not self._open
 
     def arrive(self, key: str, message: Arrive, now: float) -> None:
-        """Note that a member starts its operation; the first mate starts the deadline."""
+        """Note that a member starts its operation.
+
+        The deadline starts with the first mate that has trained for this round, else with the
+        last one: who found no data does not hurry a mate that trains.
+        """
         exchange = self._find(key, message.round)
         if exchange is None or exchange.attempt != message.attempt or exchange.collecting:
             return
         exchange.arrived.add(key)
-        if exchange.deadline_seconds is None and not message.idle:
+        if exchange.deadline_seconds is None and (not message.idle or not exchange.late):
             exchange.first_arrival_seconds = now
             exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
 
-    def confirm(self, key: str, message: Confirm) -> None:
+    def confirm(self, key: str, message: Confirm, now: float) -> None:
         """Strict: decide the commit when the last member holds its results."""
         exchange = self._find(key, message.round)
         if exchange is None or exchange.attempt != message.attempt or exchange.collecting:
@@ -114,17 +119,18 @@ class Rounds:
         exchange.confirmed.add(key)
         if exchange.all_confirmed and not exchange.decided:
             exchange.decided = True
+            exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
             for member in exchange.members:
                 self._send(member, Commit(exchange.round, exchange.attempt))
 
-    def applied(self, key: str, message: Applied, now: float) -> bool:
-        """Note that a member has applied; return False if the round had gone on without it."""
+    def applied(self, key: str, message: Applied, now: float) -> None:
+        """Note that a member has applied; ignored if the round had gone on without it."""
         exchange = self._find(key, message.round)
-        if exchange is None:
-            return False
-        exchange.applied.add(key)
-        self._settle(exchange, now)
-        return True
+        if exchange is not None:
+            exchange.applied.add(key)
+            if exchange.communicators:
+                self.earned.append((key, exchange.round))
+            self._settle(exchange, now)
 
     def abandoned(self, key: str, message: Abandoned, now: float) -> None:
         """Note an answer to ``Abandon``; the last one starts the next attempt."""
@@ -141,40 +147,60 @@ class Rounds:
 
     def gone(self, key: str, cause: str, now: float) -> None:
         """Take a lost member out of every open exchange."""
-        self._directory.forget(key)
-        for exchange in self._exchanges():
-            if key not in exchange.members:
-                continue
-            pending = key in exchange.waiting
+        hit = [(e, key in e.waiting) for e in self.exchanges() if key in e.members]
+        for exchange, _ in hit:
             exchange.drop((key,))
+        for exchange, pending in hit:
             if pending:
                 self._collect(exchange, cause, now)
+        for exchange, _ in hit:
             self._settle(exchange, now)
+        in_use: set[str] = set().union(*(e.communicators for e in self.exchanges()))
+        self._directory.forget(key, in_use)
 
     def tick(self, now: float) -> None:
         """Skip whoever holds a group up past its deadline."""
-        for exchange in self._exchanges():
-            if exchange.deadline_seconds is None or now < exchange.deadline_seconds:
-                continue
-            present = exchange.abandoned if exchange.collecting else exchange.arrived
-            late = tuple(m for m in exchange.waiting if m not in present)
-            exchange.deadline_seconds = None
-            self._skip(exchange, late)
-            self._collect(exchange, "deadline", now)
-            self._settle(exchange, now)
+        held: set[str] = set()
+        for exchange in self.exchanges():
+            if exchange.deadline_seconds is not None:
+                if not exchange.collecting and held.intersection(exchange.late):
+                    # A mate of a lower round holds them up: their time starts when they are free.
+                    exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
+                elif now >= exchange.deadline_seconds:
+                    self._expire(exchange, now)
+                    self._settle(exchange, now)
+            held.update(exchange.waiting)
 
-    def _skip(self, exchange: Exchange, late: Iterable[str]) -> None:
-        for member in late:
-            self._send(member, Skip(exchange.round, exchange.round + 1))
-            self.missed.append(member)
-        exchange.drop(late)
+    def _expire(self, exchange: Exchange, now: float) -> None:
+        late, exchange.deadline_seconds = exchange.late, None
+        # First, so that nobody who is skipped goes on with a communicator that is broken.
+        self._collect(exchange, "deadline", now)
+        self._miss(exchange, late)
+
+    def _miss(self, exchange: Exchange, late: tuple[str, ...]) -> None:
+        """Report who is late. A training round goes on without them; a flush benches them."""
+        self.missed += [(member, exchange.kind) for member in late]
+        if exchange.kind == "train":
+            exchange.drop(late)
+            for member in late:
+                self._send(member, Skip(exchange.round, exchange.round + 1))
 
     def _collect(self, exchange: Exchange, cause: str, now: float) -> None:
-        if exchange.collecting or exchange.decided or exchange.closed:
-            return
+        """Give the current attempt up, and every other that uses one of its communicators.
+
+        Those of lower rounds first, so that no member goes on in a round with a communicator
+        that it has given up in a higher one.
+        """
+        if exchange.running:
+            broken = exchange.communicators
+            for each in self.exchanges():
+                if each is exchange or (each.running and each.communicators & broken):
+                    self._abandon(each, cause, now)
+            for communicator in broken:
+                self._directory.break_(communicator)
+
+    def _abandon(self, exchange: Exchange, cause: str, now: float) -> None:
         exchange.collect(cause, now, now + self._deadline.settings.reply_seconds)
-        for communicator in exchange.communicators:
-            self._directory.break_(communicator)
         for member in exchange.waiting:
             self._send(member, Abandon(exchange.round, exchange.attempt))
 
@@ -188,7 +214,6 @@ class Rounds:
 
     def _close(self, exchange: Exchange, now: float) -> None:
         self._open[exchange.round].remove(exchange)
-        view = self._views[exchange.round]
         if not self._open[exchange.round]:
             del self._open[exchange.round], self._views[exchange.round]
         if exchange.attempt == 0 and exchange.first_arrival_seconds is not None:
@@ -199,7 +224,6 @@ class Rounds:
                 round=exchange.round,
                 kind=exchange.kind,
                 members=exchange.members,
-                earned_weight=_earned(exchange, view),
                 attempts=exchange.attempt,
                 cause=exchange.cause,
                 reform_seconds=None if evidence is None else now - evidence,
@@ -209,7 +233,6 @@ class Rounds:
     def _assign(self, exchange: Exchange) -> None:
         view = self._views[exchange.round]
         stages = self._stages(exchange)
-        exchange.communicators = {s.members for each in stages.values() for s in each}
         for member in exchange.members:
             self._send(
                 member,
@@ -228,16 +251,24 @@ class Rounds:
             )
 
     def _stages(self, exchange: Exchange) -> dict[str, tuple[Stage, ...]]:
-        def communicator_id(members: tuple[str, ...]) -> str:
-            return self._directory.use(members, exchange.round)
+        # Flushes have communicators of their own: one that is given up takes no group of a
+        # training round with it.
+        purpose = "train" if exchange.kind == "train" else "flush"
 
+        def communicator_id(members: tuple[str, ...]) -> str:
+            communicator = self._directory.use(purpose, members, exchange.round)
+            exchange.communicators.add(communicator)
+            return communicator
+
+        exchange.communicators.clear()
         if exchange.kind == "train":
             return train_stages(exchange.members, exchange.unweighted, communicator_id)
         every_place = self._views[exchange.round].places
         places = {m: every_place[m] for m in exchange.members}
         return flush_stages(places, exchange.unweighted, self.settings, communicator_id)
 
-    def _exchanges(self) -> list[Exchange]:
+    def exchanges(self) -> list[Exchange]:
+        """Return the open exchanges, lowest round first."""
         return [each for number in sorted(self._open) for each in self._open[number]]
 
     def _find(self, key: str, round_number: int) -> Exchange | None:
@@ -245,11 +276,3 @@ class Rounds:
             if key in exchange.members:
                 return exchange
         return None
-
-
-def _earned(exchange: Exchange, view: View) -> tuple[str, ...]:
-    """Return the joiners that now share the values of a weighted mate."""
-    mates = exchange.members
-    if exchange.kind == "train" and all(m in view.unweighted for m in mates):
-        return ()
-    return tuple(m for m in mates if m in view.unweighted)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from dssync.errors import ProtocolError
 from dssync.schedule import (
     Layout,
     Place,
@@ -45,6 +46,18 @@ class Member:
         return cls(int(slot), int(local_rank), incarnation)
 
 
+def slot_of(key: str) -> int:
+    """Return the slot in a member's key.
+
+    Raises:
+        ProtocolError: it is not a key.
+    """
+    try:
+        return Member.parse(key).slot
+    except ValueError:
+        raise ProtocolError(f"{key!r} is no member: expected slot.local_rank.incarnation") from None
+
+
 @dataclass(frozen=True)
 class View:
     """Who takes part, where each one sits, and whose values do not count yet."""
@@ -56,9 +69,9 @@ class View:
     """Joiners that have not shared a committed round with a weighted member."""
 
     @classmethod
-    def first(cls, term: int, members: Iterable[tuple[str, Place]]) -> "View":
-        """Return the view in which a job starts; everybody has weight."""
-        return cls(term, 1, Layout.of(members), frozenset())
+    def first(cls, term: int, members: Iterable[tuple[str, Place]], sequence: int = 1) -> "View":
+        """Return the view in which a world starts; everybody has weight."""
+        return cls(term, sequence, Layout.of(members), frozenset())
 
     @cached_property
     def places(self) -> dict[str, Place]:

@@ -1,0 +1,67 @@
+"""How members leave: lost, benched, drained or of their own will."""
+
+from dssync.control import messages as m
+from dssync.control.events import Note
+from dssync.control.job import Job
+from dssync.control.roster import Phase, Pod
+
+
+class Departures:
+    """Takes members and pods out of a job."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def gone(self, key: str, cause: str, now: float) -> None:
+        """Forget a member: its data become holes and its groups shrink."""
+        job = self._job
+        peer = job.roster.remove(key)
+        if peer is None:
+            return
+        job.ledger.release(key)
+        if job.world is not None:
+            job.world.remove(key)
+            job.world.rounds.gone(key, cause, now)
+        self._announce_drained(peer.member.slot)
+        if peer.phase is not Phase.DRAINING and not job.completed:
+            job.outbox.note(Note("leave" if cause == "leave" else "evict", key, cause))
+
+    def bench(self, key: str, cause: str, now: float) -> None:
+        """Take out a member that may still live, and tell it that it may come back."""
+        self.gone(key, cause, now)
+        self.tell_benched(key, cause)
+
+    def tell_benched(self, key: str, reason: str) -> None:
+        """Tell a member, once, that it is out of the view."""
+        if key not in self._job.roster.benched:
+            self._job.roster.benched.add(key)
+            self._job.outbox.tell(key, m.Bench(reason))
+
+    def pod_gone(self, slot: int, cause: str, now: float) -> None:
+        """Forget a launcher and its members."""
+        self._job.roster.remove_pod(slot)
+        for key in self._job.roster.of_slot(slot):
+            self.gone(key, cause, now)
+
+    def drain_pod(self, pod: Pod) -> None:
+        """Let the members of a pod finish the rounds that they are in, then go."""
+        pod.draining = True
+        for key in self._job.roster.of_slot(pod.slot):
+            if self._job.roster.peers[key].phase is not Phase.DRAINING:
+                self._drain(key)
+        self._announce_drained(pod.slot)
+
+    def _drain(self, key: str) -> None:
+        job = self._job
+        peer, last_round = job.roster.peers[key], -1
+        if peer.phase is Phase.ACTIVE and job.world is not None:
+            job.world.remove(key)
+            last_round = max(job.world.rounds.holding(key), default=-1)
+        job.roster.move(key, Phase.DRAINING)
+        job.outbox.tell(key, m.LastRound(last_round))
+        job.outbox.note(Note("leave", key, "drain", round=last_round))
+
+    def _announce_drained(self, slot: int) -> None:
+        pod = self._job.roster.pods.get(slot)
+        if pod is not None and pod.draining and not self._job.roster.of_slot(slot):
+            self._job.outbox.send(slot, m.Drained())

@@ -1,0 +1,48 @@
+"""The state of a job on its coordinator, shared by the parts that decide.
+
+``Admission`` lets members in, ``Departures`` lets them go, ``Training`` runs rounds and hands out
+data; `coordinator.Coordinator` calls them. None of them keeps state of its own but a queue.
+"""
+
+from dataclasses import dataclass, field
+
+from dssync.control.events import ControlSettings
+from dssync.control.ledger import Ledger
+from dssync.control.outbox import Outbox
+from dssync.control.roster import Roster
+from dssync.control.rounds import Rounds
+from dssync.control.view import View
+
+
+@dataclass
+class World:
+    """The members that train together and their rounds; exists while somebody holds the state."""
+
+    view: View
+    rounds: Rounds
+    strict: bool
+    latest_arrival: int = -1
+    """Highest round that a member has arrived at."""
+    flush_asked: bool = False
+    stop_asked: bool = False
+    final_frozen: bool = False
+
+    def remove(self, key: str) -> None:
+        """Take a member out of the view, if it is in it."""
+        if key in self.view:
+            self.view = self.view.without(key, self.rounds.settings)
+
+
+@dataclass
+class Job:
+    """Everything that the coordinator knows."""
+
+    term: int
+    settings: ControlSettings
+    roster: Roster = field(default_factory=Roster)
+    ledger: Ledger = field(default_factory=Ledger)
+    outbox: Outbox = field(default_factory=Outbox)
+    world: World | None = None
+    lost_world: World | None = None
+    """The world whose last member is gone; the next one continues its numbers."""
+    completed: bool = False

@@ -1,0 +1,170 @@
+"""What members do between coming and going: rounds, and the batches they train on."""
+
+from dssync.control import messages as m
+from dssync.control.departures import Departures
+from dssync.control.events import Note
+from dssync.control.job import Job, World
+from dssync.control.roster import Phase
+from dssync.control.rounds import Closed
+from dssync.errors import ProtocolError
+
+
+class Training:
+    """Freezes rounds, takes their results, leases data, ends the job."""
+
+    def __init__(self, job: Job, departures: Departures) -> None:
+        self._job = job
+        self._departures = departures
+
+    # --- data -------------------------------------------------------------------------------
+
+    def register(self, key: str, message: m.Register) -> None:
+        """Take in the size of the run; refuse a member that states another."""
+        try:
+            self._job.ledger.register(message.batches_per_epoch, message.epochs)
+        except ProtocolError as error:
+            self._job.outbox.tell(key, m.Refuse(str(error)))
+
+    def lease(self, key: str, count: int) -> None:
+        """Lease batches to a member; it gets more later if there are none now."""
+        job, peer = self._job, self._job.roster.peers[key]
+        batches = job.ledger.take(key, count) if peer.phase is Phase.ACTIVE else ()
+        peer.hungry = 0 if batches else count
+        job.outbox.tell(key, m.Leases(batches, job.ledger.progress))
+
+    def _feed(self) -> None:
+        """Offer holes to the members that asked in vain."""
+        peers = self._job.roster.peers
+        self._job.ledger.fresh_holes = False
+        for key in self._job.roster.in_phase(Phase.ACTIVE):
+            if peers[key].hungry and self._job.ledger.available:
+                self.lease(key, peers[key].hungry)
+
+    # --- rounds -----------------------------------------------------------------------------
+
+    def message(self, world: World, key: str, message: object, now: float) -> None:
+        """Take in what a member says about a round."""
+        match message:
+            case m.Arrive(round=number):
+                world.latest_arrival = max(world.latest_arrival, number)
+                world.rounds.arrive(key, message, now)
+            case m.Confirm():
+                world.rounds.confirm(key, message, now)
+            case m.Applied():
+                self._applied(world, key, message, now)
+            case m.Abandoned():
+                world.rounds.abandoned(key, message, now)
+            case m.Failed():
+                world.rounds.failed(key, message, now)
+            case m.Blob(communicator, _, _):
+                for mate in world.rounds.mates(communicator):
+                    if mate != key:
+                        self._job.outbox.tell(mate, message)
+            case m.AskFlush():
+                world.flush_asked = True
+            case m.AskStop():
+                world.stop_asked = True
+            case _:
+                pass
+
+    def _applied(self, world: World, key: str, message: m.Applied, now: float) -> None:
+        self._job.roster.peers[key].misses = 0
+        self._job.ledger.commit(key, message.batches)
+        # A member that was alone had nobody to arrive for.
+        world.latest_arrival = max(world.latest_arrival, message.round)
+        world.rounds.applied(key, message, now)
+
+    def tick(self, now: float) -> None:
+        """Let time go by for the open rounds."""
+        if self._job.world is not None:
+            self._job.world.rounds.tick(now)
+
+    def advance(self, now: float) -> None:
+        """Do what has become possible: take results, freeze, give up a world without members."""
+        world = self._job.world
+        if world is None:
+            return
+        self._take_results(world, now)
+        self._mend(world)
+        if self._job.ledger.fresh_holes:
+            self._feed()
+        while self._may_freeze(world):
+            self._freeze(world)
+
+    def _take_results(self, world: World, now: float) -> None:
+        missed, world.rounds.missed = world.rounds.missed, []
+        for key, kind in missed:
+            self._missed(key, kind, now)
+        earned, world.rounds.earned = world.rounds.earned, []
+        for key, number in earned:
+            self._earned(world, key, number)
+        closed, world.rounds.closed = world.rounds.closed, []
+        for result in closed:
+            self._closed(world, result)
+
+    def _earned(self, world: World, key: str, number: int) -> None:
+        """A joiner has applied its first sum: its values count from the next frozen round on."""
+        if key in world.view.unweighted:
+            world.view = world.view.with_weight((key,))
+            self._job.outbox.note(Note("contributes", key, round=number))
+
+    def _missed(self, key: str, kind: str, now: float) -> None:
+        """Count a missed deadline; a flush waits for nobody twice."""
+        peer = self._job.roster.peers.get(key)
+        if peer is None:
+            return
+        peer.misses += 1
+        if kind != "train" or peer.misses >= self._job.settings.bench_after_misses:
+            self._departures.bench(key, "deadline", now)
+
+    def _closed(self, world: World, result: Closed) -> None:
+        self._job.outbox.note(
+            Note(
+                "round" if result.reform_seconds is None else "reform",
+                cause=result.cause,
+                seconds=result.reform_seconds or 0.0,
+                round=result.round,
+            )
+        )
+        if result.kind == "final":
+            world.final_frozen = bool(result.members)
+            if result.members:
+                self._complete()
+
+    def _mend(self, world: World) -> None:
+        """Keep the job going when nobody is left whose values count, or nobody at all."""
+        members, job = world.view.members, self._job
+        if members and world.view.unweighted.issuperset(members):
+            world.view = world.view.with_weight(members)
+        holding = (Phase.ACTIVE, Phase.DRAINING, Phase.LOADED)
+        if not members and not job.completed and not job.roster.in_phase(*holding):
+            job.world, job.lost_world = None, world
+
+    def _may_freeze(self, world: World) -> bool:
+        if world.final_frozen or not world.view.members:
+            return False
+        if world.latest_arrival < world.rounds.next_round - 1 and not world.rounds.idle:
+            return False
+        return len(self._job.roster.slots_in(Phase.ACTIVE)) >= self._job.settings.minimum
+
+    def _freeze(self, world: World) -> None:
+        kind = "train"
+        if self._job.ledger.complete or world.stop_asked:
+            kind, world.final_frozen = "final", True
+        elif world.flush_asked:
+            kind, world.flush_asked = "flush", False
+        world.rounds.freeze(world.view, kind, world.strict or kind != "train")
+
+    def _complete(self) -> None:
+        """End the job: its members hold the final state, latecomers fetch it from them."""
+        job = self._job
+        job.completed = True
+        ledger = job.ledger
+        counts = f"committed={ledger.committed} total={ledger.total} repeated={ledger.repeated}"
+        job.outbox.note(Note("completed", counts=counts))
+        for slot in job.roster.pods:
+            job.outbox.send(slot, m.JobCompleted())
+        for key in job.roster.in_phase(Phase.ACTIVE, Phase.DRAINING):
+            job.outbox.tell(key, m.Completed(job.ledger.repeated))
+        for key in job.roster.in_phase(Phase.FETCHING, Phase.LOADED):
+            job.roster.move(key, Phase.ENTERED)

@@ -1,0 +1,126 @@
+"""Collective operations as they fail in reality.
+
+An operation completes at each member at another time, and only if every member of the
+communicator started the same one. If a member dies or gives up in the middle, some of the others
+still complete, some get an error and some hang: nobody may draw conclusions from any of these.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from simulation.scheduler import Process, Scheduler
+
+Values = list[float]
+Token = tuple[int, int]
+"""Round and attempt."""
+
+
+class ViolationError(AssertionError):
+    """An invariant does not hold."""
+
+
+@dataclass
+class Party:
+    """One member's part in an operation."""
+
+    process: Process
+    scaled: Values
+    done: Callable[[Values], None]
+    failed: Callable[[], None]
+    over: bool = False
+
+
+@dataclass
+class _Operation:
+    token: Token
+    members: tuple[str, ...]
+    parties: dict[str, Party] = field(default_factory=dict)
+    broken: bool = False
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a member stands still that has not finished."""
+        return any(each.process.frozen and not each.over for each in self.parties.values())
+
+
+class Fabric:
+    """All communicators of a run."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._operations: dict[tuple[str, int], _Operation] = {}
+        self._counts: dict[tuple[str, str], int] = {}
+        self._left: dict[str, set[str]] = {}
+        self._dead: set[str] = set()
+
+    def start(
+        self, communicator: str, members: tuple[str, ...], token: Token, key: str, party: Party
+    ) -> None:
+        """Start the next operation of ``key`` on a communicator.
+
+        Like a real process group, operations are paired by their order alone.
+        """
+        number = self._counts.get((communicator, key), 0)
+        self._counts[communicator, key] = number + 1
+        operation = self._operations.setdefault((communicator, number), _Operation(token, members))
+        if (operation.token, operation.members) != (token, members):
+            raise ViolationError(
+                f"{key} starts {token} of {members} on communicator {communicator}, where its "
+                f"mates are in {operation.token} of {operation.members}"
+            )
+        operation.parties[key] = party
+        gone = self._dead | self._left.get(communicator, set())
+        if gone.intersection(members):
+            self._break(operation)
+        elif len(operation.parties) == len(members):
+            self._complete(operation)
+
+    def leave(self, communicator: str, key: str) -> None:
+        """A member gives a communicator up."""
+        self._left.setdefault(communicator, set()).add(key)
+        for (name, _), operation in self._operations.items():
+            if name == communicator and key in operation.members:
+                self._end(operation, key)
+
+    def died(self, key: str) -> None:
+        self._dead.add(key)
+        for operation in self._operations.values():
+            if key in operation.members:
+                self._end(operation, key)
+
+    def _end(self, operation: _Operation, key: str) -> None:
+        if key in operation.parties:
+            operation.parties[key].over = True
+        self._break(operation)
+
+    def _complete(self, operation: _Operation) -> None:
+        columns = zip(*(operation.parties[m].scaled for m in operation.members), strict=True)
+        total = [sum(column) for column in columns]
+        for party in operation.parties.values():
+            self._finish(operation, party, total)
+
+    def _finish(self, operation: _Operation, party: Party, total: Values) -> None:
+        waits_for_frozen = self._scheduler.random.random() < 0.5
+
+        def finish() -> None:
+            if party.over:
+                return
+            if waits_for_frozen and operation.stalled:
+                party.process.later(0.05, finish)
+                return
+            party.over = True
+            party.done(list(total))
+
+        party.process.later(self._scheduler.random.uniform(0.002, 0.02), finish)
+
+    def _break(self, operation: _Operation) -> None:
+        """Some complete if all had started, some fail, some hang."""
+        operation.broken = True
+        full = len(operation.parties) == len(operation.members)
+        for party in operation.parties.values():
+            fate = self._scheduler.random.choice(("complete", "fail", "hang"))
+            if party.over or (fate == "complete" and full):
+                continue
+            party.over = True
+            if fate == "fail":
+                party.process.later(self._scheduler.random.uniform(0.001, 0.05), party.failed)

@@ -1,0 +1,215 @@
+"""One run: pods, coordinator and faults, from a seed to the end of the job."""
+
+import hashlib
+import random
+from dataclasses import dataclass
+
+from dssync.control import messages as m
+from dssync.control.coordinator import Coordinator
+from dssync.control.deadline import DeadlineSettings
+from dssync.control.events import ControlSettings
+from dssync.control.member import MemberState
+from simulation.coverage import Coverage
+from simulation.fabric import Fabric, ViolationError
+from simulation.faults import Faults
+from simulation.monitor import Monitor
+from simulation.network import Hub
+from simulation.pod import Pod, Spec
+from simulation.scheduler import Scheduler
+from simulation.worker import Job, Worker
+
+QUIET_SECONDS = 60.0
+"""Without progress for this long after the last fault, a run counts as stuck."""
+MOST_SECONDS = 900.0
+TRANSFER_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The state machines under test; mutants replace them."""
+
+    coordinator: type[Coordinator] = Coordinator
+    member_state: type[MemberState] = MemberState
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run was."""
+
+    seed: int
+    events: int
+    faults: int
+    members: int
+    seconds: float
+    """Virtual."""
+    rounds_applied: int
+    digest: str
+    """Of the whole trace: equal for equal runs."""
+
+
+class Simulation:
+    """Everything of one seed."""
+
+    def __init__(self, seed: int, protocol: Protocol | None = None) -> None:
+        protocol = protocol or Protocol()
+        self.seed = seed
+        self.scheduler = Scheduler(seed)
+        self.random = self.scheduler.random
+        self.coverage = Coverage()
+        shape = _shape(self.random)
+        settings = ControlSettings(
+            desired=len(shape),
+            minimum=1,
+            join_window_seconds=2.0,
+            deadline=DeadlineSettings(warmup_rounds=3, warmup_seconds=3.0, reply_seconds=0.5),
+        )
+        self.coordinator = protocol.coordinator(1, settings)
+        self.monitor = Monitor(self.coordinator, self.coverage)
+        self.hub = Hub(self.scheduler, self.coordinator, self.monitor)
+        self.fabric = Fabric(self.scheduler)
+        self.job = Job(
+            scheduler=self.scheduler,
+            fabric=self.fabric,
+            sync=_sync(self.random),
+            batches=(self.random.randint(40, 60), 2),
+            transfer=self._transfer,
+            on_attempt=self.monitor.attempt_begun,
+            on_apply=self.monitor.applied,
+            member_state=protocol.member_state,
+        )
+        self.pods: list[Pod] = []
+        self._incarnations = 0
+        self._slots = 0
+        for workers in shape:
+            self.add_pod(workers)
+        self.first_members = sum(shape)
+        self.faults = Faults(self)
+
+    # --- pods and workers ---------------------------------------------------------------------
+
+    def add_pod(self, workers: int, slot: int | None = None) -> Pod:
+        """Start a pod, in a new slot or as a replacement."""
+        if slot is None:
+            slot, self._slots = self._slots, self._slots + 1
+        self._incarnations += 1
+        place = ("", f"rack{slot % 2}", f"node{slot}")
+        spec = Spec(slot, f"pod{self._incarnations}", workers, place)
+        pod = Pod(self.job, spec, self.hub, self._new_key)
+        self.pods.append(pod)
+        return pod
+
+    @property
+    def live_pods(self) -> list[Pod]:
+        return [pod for pod in self.pods if pod.alive]
+
+    @property
+    def workers(self) -> list[Worker]:
+        """Living worker processes."""
+        return [w for pod in self.live_pods for w in pod.workers if w.alive]
+
+    def find(self, key: str) -> Worker | None:
+        return next((worker for worker in self.workers if worker.key == key), None)
+
+    def _new_key(self, slot: int, local_rank: int) -> str:
+        self._incarnations += 1
+        return f"{slot}.{local_rank}.{self._incarnations:032x}"
+
+    def _transfer(self, joiner: Worker, donor_key: str) -> None:
+        """Stream the donor's state to a joiner, as far as both live."""
+        donor, fetch = self.find(donor_key), joiner.fetching
+        delay = self.random.uniform(0.005, 0.05)
+        if donor is None or donor.exit_code is not None:
+            joiner.later(delay, lambda: joiner.fetch_failed(donor_key))
+            return
+        donor.transfers += 1
+        started = self.scheduler.now
+
+        def copied() -> None:
+            values, final = list(donor.training.values), donor.final_state
+            joiner.later(
+                self.random.uniform(0.005, 0.2),
+                lambda: ended(values if donor.alive else None, final),
+            )
+
+        def ended(values: list[float] | None, final: bool) -> None:
+            if joiner.fetching is not fetch:
+                return
+            if values is None:
+                joiner.fetch_failed(donor_key)
+            else:
+                joiner.fetched(donor_key, values, final)
+
+        def watch() -> None:
+            over = joiner.fetching is not fetch or joiner.state.started or not joiner.alive
+            late = self.scheduler.now - started > TRANSFER_TIMEOUT_SECONDS
+            if over or late or not donor.alive:
+                donor.transfers -= 1
+                if joiner.fetching is fetch and not joiner.state.started:
+                    joiner.fetch_failed(donor_key)
+                return
+            self.scheduler.later(0.1, watch)
+
+        donor.later(delay, copied)
+        self.scheduler.later(0.1, watch)
+
+    # --- the run ------------------------------------------------------------------------------
+
+    def run(self) -> Outcome:
+        """Run to the end of the job and check what holds there.
+
+        Raises:
+            ViolationError: an invariant does not hold, or the run is stuck.
+        """
+        digest = hashlib.sha256()
+        quiet_since, seen = 0.0, 0
+        while not self._over():
+            self.scheduler.step()
+            if self.monitor.events > seen:
+                self.faults.look()
+                seen = self.monitor.events
+                digest.update(f"{self.scheduler.now:.9f} {self.monitor.last}\n".encode())
+            if self.monitor.progressed or self.faults.active:
+                self.monitor.progressed, quiet_since = False, self.scheduler.now
+            self._check_time(quiet_since)
+        self._check_end()
+        return Outcome(
+            self.seed, seen, self.faults.injected, self.first_members, self.scheduler.now,
+            self.monitor.applied_count, digest.hexdigest()[:16],
+        )  # fmt: skip
+
+    def _over(self) -> bool:
+        return self.coordinator.completed and not self.live_pods
+
+    def _check_time(self, quiet_since: float) -> None:
+        if self.scheduler.now - quiet_since > QUIET_SECONDS or self.scheduler.now > MOST_SECONDS:
+            states = "; ".join(f"{w.key[:4]} {w.phase} {w.state.next_round}" for w in self.workers)
+            raise ViolationError(f"stuck at {self.scheduler.now:.1f} s: {states}")
+
+    def _check_end(self) -> None:
+        ledger = self.coordinator.ledger
+        total = self.job.batches[0] * self.job.batches[1]
+        if ledger.committed != total or len(self.monitor.commits) != total:
+            raise ViolationError(f"{ledger.committed} of {total} batches are committed at the end")
+        final = [w.training.values for w in self.job.finished if w.final_state]
+        off = max((abs(a - b) for each in final for a, b in zip(each, final[0], strict=True)))
+        if off > 1e-9:
+            raise ViolationError(f"members end with parameters that differ by {off}: {final}")
+
+
+def _shape(rng: random.Random) -> list[int]:
+    """Return the workers of each first pod: 8 to 12 members in 3 to 6 pods."""
+    pods = rng.randint(3, 6)
+    workers = [1] * pods
+    for _ in range(rng.randint(8, 12) - pods):
+        workers[rng.randrange(pods)] += 1
+    return workers
+
+
+def _sync(rng: random.Random) -> m.SyncSettings:
+    return m.SyncSettings(
+        mode=rng.choice(("grid", "grid", "pool", "cross", "allreduce")),
+        group_size=rng.choice((2, 3, 4)),
+        every=1,
+        commit=rng.choice(("relaxed", "strict")),
+        seed=rng.randrange(1000),
+    )

@@ -1,0 +1,65 @@
+"""Virtual time, and processes that can be frozen and killed."""
+
+import heapq
+import random
+from collections.abc import Callable
+from itertools import count
+
+Action = Callable[[], None]
+
+
+class Scheduler:
+    """Runs actions in the order of their virtual times; all randomness of a run comes from it."""
+
+    def __init__(self, seed: int) -> None:
+        self.now = 0.0
+        self.random = random.Random(seed)
+        self._queue: list[tuple[float, int, Action]] = []
+        self._numbers = count()
+
+    def later(self, seconds: float, action: Action) -> None:
+        heapq.heappush(self._queue, (self.now + seconds, next(self._numbers), action))
+
+    def step(self) -> bool:
+        """Run the next action; False if there is none."""
+        if not self._queue:
+            return False
+        self.now, _, action = heapq.heappop(self._queue)
+        action()
+        return True
+
+
+class Process:
+    """Something that runs, may stand still for a while, and may die."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.alive = True
+        self.frozen = False
+        self._held_back: list[Action] = []
+
+    def later(self, seconds: float, action: Action) -> None:
+        """Run an action of this process: after a freeze if it is frozen, never if it is dead."""
+        self.scheduler.later(seconds, lambda: self.run(action))
+
+    def run(self, action: Action) -> None:
+        if self.alive and self.frozen:
+            self._held_back.append(action)
+        elif self.alive:
+            action()
+
+    def freeze(self) -> None:
+        self.frozen = True
+
+    def thaw(self) -> None:
+        self.frozen = False
+        held, self._held_back = self._held_back, []
+        for number, action in enumerate(held):
+            if self.frozen:
+                self._held_back.extend(held[number:])
+                return
+            self.run(action)
+
+    def kill(self) -> None:
+        self.alive = False
+        self._held_back.clear()

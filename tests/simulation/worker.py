@@ -1,0 +1,382 @@
+"""A worker process: the real ``MemberState`` driven as the worker library drives it.
+
+Two threads of a real worker are modelled. The link answers messages at once. The training thread
+looks at the state between its steps and while it waits, in ``_advance``.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from dssync.control import messages as m
+from dssync.control.member import MemberState
+from simulation.fabric import Fabric, Party, Values
+from simulation.scheduler import Process, Scheduler
+
+BUILD_TIMEOUT_SECONDS = 10.0
+LEASE_DEPTH = 2
+
+decode = lru_cache(maxsize=4096)(m.TO_MEMBER.decode)
+
+
+@dataclass
+class Job:
+    """What all workers of a run share, and the hooks of the observer."""
+
+    scheduler: Scheduler
+    fabric: Fabric
+    sync: m.SyncSettings
+    batches: tuple[int, int]
+    """Per epoch, and epochs."""
+    transfer: Callable[["Worker", str], None]
+    on_attempt: Callable[[str, m.Assign, Values], None]
+    on_apply: Callable[[str, m.Assign, Values], None]
+    member_state: type[MemberState] = MemberState
+    finished: list["Worker"] = field(default_factory=list)
+    """Workers that saw the end of the job."""
+
+
+@dataclass
+class _Build:
+    """A communicator at one member."""
+
+    members: tuple[str, ...]
+    ready: bool = False
+    failed: bool = False
+
+
+@dataclass
+class Attempt:
+    """The attempt that the training thread is in."""
+
+    assign: m.Assign
+    values: Values
+    stage: int = 0
+    arrived: bool = False
+    operating: bool = False
+    confirmed: bool = False
+    reported: bool = False
+
+
+@dataclass
+class Training:
+    """What the training thread keeps between rounds."""
+
+    values: Values
+    consumed: tuple[int, ...] = ()
+    stepped: bool = False
+    """It is inside ``sync.step()``."""
+    step_round: int = -1
+    idle: bool = False
+    busy: bool = False
+    registered: bool = False
+    welcomed: bool = False
+    attempt: Attempt | None = None
+
+
+@dataclass
+class Slowness:
+    """How long this worker takes."""
+
+    train_seconds: float = 0.05
+    extra_seconds: float = 0.0
+    """Added once, to the next step: a straggler."""
+
+
+class Worker(Process):
+    """One incarnation of one worker."""
+
+    def __init__(self, job: Job, key: str, say: Callable[[str, m.FromMemberBody], None]) -> None:
+        super().__init__(job.scheduler)
+        self.job = job
+        self.key = key
+        self.slow = Slowness(job.scheduler.random.uniform(0.03, 0.08))
+        self.state = job.member_state()
+        self.exit_code: int | None = None
+        self.entered = False
+        self.fetching: m.Fetch | None = None
+        self.transfers = 0
+        """Joiners that fetch from this worker now."""
+        self.final_state = False
+        """It holds the values of the committed final flush."""
+        self.drained = False
+        self.on_exit: Callable[[], None] = lambda: None
+        initial = [job.scheduler.random.uniform(-1, 1) for _ in range(3)]
+        self.training = Training(initial)
+        self._say = say
+        self._builds: dict[str, _Build] = {}
+        self._mailbox: dict[str, set[str]] = {}
+        self._given_up: set[str] = set()
+
+    @property
+    def phase(self) -> str:
+        """What the training thread does, for faults that pick their moment."""
+        attempt = self.training.attempt
+        if not self.state.started:
+            return "fetching" if self.fetching else "entering"
+        if attempt is None:
+            return "training" if self.training.busy else "waiting"
+        if attempt.confirmed:
+            return "confirming"
+        return "operating" if attempt.operating else "building"
+
+    def begin(self) -> None:
+        self.later(self.scheduler.random.uniform(0.01, 0.3), self._enter)
+
+    def kill(self) -> None:
+        super().kill()
+        self.job.fabric.died(self.key)
+        self.on_exit()
+
+    def _exit(self) -> None:
+        self.exit_code = 0
+        self.on_exit()
+
+    # --- the link -----------------------------------------------------------------------------
+
+    def deliver(self, body: str) -> None:
+        self.run(lambda: self._deliver(body))
+
+    def _deliver(self, body: str) -> None:
+        message = decode(body.encode())
+        if isinstance(message, m.Blob):
+            self._mailbox.setdefault(message.communicator, set()).add(message.key)
+            self._finish_build(message.communicator)
+        else:
+            ended = None
+            if isinstance(message, m.Abandon | m.Skip):
+                ended = self.state.known(message.round)
+            for answer in self.state.handle(message):
+                self.say(answer)
+            for stage in ended.stages if ended else ():
+                self._give_up(stage.communicator)
+        if isinstance(message, m.Assign):
+            for communicator in message.retire:
+                self._retire(communicator)
+            if self.state.known(message.round) is message:
+                for stage in message.stages:
+                    self._build(stage)
+        self.advance()
+
+    def say(self, message: m.FromMemberBody) -> None:
+        self._say(self.key, message)
+
+    # --- the training thread ------------------------------------------------------------------
+
+    def advance(self) -> None:
+        """Do what can be done without waiting."""
+        if not self.alive or self.exit_code is not None or self.training.busy or not self.entered:
+            return
+        state = self.state
+        if state.refused is not None:
+            raise AssertionError(f"{self.key} was refused: {state.refused}")
+        if state.benched is not None:
+            self._return()
+        elif state.completed is not None:
+            self._finish()
+        elif state.leaving:
+            self._leave_drained()
+        elif state.fetch is not None and state.fetch is not self.fetching:
+            self.fetching = state.fetch
+            self.job.transfer(self, state.fetch.donor)
+        elif state.started and not state.weighted and not self.training.welcomed:
+            # The mates' values come before any training of this member could count.
+            self.training.welcomed = True
+            self._enter_step(idle=True)
+        elif state.started and not self.training.stepped:
+            self._step()
+        elif state.started:
+            self._synchronise()
+
+    def _enter(self, applied_round: int = -1) -> None:
+        self.entered = True
+        self.say(m.Enter(("w float32 3",), self.job.sync, f"{self.key}:0", applied_round))
+        self.advance()
+
+    def _return(self, *, spoiled: bool = False) -> None:
+        """Come back as a joiner after a bench or a NaN."""
+        holds_state = self.state.started and not spoiled
+        applied_round = self.state.next_round - 1 if holds_state else -1
+        self._drop_attempt()
+        for communicator in list(self._builds):
+            self._give_up(communicator)
+        self.state.restart()
+        self.fetching = None
+        self.training = Training(self.training.values)
+        self._enter(applied_round)
+
+    def turn_nan(self) -> None:
+        """Find NaN in the parameters."""
+        if self.state.started and self.state.completed is None and self.exit_code is None:
+            self.say(m.Leave("nan"))
+            self._return(spoiled=True)
+
+    def fetched(self, fetch_donor: str, values: Values, final: bool) -> None:
+        """A transfer has ended well."""
+        if self.fetching is None or self.fetching.donor != fetch_donor or self.state.started:
+            return
+        self.training.values, self.final_state = list(values), final
+        self.say(m.Loaded(fetch_donor))
+
+    def fetch_failed(self, donor: str) -> None:
+        if self.fetching is not None and self.fetching.donor == donor:
+            self.say(m.FetchFailed(donor, "connection lost"))
+
+    def _finish(self) -> None:
+        """Wait for joiners that fetch from here, then exit."""
+        if self.transfers:
+            self.later(0.05, self.advance)
+            return
+        self._exit()
+
+    def _leave_drained(self) -> None:
+        self.say(m.Leave("drain"))
+        self.drained = True
+        self._exit()
+
+    def _step(self) -> None:
+        """Train on a batch, or find that there is none."""
+        state, training = self.state, self.training
+        if not training.registered:
+            training.registered = True
+            self.say(m.Register(*self.job.batches))
+        if len(state.leases) < LEASE_DEPTH and not state.lease_wanted and not state.starved:
+            state.lease_wanted = True
+            self.say(m.Take(LEASE_DEPTH))
+        if state.leases:
+            batch, training.busy = state.leases.popleft(), True
+            seconds = self.slow.train_seconds * self.scheduler.random.uniform(0.8, 1.2)
+            seconds, self.slow.extra_seconds = seconds + self.slow.extra_seconds, 0.0
+            self.later(seconds, lambda: self._trained(training, batch))
+        elif not state.lease_wanted:
+            self._enter_step(idle=True)
+
+    def _trained(self, training: Training, batch: int) -> None:
+        if training is not self.training:
+            return
+        training.busy = False
+        noise = self.scheduler.random.uniform
+        training.values = [v + noise(-0.1, 0.1) for v in training.values]
+        training.consumed += (batch,)
+        self._enter_step(idle=False)
+
+    def _enter_step(self, *, idle: bool) -> None:
+        self.training.stepped, self.training.idle = True, idle
+        self.training.step_round = self.state.next_round
+        self.advance()
+
+    def _synchronise(self) -> None:
+        """Wait for the round to end, one way or the other."""
+        state, training = self.state, self.training
+        attempt = training.attempt
+        if attempt is not None and not state.is_current(attempt.assign):
+            self._drop_attempt()
+            attempt = None
+        if state.next_round != training.step_round:
+            training.stepped = False
+            self._step()
+            return
+        if attempt is None and state.assignment is not None:
+            attempt = training.attempt = Attempt(state.assignment, list(training.values))
+            self.job.on_attempt(self.key, attempt.assign, training.values)
+        if attempt is not None:
+            self._work(attempt)
+
+    def _work(self, attempt: Attempt) -> None:
+        assign = attempt.assign
+        if attempt.operating:
+            return
+        builds = [self._build(stage) for stage in assign.stages[attempt.stage :]]
+        if any(build.failed for build in builds):
+            self._report(attempt, "build")
+        if not all(build.ready for build in builds):
+            return
+        if not attempt.arrived:
+            attempt.arrived = True
+            self.say(m.Arrive(assign.round, assign.attempt, self.training.idle))
+        if attempt.stage < len(assign.stages):
+            self._operate(attempt, assign.stages[attempt.stage])
+        elif not assign.strict or self.state.is_committed(assign):
+            self._apply(attempt)
+        elif not attempt.confirmed:
+            attempt.confirmed = True
+            self.say(m.Confirm(assign.round, assign.attempt))
+
+    def _operate(self, attempt: Attempt, stage: m.Stage) -> None:
+        attempt.operating = True
+
+        def done(total: Values) -> None:
+            attempt.operating, attempt.values = False, total
+            attempt.stage += 1
+            self.advance()
+
+        def failed() -> None:
+            self._report(attempt, "operation")
+
+        scaled = [stage.weight * v if stage.weight else 0.0 for v in attempt.values]
+        token = (attempt.assign.round, attempt.assign.attempt)
+        part = Party(self, scaled, done, failed)
+        self.job.fabric.start(stage.communicator, stage.members, token, self.key, part)
+
+    def _apply(self, attempt: Attempt) -> None:
+        applied = self.state.apply(attempt.assign, self.training.consumed)
+        if applied is None:
+            return
+        self.training.values, self.training.consumed = attempt.values, ()
+        self.training.attempt, self.training.stepped = None, False
+        self.say(applied)
+        self.final_state = attempt.assign.kind == "final"
+        self.job.on_apply(self.key, attempt.assign, attempt.values)
+        self.advance()
+
+    def _report(self, attempt: Attempt, what: str) -> None:
+        assign = attempt.assign
+        if not attempt.reported and self.training.attempt is attempt:
+            attempt.reported = True
+            if self.state.is_current(assign):
+                self.say(m.Failed(assign.round, assign.attempt, what))
+
+    def _drop_attempt(self) -> None:
+        attempt, self.training.attempt = self.training.attempt, None
+        if attempt is not None:
+            for stage in attempt.assign.stages:
+                self._give_up(stage.communicator)
+
+    # --- communicators ------------------------------------------------------------------------
+
+    def _build(self, stage: m.Stage) -> _Build:
+        known = self._builds.get(stage.communicator)
+        if known is not None:
+            return known
+        build = self._builds[stage.communicator] = _Build(stage.members)
+        if stage.communicator in self._given_up:
+            raise AssertionError(f"{self.key} is to build {stage.communicator} a second time")
+        self.say(m.Blob(stage.communicator, self.key, ""))
+        self.later(BUILD_TIMEOUT_SECONDS, lambda: self._time_out(build))
+        self._finish_build(stage.communicator)
+        return build
+
+    def _time_out(self, build: _Build) -> None:
+        build.failed = not build.ready
+        self.advance()
+
+    def _finish_build(self, communicator: str) -> None:
+        build = self._builds.get(communicator)
+        blobs = self._mailbox.get(communicator, set()) | {self.key}
+        if build is not None and not build.ready and blobs.issuperset(build.members):
+            self.later(self.scheduler.random.uniform(0.001, 0.1), lambda: self._built(build))
+
+    def _built(self, build: _Build) -> None:
+        build.ready = not build.failed
+        self.advance()
+
+    def _retire(self, communicator: str) -> bool:
+        """Destroy a communicator when its last operation is over."""
+        self._given_up.add(communicator)
+        self._mailbox.pop(communicator, None)
+        return self._builds.pop(communicator, None) is not None
+
+    def _give_up(self, communicator: str) -> None:
+        """Release what is under way on a communicator."""
+        if self._retire(communicator):
+            self.job.fabric.leave(communicator, self.key)
