@@ -106,8 +106,10 @@ class _Entry:
 class Communicators:
     """The communicators of one worker, by id.
 
-    Each id ends with ``abandon`` or ``retire``, also when its build failed, and is then never
-    prepared again. All methods may be called from any thread and none but ``close_all`` blocks.
+    Each id ends with ``abandon`` or ``retire``, also when its build failed. Preparing it after
+    that fails with ``BuildCancelledError``, even if it had not been prepared before.
+
+    All methods may be called from any thread, and none but ``close_all`` blocks.
     """
 
     def __init__(self, backend: Backend, mailbox: Mailbox, reaper: Reaper) -> None:
@@ -142,9 +144,10 @@ class Communicators:
         entry = self._remove(communicator_id)
         if entry is None:
             return
-        self._tally["abandoned"] += 1
-        if entry.group is not None:
-            self._tally["operations_abandoned"] += entry.group.abandon()
+        operations = 0 if entry.group is None else entry.group.abandon()
+        with self._lock:
+            self._tally["abandoned"] += 1
+            self._tally["operations_abandoned"] += operations
 
     def retire(self, communicator_id: str) -> None:
         """Gives up a communicator that is not in use."""
@@ -158,7 +161,9 @@ class Communicators:
         To be called before the process exits: an operation that fails while the interpreter
         shuts down would end the process with an abort.
         """
-        for communicator_id in list(self._entries):
+        with self._lock:
+            known = list(self._entries)
+        for communicator_id in known:
             self.abandon(communicator_id)
         return self._reaper.wait_idle(timeout_seconds)
 
@@ -175,14 +180,15 @@ class Communicators:
         )
 
     def _remove(self, communicator_id: str) -> _Entry | None:
+        # Also for an id that is not known: news of its end may overtake its assignment.
+        self._mailbox.discard(communicator_id)
         with self._lock:
             entry = self._entries.pop(communicator_id, None)
             if entry is None:
                 return None
             building, entry.settled = not entry.settled, True
-        self._mailbox.discard(communicator_id)
+            self._tally["cancelled"] += building
         if building:
-            self._tally["cancelled"] += 1
             entry.pending.set_exception(
                 BuildCancelledError(f"the build of communicator {communicator_id} was cancelled")
             )
