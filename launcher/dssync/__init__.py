@@ -10,13 +10,14 @@ from dssync.errors import DssyncError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from dssync.worker.groupsync import GroupSync
+    from dssync.worker.outcome import Outcome
 
-__all__ = ["DssyncError", "GroupSync", "ModelError", "UsageError"]
+__all__ = ["DssyncError", "GroupSync", "ModelError", "Outcome", "UsageError"]
 
 
 def __getattr__(name: str) -> object:
-    if name == "GroupSync":
-        from dssync.worker.groupsync import GroupSync
+    if name in ("GroupSync", "Outcome"):
+        from dssync.worker import groupsync
 
-        return GroupSync
+        return getattr(groupsync, name)
     raise AttributeError(f"module 'dssync' has no attribute {name!r}")

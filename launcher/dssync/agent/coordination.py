@@ -63,6 +63,11 @@ class Coordination:
                 return
             await asyncio.sleep(FIND_SECONDS)
 
+    def measure(self) -> None:
+        """Show the members, where the coordinator runs."""
+        if self._host is not None:
+            self._reporter.census(self._host.census, self._host.view_sequence)
+
     async def close(self) -> None:
         """End connections, server and watch."""
         if self._watch is not None:
@@ -118,7 +123,6 @@ class Coordination:
             minimum=world.min,
             join_window_seconds=world.join_window_seconds,
             lease_seconds=control.lease_seconds,
-            hang_seconds=self._settings.supervision.hang_timeout_seconds,
         )
         desired, minimum = _sizes(record, settings.desired, settings.minimum)
         return replace(settings, desired=desired, minimum=minimum)

@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dssync.agent.awake import AwakeClock
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import Connected, Disconnected, Event, Note, Received, Send, Ticked
+from dssync.control.roster import Phase
 from dssync.control.session import Session
 from dssync.control.transport import FrameProtocol, serve
 from dssync.errors import ProtocolError
@@ -39,6 +41,7 @@ class CoordinatorHost:
         self._coordinator = coordinator
         self._token = token
         self._on_note = on_note
+        self._clock = AwakeClock(time.monotonic)
         self._local: tuple[int, Deliver] | None = None
         self._remotes: dict[int, _Remote] = {}
         self._slots: dict[FrameProtocol, int] = {}
@@ -63,7 +66,7 @@ class CoordinatorHost:
 
     def handle(self, event: Event) -> None:
         """Hand one event to the coordinator and do what it wants."""
-        for effect in self._coordinator.handle(event, time.monotonic()):
+        for effect in self._coordinator.handle(event, self._clock.now()):
             if isinstance(effect, Send):
                 self._send(effect.slot, effect.message)
             else:
@@ -73,6 +76,26 @@ class CoordinatorHost:
     def others(self) -> int:
         """Connected launchers besides this process."""
         return len(self._slots)
+
+    @property
+    def census(self) -> dict[str, int]:
+        """Members by state; those of a launcher whose connection is lost are suspect."""
+        roster = self._coordinator.roster
+        lost = [slot for slot, pod in roster.pods.items() if pod.lost_seconds is not None]
+        suspect = {key for slot in lost for key in roster.of_slot(slot)}
+        phases = {
+            "active": (Phase.ACTIVE,),
+            "joining": (Phase.ENTERED, Phase.FETCHING, Phase.LOADED),
+            "draining": (Phase.DRAINING,),
+        }
+        counts = {s: len(set(roster.in_phase(*each)) - suspect) for s, each in phases.items()}
+        return {**counts, "suspect": len(suspect), "benched": len(roster.benched)}
+
+    @property
+    def view_sequence(self) -> int:
+        """Sequence of the current view; 0 before the first."""
+        world = self._coordinator.world
+        return world.view.sequence if world is not None else 0
 
     async def close(self) -> None:
         """Stop listening and end all connections."""

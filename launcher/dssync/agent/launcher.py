@@ -1,22 +1,25 @@
 """The launcher: a pod's main process. Starts workers, carries their messages, answers signals.
 
-Everything it decides itself is small: whether a worker is started again (``restart``), and what
-the pod's verdict is (``verdict``). Membership is the coordinator's business, wherever that runs.
+Everything it decides itself is small: whether a worker is started again (``restart``), whether a
+silent one is ended, and what the pod's verdict is (``verdict``). Membership is the coordinator's
+business, wherever that runs.
 """
 
 import asyncio
 import contextlib
 import secrets
 import signal
+import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
 
 from dssync.agent.coordination import Coordination, read_token
+from dssync.agent.crew import Worker
+from dssync.agent.forkclient import ForkServerLostError
 from dssync.agent.link import LinkHandlers, WorkerLink
 from dssync.agent.report import Reporter
 from dssync.agent.restart import Action
 from dssync.agent.settings import Settings
-from dssync.agent.supervisor import Supervisor, WorkerExit, WorkerProcess, WorkerSpec
+from dssync.agent.supervisor import Supervisor, WorkerExit, WorkerSpec
 from dssync.agent.uplink import Handlers, Uplink
 from dssync.agent.verdict import Ending, Verdict, verdict_of
 from dssync.control import messages as m
@@ -24,17 +27,8 @@ from dssync.control.view import Member
 
 LEAVE_SECONDS = 1.0
 """Time between SIGTERM and SIGKILL when the launcher leaves at once."""
-
-
-@dataclass
-class _Worker:
-    """A worker and its link."""
-
-    process: WorkerProcess
-    link: WorkerLink
-    key: str
-    entered: bool = False
-    """It said hello, so it drains by the protocol and not by a signal."""
+RESERVE_SECONDS = 5.0
+"""What a drain leaves of its time, for workers to end and files to close."""
 
 
 class Launcher:
@@ -49,32 +43,28 @@ class Launcher:
         self._settings = settings
         self._reporter = reporter
         self._supervisor = Supervisor(settings, self._exited)
-        self._workers: dict[str, _Worker] = {}
+        self._workers: dict[str, Worker] = {}
         self._starting = 0
         self._ending = Ending()
         self._uplink: Uplink | None = None
         self._idle = asyncio.Event()
         self._leave = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        job = settings.job
-        self._pod_uid = job.pod_uid or secrets.token_hex(16)
-        zone, rack, node = ((*job.topology.split("/"), "", "", "")[:3]) if job.topology else (
-            "", "", job.node_name,
-        )  # fmt: skip
-        self._hello = m.Hello(
-            job.slot, self._pod_uid, settings.world.nproc_per_node, (zone, rack, node)
-        )
+        self._drain_began: float | None = None
 
     async def run(self) -> Verdict:
         """Run to the end and return the pod's verdict."""
-        handlers = Handlers(self._deliver, self._lost_contact, self._given_up)
-        coordination = Coordination(self._settings, self._hello, self._reporter)
+        handlers = Handlers(
+            self._deliver, self._lost_contact, self._given_up, self._reporter.heartbeat_answered
+        )
+        coordination = Coordination(self._settings, hello_of(self._settings), self._reporter)
         self._install_signals()
         self._uplink = await coordination.open(handlers)
-        heartbeat = asyncio.create_task(self._heartbeat())
+        heartbeat = asyncio.create_task(self._heartbeat(coordination))
         try:
-            for local_rank in range(self._settings.world.nproc_per_node):
-                await self._start(WorkerSpec(local_rank))
+            self._starting = self._settings.world.nproc_per_node
+            for local_rank in range(self._starting):
+                self._spawn(self._start(WorkerSpec(local_rank)))
             await self._until_over()
             await coordination.until_unneeded(self._leave)
         finally:
@@ -88,22 +78,27 @@ class Launcher:
     # --- workers ----------------------------------------------------------------------------
 
     async def _start(self, spec: WorkerSpec) -> None:
-        self._starting += 1
+        """Start a worker that ``_starting`` counts already."""
         try:
-            process = await self._supervisor.start(spec)
-            incarnation = secrets.token_hex(16)
-            key = Member(self._settings.job.slot, spec.local_rank, incarnation).key
-            handlers = LinkHandlers(
-                on_control=lambda body: self._from_worker(key, body),
-                on_metrics=self._reporter.metrics,
-                on_lost=lambda: None,
-            )
-            link = await WorkerLink.open(process.link, handlers)
-            self._workers[key] = _Worker(process, link, key)
-            link.set_up(self._setup(key))
-            self._reporter.log("started", member=key, pid=process.pid)
+            if not self._ending.over:
+                await self._open(spec)
+        except (OSError, ForkServerLostError) as error:
+            self._given_up(f"worker {spec.local_rank} could not be started: {error}")
         finally:
             self._starting -= 1
+            self._check_idle()
+
+    async def _open(self, spec: WorkerSpec) -> None:
+        process = await self._supervisor.start(spec)
+        key = Member(self._settings.job.slot, spec.local_rank, secrets.token_hex(16)).key
+        handlers = LinkHandlers(
+            on_control=lambda body: self._from_worker(key, body),
+            on_metrics=self._reporter.metrics,
+        )
+        link = await WorkerLink.open(process.link, handlers)
+        self._workers[key] = Worker(process, link, key)
+        link.set_up(self._setup(key))
+        self._reporter.log("started", member=key, pid=process.pid)
 
     def _setup(self, key: str) -> dict[str, object]:
         sync, control = self._settings.sync, self._settings.control
@@ -134,14 +129,18 @@ class Launcher:
             self._send(m.Exited(worker.key, exit_.returncode, again))
         self._reporter.exited(exit_, again)
         if again:
+            self._starting += 1
             self._spawn(self._start(exit_.worker.spec.again()))
-            return
-        self._ending.exits.append(exit_)
+        else:
+            self._ending.exits.append(exit_)
+            self._check_idle()
+
+    def _check_idle(self) -> None:
         if not self._workers and not self._starting:
             self._idle.set()
 
     def _from_worker(self, key: str, body: str) -> None:
-        self._workers[key].entered = True
+        self._workers[key].says(body)
         self._send(m.FromMember(key, body))
 
     # --- coordinator ------------------------------------------------------------------------
@@ -153,30 +152,42 @@ class Launcher:
     def _deliver(self, message: m.ToLauncher) -> None:
         match message:
             case m.ToMember(key, body) if key in self._workers:
-                self._workers[key].link.control(body)
+                self._workers[key].is_told(body)
             case m.Evicted(key, reason) if key in self._workers:
-                self._reporter.log("evicted", member=key, reason=reason)
-                self._workers[key].process.signal(signal.SIGKILL)
+                self._evict(self._workers[key], reason)
             case m.JobCompleted():
                 self._ending.completed = True
             case _:
                 pass
 
+    def _evict(self, worker: Worker, reason: str) -> None:
+        self._reporter.log("evicted", member=worker.key, reason=reason)
+        worker.process.signal(signal.SIGKILL)
+
     def _lost_contact(self) -> None:
         """The coordinator gave this pod up: its members enter again, in place."""
-        bench = m.TO_MEMBER.encode(m.Bench("the coordinator lost contact with this pod"))
+        bench = m.TO_MEMBER.encode(m.Bench("the coordinator lost contact with this pod")).decode()
         for worker in self._workers.values():
             if worker.entered:
-                worker.link.control(bench.decode())
+                worker.is_told(bench)
 
     def _given_up(self, reason: str) -> None:
         self._ending.lost = reason
         self._leave.set()
 
-    async def _heartbeat(self) -> None:
+    async def _heartbeat(self, coordination: Coordination) -> None:
         while True:
             await asyncio.sleep(self._settings.control.heartbeat_seconds)
-            self._send(m.Heartbeat(()))
+            self._send(m.Heartbeat(tuple(w.progress for w in self._workers.values())))
+            self._end_hung()
+            coordination.measure()
+
+    def _end_hung(self) -> None:
+        """End workers that have been out of the view and silent for too long."""
+        limit = self._settings.supervision.hang_timeout_seconds
+        for worker in self._workers.values():
+            if worker.benched and worker.silent_seconds > limit:
+                self._evict(worker, "hang")
 
     # --- the end ----------------------------------------------------------------------------
 
@@ -191,6 +202,7 @@ class Launcher:
             return
         self._reporter.log("drain", signal=name)
         self._ending.draining = True
+        self._drain_began = time.monotonic()
         self._send(m.Drain())
         for worker in self._workers.values():
             if not worker.entered:
@@ -198,7 +210,12 @@ class Launcher:
         self._spawn(self._bound_drain())
 
     async def _bound_drain(self) -> None:
-        await asyncio.sleep(self._settings.supervision.drain_timeout_seconds)
+        """Leave when the time for the drain is over, at once if no round can end in it."""
+        limit = self._settings.supervision.drain_timeout_seconds
+        limit -= min(RESERVE_SECONDS, limit / 2)
+        longest = max((w.round_seconds for w in self._workers.values()), default=0.0)
+        if longest <= limit:
+            await asyncio.sleep(limit)
         self._leave.set()
 
     async def _until_over(self) -> None:
@@ -206,8 +223,21 @@ class Launcher:
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
+        if self._drain_began is not None:
+            self._reporter.drained(time.monotonic() - self._drain_began)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def hello_of(settings: Settings) -> m.Hello:
+    """Return what introduces this launcher to the coordinator."""
+    job = settings.job
+    place = ("", "", job.node_name)
+    if job.topology:
+        zone, rack, node = (*job.topology.split("/"), "", "")[:3]
+        place = (zone, rack, node)
+    uid = job.pod_uid or secrets.token_hex(16)
+    return m.Hello(job.slot, uid, settings.world.nproc_per_node, place)

@@ -23,7 +23,6 @@ class LinkHandlers:
     """A message for the coordinator, as text."""
     on_metrics: Callable[[object], None]
     """A delta for the launcher's registry, as plain values."""
-    on_lost: Callable[[], None]
 
 
 class WorkerLink:
@@ -45,7 +44,7 @@ class WorkerLink:
 
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_unix_connection(
-            lambda: FrameProtocol(frame, lambda _: handlers.on_lost()), sock=end
+            lambda: FrameProtocol(frame, lambda _: None), sock=end
         )
         return cls(connection)
 

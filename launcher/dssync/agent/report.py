@@ -2,14 +2,16 @@
 
 import sys
 import time
+from collections.abc import Mapping
 from typing import TextIO
 
 from dssync.agent.metrics import Metrics
+from dssync.agent.series import LOSS_CAUSES
 from dssync.agent.supervisor import WorkerExit
 from dssync.agent.verdict import Verdict
 from dssync.control.events import Note
 
-MEMBERSHIP_KINDS = {"join": "join", "leave": "leave", "evict": "evict"}
+MEMBERSHIP_KINDS = ("join", "leave", "evict")
 
 
 class Reporter:
@@ -34,9 +36,11 @@ class Reporter:
     def note(self, note: Note) -> None:
         """Report a decision of the coordinator."""
         if note.kind in MEMBERSHIP_KINDS:
-            self._metrics.membership_changed(MEMBERSHIP_KINDS[note.kind])
+            self._metrics.membership_changed(note.kind)
         if note.kind == "reform":
-            self._metrics.reformed(note.cause, note.seconds)
+            # A member that leaves says why in its own words.
+            cause = note.cause if note.cause in LOSS_CAUSES.split() else "leave"
+            self._metrics.reformed(cause, note.seconds)
         if note.kind == "round":
             return
         seconds = f"{note.seconds:.4f}" if note.seconds else ""
@@ -53,6 +57,21 @@ class Reporter:
     def metrics(self, delta: object) -> None:
         """Merge what a worker measured."""
         self._metrics.apply(delta)
+
+    def census(self, members: Mapping[str, int], view_sequence: int) -> None:
+        """Show the members by state; only the coordinator's launcher knows them."""
+        self._metrics.set("dssync_coordinator_leader", 1)
+        self._metrics.set("dssync_view_sequence", view_sequence)
+        for state, count in members.items():
+            self._metrics.set("dssync_members", count, state=state)
+
+    def heartbeat_answered(self, seconds: float) -> None:
+        """Record how long the coordinator's answer took."""
+        self._metrics.observe("dssync_heartbeat_rtt_seconds", seconds)
+
+    def drained(self, seconds: float) -> None:
+        """Record how long it took from the signal to the end of the workers."""
+        self._metrics.observe("dssync_drain_duration_seconds", seconds)
 
     def exited(self, exit_: WorkerExit, again: bool) -> None:
         """Report the end of a worker."""

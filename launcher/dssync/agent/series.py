@@ -15,6 +15,9 @@ ROUND_BUCKETS: Final = tuple(0.0005 * 2**k for k in range(18))
 EVENT_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds of what happens now and then."""
 
+LOSS_CAUSES: Final = "exit eof lease deadline leave interrupt nan failed replaced drain"
+"""Why a group has to try a round again."""
+
 _WORKER: Final = {"local_rank": None}
 
 
@@ -42,23 +45,11 @@ SERIES: Final = (
         buckets=ROUND_BUCKETS,
     ),
     Series(
-        "dssync_sync_exposed_seconds",
-        "histogram",
-        "Time in a round for which the training thread was blocked.",
-        buckets=ROUND_BUCKETS,
-    ),
-    Series(
         "dssync_sync_phase_duration_seconds",
         "histogram",
         "Time of one part of a round.",
         _label("phase", "assign build stage allreduce commit apply"),
         ROUND_BUCKETS,
-    ),
-    Series(
-        "dssync_communicator_build_duration_seconds",
-        "histogram",
-        "Time to build the communicator of a group.",
-        buckets=ROUND_BUCKETS,
     ),
     Series(
         "dssync_heartbeat_rtt_seconds",
@@ -70,14 +61,7 @@ SERIES: Final = (
         "dssync_reform_duration_seconds",
         "histogram",
         "Time from the evidence of a loss to the commit of the hit round.",
-        _label("cause", "exit eof lease deadline leave bench replaced"),
-        EVENT_BUCKETS,
-    ),
-    Series(
-        "dssync_failure_detection_seconds",
-        "histogram",
-        "Time from the last sign of life to the evidence of a loss.",
-        _label("evidence", "exit eof lease deadline bench replaced"),
+        _label("cause", LOSS_CAUSES),
         EVENT_BUCKETS,
     ),
     Series(
@@ -132,12 +116,6 @@ SERIES: Final = (
         "counter",
         "Bytes of training state between donors and joiners.",
         _label("direction", "sent received"),
-    ),
-    Series(
-        "dssync_samples_total",
-        "counter",
-        "Samples, by what became of them.",
-        _label("result", "committed reissued"),
     ),
     Series("dssync_worker_restarts_total", "counter", "Workers that were started again."),
     Series(

@@ -8,6 +8,7 @@ members were waiting for will never come.
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -60,6 +61,8 @@ class Handlers:
     """The coordinator did not know this launcher any more."""
     on_given_up: Callable[[str], None]
     """No coordinator could be reached for too long."""
+    on_answered: Callable[[float], None]
+    """The coordinator answered a heartbeat after so many seconds."""
 
 
 class RemoteUplink:
@@ -83,6 +86,8 @@ class RemoteUplink:
         self._session = Session()
         self._known = False
         self._connection: FrameProtocol | None = None
+        self._beat_seconds: float | None = None
+        """When the heartbeat went out that was not answered yet."""
         self._lost = asyncio.Event()
         self._task = asyncio.create_task(self._keep_connected())
 
@@ -92,6 +97,7 @@ class RemoteUplink:
         if isinstance(message, m.Heartbeat):
             # Not worth sending again: the next one says the same.
             frame = self._session.passing(payload)
+            self._beat_seconds = time.monotonic()
         else:
             frame = self._session.number(payload)
         if self._connection is not None:
@@ -155,6 +161,9 @@ class RemoteUplink:
                 connection.send(each)
         if payload:
             self._handlers.deliver(m.TO_LAUNCHER.decode(payload))  # type: ignore[arg-type]
+        elif self._beat_seconds is not None:
+            self._handlers.on_answered(time.monotonic() - self._beat_seconds)
+            self._beat_seconds = None
 
     def _disconnected(self) -> None:
         self._connection = None

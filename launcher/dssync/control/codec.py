@@ -110,3 +110,8 @@ class Codec:
         if not isinstance(tag, str) or tag not in self._decoders:
             raise ProtocolError(f"unknown message on the wire: {data[:80]!r}")
         return self._decoders[tag](frame[1:])
+
+
+def tag_of(text: str) -> str:
+    """Return the class name of an encoded message without decoding it; empty if there is none."""
+    return text[2:].partition('"')[0] if text.startswith('["') else ""

@@ -7,7 +7,8 @@ that everything the script registers or loads before is part of the state that j
 
 import atexit
 import os
-from collections.abc import Iterable, Iterator, Sized
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Self, TypeVar
@@ -19,8 +20,13 @@ from dssync.errors import UsageError
 from dssync.worker.buckets import averaged
 from dssync.worker.data import Batches, check_loader, size_of
 from dssync.worker.link import open_link
+from dssync.worker.options import SyncOptions
+from dssync.worker.outcome import Outcome
 from dssync.worker.payload import Payload, Stateful
-from dssync.worker.session import MemberSession, Outcome, SyncOptions
+from dssync.worker.session import MemberSession
+
+STEPLESS_BATCHES = 1000
+"""Batches without a single ``step`` after which the call was forgotten and not just rare."""
 
 _Batch = TypeVar("_Batch")
 
@@ -93,7 +99,9 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         try:
             while not session.over:
                 yield from self._drain_loader(loader, sampler)
-                self._check_step_was_called()
+                self._check_step_was_called(1)
+                # Batches that no step followed were still trained on, as far as they ever are.
+                self._consume()
                 while not session.over and not session.has_leases:
                     session.sync(idle=True)
         finally:
@@ -109,8 +117,7 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         """
         self._called_step = True
         self._session.join()
-        self._session.consumed += self._handed_out
-        self._handed_out.clear()
+        self._consume()
         self._steps += 1
         self._session.do_chores()
         if self._steps % self._session.options.every == 0:
@@ -137,7 +144,17 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         """
         if self._session.joined:
             raise UsageError(f"register({name!r}) came after training began: call it before run()")
+        if self._session.link.setup.host and _counts_steps(stateful):
+            warnings.warn(
+                f"register({name!r}): {type(stateful).__name__} counts this worker's own steps, "
+                "which drift apart when members come and go; compute the rate from sync.progress",
+                stacklevel=2,
+            )
         self._payload.register(name, stateful)
+
+    def on_round(self, listener: Callable[[Outcome], None]) -> None:
+        """Call ``listener`` in the training thread after each round, idle ones included."""
+        self._session.listeners.append(listener)
 
     def close(self) -> None:
         """Leave the job; transfers to joiners under way are finished first."""
@@ -188,13 +205,26 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         sampler.drawn.clear()
         for batch in loader:
             self._handed_out.append(sampler.drawn.popleft())
+            self._check_step_was_called(STEPLESS_BATCHES)
             yield batch
-            if self._session.left:
+            if self._session.over:
                 return
 
-    def _check_step_was_called(self) -> None:
-        if not self._called_step and self._handed_out:
+    def _consume(self) -> None:
+        self._session.consumed += self._handed_out
+        self._handed_out.clear()
+
+    def _check_step_was_called(self, limit: int) -> None:
+        if not self._called_step and len(self._handed_out) >= limit:
             raise UsageError(
                 f"run() handed out {len(self._handed_out)} batches and sync.step() was never "
                 "called: call it after optimizer.step()"
             )
+
+
+def _counts_steps(stateful: object) -> bool:
+    """Tell whether it is a scheduler whose rate follows the number of its own steps."""
+    schedulers = torch.optim.lr_scheduler
+    return isinstance(stateful, schedulers.LRScheduler) and not isinstance(
+        stateful, schedulers.ReduceLROnPlateau
+    )

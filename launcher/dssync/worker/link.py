@@ -78,6 +78,12 @@ class Link:
         self._transmit = transmit
         self._handlers: Handlers | None = None
 
+    @property
+    def ended(self) -> bool:
+        """Whether the job has no more to do for this member: it is done, or does not want it."""
+        state = self.state
+        return bool(state.refused) or state.completed is not None or state.leaving
+
     def listen(self, handlers: Handlers) -> None:
         """Call these from now on."""
         self._handlers = handlers
@@ -165,7 +171,6 @@ def _launcher_link(descriptor: int) -> Link:
         while True:
             for payload in pending:
                 link.receive(payload[1:])
-            # An empty read is the launcher's end; this process is then killed with it.
             pending = _read(end, unframer)
 
     threading.Thread(target=run, name="dssync-link", daemon=True).start()
@@ -175,6 +180,7 @@ def _launcher_link(descriptor: int) -> Link:
 def _read(end: socket.socket, unframer: Unframer) -> list[bytes]:
     data = end.recv(_READ_BYTES)
     if not data:
+        # The launcher's end: this process is being killed with it.
         threading.Event().wait()
     return unframer.feed(data)
 

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 PUSH_SECONDS = 0.5
 
+_Key = tuple[str, tuple[tuple[str, str], ...]]
+
 
 class Measure:
     """Observations since the last push.
@@ -22,7 +24,8 @@ class Measure:
         self._labels = {"local_rank": str(local_rank)}
         self._pushed_seconds = time.monotonic()
         self._observed: list[list[object]] = []
-        self._counted: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
+        self._counted: dict[_Key, float] = {}
+        self._totals: dict[_Key, float] = {}
         self._gauges: dict[str, float] = {}
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
@@ -34,16 +37,26 @@ class Measure:
         key = (name, tuple(labels.items()))
         self._counted[key] = self._counted.get(key, 0) + amount
 
+    def total(self, name: str, total: float, **labels: str) -> None:
+        """Raise a counter by what ``total`` grew since it was last told."""
+        key = (name, tuple(labels.items()))
+        grown = total - self._totals.get(key, 0)
+        self._totals[key] = total
+        if grown:
+            self.increment(name, grown, **labels)
+
     def set(self, name: str, value: float) -> None:
         """Set a gauge of this worker."""
         self._gauges[name] = value
 
-    def push_if_due(self, now: bool = False) -> None:
-        """Push what was collected, if enough time went by or ``now``."""
-        moment = time.monotonic()
-        if not now and moment - self._pushed_seconds < PUSH_SECONDS:
-            return
-        self._pushed_seconds = moment
+    @property
+    def due(self) -> bool:
+        """Whether enough time went by since the last push."""
+        return time.monotonic() - self._pushed_seconds >= PUSH_SECONDS
+
+    def push(self) -> None:
+        """Push what was collected."""
+        self._pushed_seconds = time.monotonic()
         counted = [[name, dict(labels), value] for (name, labels), value in self._counted.items()]
         gauges = [[name, self._labels, value] for name, value in self._gauges.items()]
         self._push({"observe": self._observed, "inc": counted, "set": gauges})

@@ -37,6 +37,8 @@ class Result(Enum):
 class Clock:
     """Seconds spent in the phases of one attempt."""
 
+    assign: float = 0.0
+    stage: float = 0.0
     build: float = 0.0
     allreduce: float = 0.0
     commit: float = 0.0
@@ -91,6 +93,9 @@ class RoundEngine:
         self._communicators = communicators
         self._buckets = buckets
         self._wait = wait
+        self.cache_hits = 0
+        self.cache_misses = 0
+        """Stages whose communicator had still to be built when it was needed."""
 
     def run(self, assign: m.Assign, batches: tuple[int, ...], idle: bool, clock: Clock) -> Result:
         """Run one attempt to its end.
@@ -103,14 +108,20 @@ class RoundEngine:
         """
         if not assign.stages:
             return self._commit(assign, batches, Result.SOLO)
+        started = time.monotonic()
         self._buckets.stage(assign.stages[0].weight)
-        if assign.stages[0].weight and not self._buckets.finite():
+        finite = assign.stages[0].weight == 0.0 or self._buckets.finite()
+        clock.stage = time.monotonic() - started
+        if not finite:
             return Result.NOT_FINITE
+        arrive: m.Arrive | None = m.Arrive(assign.round, assign.attempt, idle)
         for number, stage in enumerate(assign.stages):
             if number:
                 self._buckets.scale(stage.weight)
-            if len(stage.members) > 1 and not self._sum(assign, stage, idle, clock):
-                return Result.ABANDONED
+            if len(stage.members) > 1:
+                if not self._sum(assign, stage, arrive, clock):
+                    return Result.ABANDONED
+                arrive = None
         started = time.monotonic()
         if assign.strict and not self._confirm(assign):
             return Result.ABANDONED
@@ -120,25 +131,30 @@ class RoundEngine:
         clock.apply = time.monotonic() - started
         return result
 
-    def _sum(self, assign: m.Assign, stage: m.Stage, idle: bool, clock: Clock) -> bool:
-        """Sum what is staged over one group; False if the attempt is over without a result."""
+    def _sum(self, assign: m.Assign, stage: m.Stage, arrive: m.Arrive | None, clock: Clock) -> bool:
+        """Sum what is staged over one group; False if the attempt is over without a result.
+
+        ``arrive`` goes out when the group stands, so that the deadline excludes its build.
+        """
         started = time.monotonic()
         group = self._group(assign, stage)
         clock.build += time.monotonic() - started
         if group is None:
             return False
-        if stage is assign.stages[0]:
-            self._link.send(m.Arrive(assign.round, assign.attempt, idle))
+        if arrive is not None:
+            self._link.send(arrive)
         started = time.monotonic()
         operations = _Operations(self._link)
         try:
             self._start(group, operations)
         except CommunicatorError as error:
             operations.error = error
-        self._wait(lambda: operations.over or not self._link.state.is_current(assign))
+        try:
+            self._wait(lambda: operations.over or not self._link.state.is_current(assign))
+        finally:
+            if operations.pending:
+                self._buckets.renew()
         clock.allreduce += time.monotonic() - started
-        if operations.pending:
-            self._buckets.renew()
         return operations.succeeded or self._fail(assign, operations.error)
 
     def _start(self, group: Group, operations: "_Operations") -> None:
@@ -150,7 +166,10 @@ class RoundEngine:
     def _group(self, assign: m.Assign, stage: m.Stage) -> Group | None:
         """Return the group of a stage when it is built; None if the attempt is over before."""
         pending = self._communicators.prepare(Communicator(stage.communicator, stage.members))
-        if not pending.done():
+        if pending.done():
+            self.cache_hits += 1
+        else:
+            self.cache_misses += 1
             pending.add_done_callback(lambda _: self._link.wake())
             self._wait(lambda: pending.done() or not self._link.state.is_current(assign))
         try:

@@ -6,6 +6,7 @@ wait, into the buffer of the last one unless that is still being streamed.
 
 from dssync.errors import DssyncError, TransferError
 from dssync.worker.link import Link
+from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
 from dssync.worker.transfer import Snapshot, StateServer, take_snapshot
 
@@ -13,8 +14,9 @@ from dssync.worker.transfer import Snapshot, StateServer, take_snapshot
 class Snapshots:
     """The state that this member serves."""
 
-    def __init__(self, link: Link, payload: Payload) -> None:
+    def __init__(self, link: Link, payload: Payload, measure: Measure) -> None:
         self.address = ""
+        self._measure = measure
         self._link = link
         self._payload = payload
         self._server: StateServer | None = None
@@ -49,6 +51,11 @@ class Snapshots:
         reuse = self._snapshot.memory if self._snapshot is not None and not streaming else None
         try:
             self._snapshot = take_snapshot(self._payload.state(), reuse)
+            self._measure.increment(
+                "dssync_state_transfer_bytes_total",
+                self._snapshot.buffer.numel() * waiting,
+                direction="sent",
+            )
         except DssyncError:
             # The state cannot be sent; joiners are told by the end of their connections.
             self._snapshot = None

@@ -178,13 +178,19 @@ class FetchedState:
         self._address = address
         self._token = token
         self._on_done = on_done
+        self._lock = threading.Lock()
+        self._given_up = False
         self._connection: socket.socket | None = None
         threading.Thread(target=self._run, name="dssync-fetch", daemon=True).start()
 
     def give_up(self) -> None:
         """End the transfer."""
-        if self._connection is not None:
-            self._connection.close()
+        with self._lock:
+            self._given_up = True
+            if self._connection is not None:
+                # Closing alone would leave the fetching thread in its call.
+                with contextlib.suppress(OSError):
+                    self._connection.shutdown(socket.SHUT_RDWR)
 
     def _run(self) -> None:
         try:
@@ -197,7 +203,10 @@ class FetchedState:
     def _fetch(self) -> None:
         host, _, port = self._address.rpartition(":")
         with socket.create_connection((host, int(port)), IO_TIMEOUT_SECONDS) as connection:
-            self._connection = connection
+            with self._lock:
+                self._connection = connection
+                if self._given_up:
+                    return
             _show_token(connection, self._token)
             # The donor answers at its next boundary, however long its step is; the coordinator
             # sends the joiner elsewhere if the donor is lost.

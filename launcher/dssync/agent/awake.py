@@ -1,0 +1,28 @@
+"""A clock that stands still while this process does.
+
+A coordinator that was stopped (SIGSTOP, a suspended machine, a starved event loop) would find
+every lease and deadline over at its first tick, before it has read one of the heartbeats that
+wait in its sockets. Time in which it could hear nobody is therefore not counted.
+"""
+
+from collections.abc import Callable
+
+PAUSE_SECONDS = 0.5
+"""A longer gap between two readings is a pause; the coordinator reads every 20 ms."""
+
+
+class AwakeClock:
+    """Seconds of ``read`` without the pauses."""
+
+    def __init__(self, read: Callable[[], float]) -> None:
+        self._read = read
+        self._last = read()
+        self._paused_seconds = 0.0
+
+    def now(self) -> float:
+        """Return the time; to be called much more often than ``PAUSE_SECONDS``."""
+        moment = self._read()
+        if moment - self._last > PAUSE_SECONDS:
+            self._paused_seconds += moment - self._last
+        self._last = moment
+        return moment - self._paused_seconds

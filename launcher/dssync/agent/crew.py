@@ -1,0 +1,67 @@
+"""The workers of a launcher as it knows them: process, link, and how far each one is.
+
+The launcher passes messages on unread; it looks at their tags only, which tell progress.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from dssync.agent.link import WorkerLink
+from dssync.agent.supervisor import WorkerProcess
+from dssync.control import messages as m
+from dssync.control.codec import tag_of
+
+
+@dataclass
+class Worker:
+    """A worker and its link."""
+
+    process: WorkerProcess
+    link: WorkerLink
+    key: str
+    entered: bool = False
+    """It said hello, so it drains by the protocol and not by a signal."""
+    benched: bool = False
+    """The coordinator has put it out of the view, and it has not come back."""
+    round: int = -1
+    """Last round that it applied."""
+    round_seconds: float = 0.0
+    """Between its last two rounds."""
+    clock: Callable[[], float] = time.monotonic
+    _heard_seconds: float = field(init=False)
+    _applied_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        self._heard_seconds = self.clock()
+
+    def says(self, body: str) -> None:
+        """Note what a message of the worker tells."""
+        self._heard_seconds = self.clock()
+        tag = tag_of(body)
+        if tag == "Enter":
+            self.entered, self.benched, self._applied_seconds = True, False, None
+        elif tag == "Applied":
+            self._applied(m.MEMBER.decode(body.encode()))
+
+    def is_told(self, body: str) -> None:
+        """Note what a message to the worker means for it, and pass it on."""
+        if tag_of(body) == "Bench":
+            self.benched, self._heard_seconds = True, self.clock()
+        self.link.control(body)
+
+    @property
+    def silent_seconds(self) -> float:
+        """Time since it said anything."""
+        return self.clock() - self._heard_seconds
+
+    @property
+    def progress(self) -> m.Progress:
+        """How far it is, for the heartbeat."""
+        return m.Progress(self.key, self.round, self.silent_seconds)
+
+    def _applied(self, message: object) -> None:
+        assert isinstance(message, m.Applied)
+        if self._applied_seconds is not None:
+            self.round_seconds = self._heard_seconds - self._applied_seconds
+        self.round, self._applied_seconds = message.round, self._heard_seconds

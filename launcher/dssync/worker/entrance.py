@@ -1,0 +1,72 @@
+"""How a member comes in: hello, a donor's state, admission. Also how it comes in again."""
+
+import time
+from collections.abc import Callable
+
+from dssync.control import messages as m
+from dssync.errors import ModelError
+from dssync.worker.link import Link
+from dssync.worker.measure import Measure
+from dssync.worker.payload import Payload
+from dssync.worker.transfer import FetchedState
+
+Wait = Callable[[Callable[[], bool]], None]
+
+
+class Entrance:
+    """The way into the view.
+
+    Args:
+        link: the member's state and messages.
+        payload: takes a donor's state over.
+        measure: of this worker.
+        wait: waits until a predicate holds, doing the training thread's chores meanwhile.
+    """
+
+    def __init__(self, link: Link, payload: Payload, measure: Measure, wait: Wait) -> None:
+        self._link = link
+        self._payload = payload
+        self._measure = measure
+        self._wait = wait
+
+    def enter(self, hello: m.Enter) -> None:
+        """Say hello and return when this member is admitted, or has no more to do.
+
+        Raises:
+            ModelError: the job refuses this model.
+        """
+        state, started = self._link.state, time.monotonic()
+        self._link.send(hello)
+        while not (state.started or self._link.ended):
+            self._wait(lambda: state.started or state.fetch is not None or self._link.ended)
+            if state.fetch is not None and not state.started:
+                self._fetch(state.fetch)
+        if state.refused is not None:
+            raise ModelError(state.refused)
+        self._observe("admit", started)
+
+    def _fetch(self, fetch: m.Fetch) -> None:
+        """Get a donor's state; the coordinator sends this member elsewhere if it is lost."""
+        state, started = self._link.state, time.monotonic()
+        token = bytes.fromhex(self._link.setup.token)
+        fetched = FetchedState(fetch.address, token, self._link.wake)
+        self._wait(lambda: fetched.done or state.fetch is not fetch or self._link.ended)
+        if not fetched.done:
+            fetched.give_up()
+            return
+        with self._link.condition:
+            if state.fetch is fetch:
+                state.fetch = None
+        if fetched.error is not None:
+            self._link.send(m.FetchFailed(fetch.donor, fetched.error))
+            return
+        self._payload.load(fetched.state)
+        self._measure.increment(
+            "dssync_state_transfer_bytes_total", fetched.size_bytes, direction="received"
+        )
+        self._observe("state", started)
+        self._link.send(m.Loaded(fetch.donor))
+
+    def _observe(self, phase: str, started: float) -> None:
+        seconds = time.monotonic() - started
+        self._measure.observe("dssync_join_duration_seconds", seconds, phase=phase)

@@ -1,0 +1,272 @@
+"""Real launchers on loopback, and a board on which their workers' lines appear.
+
+A test starts launchers, waits for lines, holds members at announced points and sends signals to
+the processes that stand behind them. Whatever it started is gone when it ends.
+"""
+
+import contextlib
+import json
+import os
+import select
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+SCRIPTS = Path(__file__).parent / "scripts"
+PATIENCE_SECONDS = 50.0
+"""For what happens within a second on an idle machine."""
+
+Line = dict[str, Any]
+Test = Callable[[Line], bool]
+
+
+class Board:
+    """Lines of all members in order of arrival, and the members that wait for an answer."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.address = f"dssync-test-{os.getpid()}-{id(self)}"
+        self._changed = threading.Condition()
+        self._holds: list[Test] = []
+        self._held: list[tuple[Line, socket.socket]] = []
+        self._selector = selectors.DefaultSelector()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind("\0" + self.address)
+        self._listener.listen(256)
+        self._selector.register(self._listener, selectors.EVENT_READ)
+        self._waker, self._ender = socket.socketpair()
+        self._selector.register(self._waker, selectors.EVENT_READ)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def wait(self, test: Test, count: int = 1) -> list[Line]:
+        """Return the first ``count`` lines that pass, waiting for them."""
+        with self._changed:
+            found = self._changed.wait_for(lambda: self._found(test, count), PATIENCE_SECONDS)
+        if not found:
+            raise TimeoutError(f"only {len(self.select(test))} of {count} lines in time")
+        return found
+
+    def select(self, test: Test) -> list[Line]:
+        """Return all lines so far that pass."""
+        return [line for line in list(self.lines) if test(line)]
+
+    def rounds(self, **fields: Any) -> list[Line]:
+        """Return the reports of rounds with these fields."""
+        return self.select(matching(event="round", **fields))
+
+    @contextmanager
+    def hold(self, test: Test) -> Iterator[Callable[[], Line]]:
+        """Hold members whose announcement passes; the value waits for the first of them."""
+
+        def held() -> Line:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._holding(test), PATIENCE_SECONDS):
+                    raise TimeoutError("nobody announced what was to be held")
+                return self._holding(test)[0]
+
+        with self._changed:
+            self._holds.append(test)
+        try:
+            yield held
+        finally:
+            self.release(test)
+
+    def release(self, test: Test) -> None:
+        """Hold nobody by this test any more."""
+        with self._changed:
+            if test in self._holds:
+                self._holds.remove(test)
+            going = [each for each in self._held if test(each[0])]
+            self._held = [each for each in self._held if each not in going]
+        for _, connection in going:
+            _answer(connection)
+
+    def close(self) -> None:
+        self._ender.close()
+        self._thread.join()
+        for key in list(self._selector.get_map().values()):
+            key.fileobj.close()  # type: ignore[union-attr]
+        self._selector.close()
+
+    def _found(self, test: Test, count: int) -> list[Line]:
+        found = [line for line in self.lines if test(line)]
+        return found[:count] if len(found) >= count else []
+
+    def _holding(self, test: Test) -> list[Line]:
+        return [line for line, _ in self._held if test(line)]
+
+    def _run(self) -> None:
+        buffers: dict[socket.socket, bytearray] = {}
+        while True:
+            for key, _ in self._selector.select():
+                end = key.fileobj
+                assert isinstance(end, socket.socket)
+                if end is self._waker:
+                    return
+                if end is self._listener:
+                    connection, _ = end.accept()
+                    buffers[connection] = bytearray()
+                    self._selector.register(connection, selectors.EVENT_READ)
+                else:
+                    self._read(end, buffers)
+
+    def _read(self, connection: socket.socket, buffers: dict[socket.socket, bytearray]) -> None:
+        try:
+            data = connection.recv(1 << 16)
+        except ConnectionError:
+            data = b""
+        if not data:
+            self._selector.unregister(connection)
+            connection.close()
+            return
+        *lines, rest = (buffers[connection] + data).split(b"\n")
+        buffers[connection] = bytearray(rest)
+        for line in lines:
+            self._post(json.loads(line), connection)
+
+    def _post(self, line: Line, connection: socket.socket) -> None:
+        line["seen"] = time.monotonic()
+        with self._changed:
+            self.lines.append(line)
+            held = line.get("asks") and any(test(line) for test in self._holds)
+            if held:
+                self._held.append((line, connection))
+            self._changed.notify_all()
+        if line.get("asks") and not held:
+            _answer(connection)
+
+
+def _answer(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # it was killed where it was held
+        connection.sendall(b"go\n")
+
+
+def matching(**fields: Any) -> Test:
+    """Return the test that a line has these values."""
+    return lambda line: all(line.get(key) == value for key, value in fields.items())
+
+
+class Launcher:
+    """One ``dssync run`` as a process of its own."""
+
+    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                env=environment,
+                start_new_session=True,
+            )
+        self.pid = self.process.pid
+
+    @property
+    def text(self) -> str:
+        """Everything that the launcher and its workers printed."""
+        return self._log.read_text()
+
+    def signal(self, number: int) -> None:
+        os.kill(self.pid, number)
+
+    def end(self, within_seconds: float = PATIENCE_SECONDS) -> int:
+        """Return the exit code, waiting for it."""
+        return self.process.wait(within_seconds)
+
+
+class Job:
+    """Launchers of one job, started by the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.board = Board()
+        self.folder = folder
+        self.launchers: list[Launcher] = []
+        self.scratch = folder / "scratch"
+        self.scratch.mkdir()
+
+    def run(
+        self,
+        *flags: str,
+        script: str | Path = "training.py",
+        environment: dict[str, str] | None = None,
+        **spec: Any,
+    ) -> Launcher:
+        """Start ``dssync run`` with a script of this folder, which finds ``spec``."""
+        command = [sys.executable, "-m", "dssync.cli", "run", *flags, str(SCRIPTS / script)]
+        variables = {
+            **os.environ,
+            "JOB_SPEC": json.dumps(spec),
+            "JOB_SOCKET": self.board.address,
+            "TMPDIR": str(self.scratch),
+            "OMP_NUM_THREADS": "1",
+            **(environment or {}),
+        }
+        log = self.folder / f"launcher-{len(self.launchers)}.log"
+        self.launchers.append(Launcher(command, variables, log))
+        return self.launchers[-1]
+
+    def standalone(self, workers: int, *flags: str, **spec: Any) -> Launcher:
+        """Start one launcher that is alone."""
+        return self.run("--standalone", "--nproc-per-node", str(workers), *flags, **spec)
+
+    def pod(self, slot: int, workers: int, *flags: str, pods: str = "1:4", **spec: Any) -> Launcher:
+        """Start one of several launchers that find each other by a file."""
+        arbiter = f"file:{self.folder / 'arbiter.json'}"
+        common = ["--nnodes", pods, "--slot", str(slot), "--arbiter", arbiter]
+        return self.run(*common, "--nproc-per-node", str(workers), *flags, **spec)
+
+    def resize(self, desired: int, least: int = 1) -> None:
+        """Write the wanted number of pods where the coordinator will read it."""
+        values = {"dssync.io/desired": str(desired), "dssync.io/min": str(least)}
+        path = self.folder / "arbiter.json"
+        record = {"version": "1", "holder": "", "term": 0, "values": values}
+        path.write_text(json.dumps(record))
+
+    def coordinator(self) -> Launcher:
+        """Return the launcher that coordinates."""
+        return next(each for each in self.launchers if "dssync coordinating" in each.text)
+
+    def pids(self) -> set[int]:
+        """Return every process that was seen to belong to the job."""
+        said = {int(line["pid"]) for line in self.board.lines}
+        return said | {each.pid for each in self.launchers}
+
+    def stop(self) -> None:
+        """Kill whatever still runs."""
+        for launcher in self.launchers:
+            if launcher.process.poll() is None:
+                launcher.signal(signal.SIGCONT)
+                launcher.signal(signal.SIGKILL)
+            launcher.process.wait(PATIENCE_SECONDS)
+        self.board.close()
+
+
+def wait_gone(pids: set[int], within_seconds: float) -> set[int]:
+    """Return those of the processes that still live after the time."""
+    deadline = time.monotonic() + within_seconds
+    alive = set()
+    for pid in pids:
+        try:
+            descriptor = os.pidfd_open(pid)
+        except ProcessLookupError:
+            continue
+        left = max(0.0, deadline - time.monotonic())
+        if not select.select([descriptor], [], [], left)[0]:
+            alive.add(pid)
+        os.close(descriptor)
+    return alive
+
+
+def start_time(pid: int) -> str:
+    """Return when a process started, in the kernel's ticks; tells a reused id apart."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]

@@ -1,0 +1,76 @@
+"""Adds deltas that the test can predict, and reports every round.
+
+The delta of step ``s`` at the member with number ``k`` (slot and local rank) is
+``(1 + k) * cos(s + i)`` for element ``i``: no gradient, so that numpy can follow.
+"""
+
+import time
+
+import torch
+from torch.utils.data import DataLoader
+from voice import LIFE, RANK, SLOT, SPEC, announce, say
+
+import dssync
+
+torch.set_num_threads(1)
+NUMBER = SLOT * 16 + RANK
+SHOWN = 4
+quiet = SPEC.get("quiet", False)
+
+
+class Probe:
+    """Registered state: announces when a donor reads it and when a joiner takes it over."""
+
+    def __init__(self) -> None:
+        self.born_at = f"{SLOT}.{RANK}.{LIFE}"
+
+    def state_dict(self) -> dict[str, object]:
+        if steps and not quiet:
+            announce("donate", steps=steps)
+        return {"from": f"{SLOT}.{RANK}.{LIFE}", "steps": steps, "padding": padding}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        global steps
+        steps = int(str(state["steps"]))
+        if not quiet:
+            announce("load", donor=state["from"], steps=steps)
+
+
+def report(outcome: dssync.Outcome) -> None:
+    values = {name: p.detach().flatten()[:SHOWN].tolist() for name, p in model.named_parameters()}
+    if quiet and not SPEC.get("rounds", False):
+        return
+    say("round", at=time.monotonic(), steps=steps, own=sync.member, values=values, **vars(outcome))
+
+
+steps = 0
+padding = torch.zeros(SPEC.get("padding_bytes", 0), dtype=torch.uint8)
+model = torch.nn.ParameterDict(
+    {
+        "w32": torch.nn.Parameter(torch.zeros(SPEC.get("elements", 16))),
+        "w64": torch.nn.Parameter(torch.zeros(8, dtype=torch.float64)),
+    }
+)
+if NUMBER:  # only the first member's initial values may survive
+    torch.nn.init.constant_(model["w32"], 99.0)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+sync = dssync.GroupSync(model, optimizer, **SPEC.get("sync", {}))
+sync.on_round(report)
+sync.register("probe", Probe())
+dataset = range(SPEC.get("samples", 1 << 20))
+loader = DataLoader(dataset, batch_sampler=sync.batches(dataset, batch_size=1))
+say("ready", member=sync.member)
+for batch in sync.run(loader, epochs=SPEC.get("epochs", 1)):
+    steps += 1
+    with torch.no_grad():
+        for parameter in model.values():
+            index = torch.arange(parameter.numel(), dtype=torch.float64)
+            parameter += ((1 + NUMBER) * torch.cos(steps + index)).to(parameter.dtype)
+    if SPEC.get("flush_at") == steps:
+        sync.flush()
+    if not quiet:
+        announce("step", step=steps, batch=int(batch[0]))
+    if SPEC.get("last_step") == steps:
+        sync.stop()
+    sync.step()
+say("over", steps=steps, bits=[p.detach().numpy().tobytes().hex() for p in model.values()])
