@@ -1,0 +1,69 @@
+{{- define "dssync.name" -}}
+{{- if contains "dssync" .Release.Name }}{{ .Release.Name | trunc 50 | trimSuffix "-" }}{{ else }}{{ printf "%s-dssync" .Release.Name | trunc 50 | trimSuffix "-" }}{{ end }}
+{{- end }}
+
+{{- define "dssync.selector" -}}
+app.kubernetes.io/name: dssync-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "dssync.labels" -}}
+{{ include "dssync.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end }}
+
+{{- define "dssync.serviceAccount" -}}
+{{ .Values.serviceAccount.name | default (include "dssync.name" .) }}
+{{- end }}
+
+{{- define "dssync.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{- define "dssync.namespaces" -}}
+{{- if eq .Values.rbac.scope "Namespaced" }}{{ .Values.watchNamespaces | default (list .Release.Namespace) | join "," }}{{ end }}
+{{- end }}
+
+{{/* Everything that the operator calls on jobs and their children; nothing is granted beyond. */}}
+{{- define "dssync.rules" -}}
+- apiGroups: [dssync.io]
+  resources: [dssyncjobs]
+  verbs: [get, list, watch, delete]
+- apiGroups: [dssync.io]
+  resources: [dssyncjobs/status]
+  verbs: [update]
+# Never called: lets owner references block deletion where the admission plug-in checks it.
+- apiGroups: [dssync.io]
+  resources: [dssyncjobs/finalizers]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [get, list, watch, create, delete]
+- apiGroups: [""]
+  resources: [services, serviceaccounts]
+  verbs: [get, create, patch]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+# update is what the operator hands on to launchers; who grants a right must hold it.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [get, list, watch, create, patch, update]
+- apiGroups: [rbac.authorization.k8s.io]
+  resources: [roles, rolebindings]
+  verbs: [get, create, patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- if .Values.networkPolicy.jobs }}
+- apiGroups: [networking.k8s.io]
+  resources: [networkpolicies]
+  verbs: [get, create, patch]
+{{- end }}
+{{- end }}

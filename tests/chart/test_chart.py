@@ -1,0 +1,197 @@
+"""The chart without a cluster: what it renders, what it refuses, what its alerts say."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from ground import build
+
+ROOT = Path(__file__).parents[2]
+CHART = ROOT / "charts" / "dssync"
+VERSIONS = ["1.31", "1.32", "1.33", "1.34"]
+MONITORING = ["--api-versions", "monitoring.coreos.com/v1"]
+CUSTOM = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        path = build.binary("helm")
+    except build.GroundError as error:
+        if os.environ.get("DSSYNC_REQUIRE_GROUND") == "1":
+            raise
+        pytest.skip(str(error))
+    return subprocess.run([str(path), *arguments], capture_output=True, text=True, timeout=60)
+
+
+def render(*arguments: str) -> list[dict[str, Any]]:
+    done = helm("template", "test", str(CHART), "--namespace", "ns", *arguments)
+    assert done.returncode == 0, done.stderr
+    return [part for part in yaml.safe_load_all(done.stdout) if part]
+
+
+def sets(**values: object) -> list[str]:
+    return [
+        part
+        for key, value in values.items()
+        for part in ("--set-json", f"{key.replace('__', '.')}={json.dumps(value)}")
+    ]
+
+
+MATRIX = [
+    sets(
+        rbac__scope=scope,
+        watchNamespaces=["a", "b"] if scope == "Namespaced" else [],
+        replicas=replicas,
+        topology__enabled=extras,
+        networkPolicy__enabled=extras,
+        networkPolicy__jobs=extras,
+        metrics__serviceMonitor__enabled=extras,
+        metrics__podMonitor__enabled=extras,
+        metrics__rules__enabled=extras,
+        crds__keep=extras,
+        podLabels={"team": "a"} if extras else {},
+        tolerations=[{"operator": "Exists"}] if extras else [],
+        extraEnv=[{"name": "X", "value": "y"}] if extras else [],
+    )
+    for scope, replicas, extras in product(["Cluster", "Namespaced"], [1, 3], [False, True])
+]
+
+
+def test_strict_lint_finds_nothing() -> None:
+    done = helm("lint", "--strict", str(CHART))
+
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_everything_rendered_fits_the_schemas_of_supported_versions(version: str) -> None:
+    checked = 0
+    for values in MATRIX:
+        for manifest in render(*MONITORING, "--kube-version", f"v{version}.0", *values):
+            if manifest["kind"] not in CUSTOM:
+                kubernetes_validate.validate(manifest, version, strict=True)
+                checked += 1
+    assert checked > 50
+
+
+REFUSED = [
+    ({"replicas": 0}, "/replicas"),
+    ({"image__pullPolicy": "Sometimes"}, "/image/pullPolicy"),
+    ({"image__digest": "abc"}, "/image/digest"),
+    ({"imge__tag": "x"}, "additional properties 'imge' not allowed"),
+    ({"rbac__scope": "All"}, "/rbac/scope"),
+    ({"operator__qps": 0}, "/operator/qps"),
+    ({"operator__logLevel": "loud"}, "/operator/logLevel"),
+    ({"metrics__port": 80}, "/metrics/port"),
+    ({"topology__keys": []}, "/topology/keys"),
+    ({"leaderElection__leaseSeconds": 1}, "/leaderElection/leaseSeconds"),
+]
+
+
+@pytest.mark.parametrize(("values", "place"), REFUSED)
+def test_bad_value_is_refused_with_its_place(values: dict[str, object], place: str) -> None:
+    done = helm("template", "test", str(CHART), *sets(**values))
+
+    assert done.returncode != 0
+    assert place in done.stderr
+
+
+def test_kubernetes_below_the_floor_is_refused() -> None:
+    done = helm("template", "test", str(CHART), "--kube-version", "v1.30.0")
+
+    assert "1.31" in done.stderr
+
+
+def test_monitors_appear_only_where_their_resources_exist() -> None:
+    values = sets(metrics__serviceMonitor__enabled=True, metrics__rules__enabled=True)
+
+    without = {part["kind"] for part in render(*values)}
+    with_them = {part["kind"] for part in render(*MONITORING, *values)}
+
+    assert without.isdisjoint(CUSTOM)
+    assert {"ServiceMonitor", "PrometheusRule"} <= with_them
+
+
+def test_resource_in_the_chart_is_the_one_of_the_repository() -> None:
+    copy, original = CHART / "files" / "dssyncjob.yaml", ROOT / "crds" / "dssyncjob.yaml"
+
+    assert copy.read_bytes() == original.read_bytes()
+    (crd,) = [part for part in render() if part["kind"] == "CustomResourceDefinition"]
+    assert crd["metadata"].pop("annotations") == {"helm.sh/resource-policy": "keep"}
+    assert crd == yaml.safe_load(original.read_text())
+
+
+def test_every_rendered_setting_is_one_that_the_operator_reads() -> None:
+    for values in MATRIX:
+        (deployment,) = [p for p in render(*values) if p["kind"] == "Deployment"]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        given = {entry["name"]: entry.get("value", "x") for entry in container["env"]}
+        read_settings(given)
+
+
+def test_one_replica_has_no_disruption_budget() -> None:
+    kinds = [{p["kind"] for p in render(*sets(replicas=count))} for count in (1, 2)]
+
+    assert "PodDisruptionBudget" not in kinds[0]
+    assert "PodDisruptionBudget" in kinds[1]
+
+
+def test_operator_pod_fits_the_restricted_level() -> None:
+    (deployment,) = [part for part in render() if part["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
+def test_readme_holds_the_values_as_they_are() -> None:
+    place = ROOT / "charts" / "readme.py"
+    spec = importlib.util.spec_from_file_location("chart_readme", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+
+    assert (CHART / "README.md").read_text() == module.readme()
+
+
+@pytest.mark.parametrize(
+    "command", [("check", "rules", "operator.yaml"), ("test", "rules", "operator_test.yaml")]
+)
+def test_promtool_accepts_the_rules_and_their_tests(command: tuple[str, ...]) -> None:
+    if shutil.which("promtool") is None:
+        if os.environ.get("DSSYNC_REQUIRE_GROUND") == "1":
+            raise AssertionError("promtool is missing: install the Debian package prometheus")
+        pytest.skip("no promtool: install the Debian package prometheus")
+
+    done = subprocess.run(
+        ["promtool", *command], cwd=CHART / "rules", capture_output=True, text=True, timeout=60
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_alerts_speak_of_series_that_exist() -> None:
+    exported = {sample.name for family in Metrics().registry.collect() for sample in family.samples}
+    families = {family.name for family in Metrics().registry.collect()}
+    rules = (CHART / "rules" / "operator.yaml").read_text()
+    used = set(re.findall(r"dssync_operator_\w+", rules)) - {"dssync_operator"}
+    bare = {re.sub(r"_(bucket|total|sum|count)$", "", name) for name in used}
+
+    assert bare <= families | exported
