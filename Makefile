@@ -81,3 +81,15 @@ bench-accuracy: .setup/python ## The mean model of grid rounds beside that of al
 clean: ## Remove what was built here; set-up stays
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the operator -----------------------------------------------------------------------------
+
+.PHONY: test-api
+test-api: .setup/python ## The operator against a real etcd and API server
+	$(BIN)/pytest tests/api
+
+.PHONY: chart
+chart: .setup/python ## Bring the chart up to date and check it: lint, render matrix, schemas, alerts
+	cp crds/dssyncjob.yaml charts/dssync/files/dssyncjob.yaml
+	$(BIN)/python charts/readme.py
+	$(BIN)/pytest tests/chart

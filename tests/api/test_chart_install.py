@@ -1,0 +1,171 @@
+"""The chart on the real API server: its rights, and install, upgrade and uninstall."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ground import build
+from ground.control_plane import ControlPlane, Manifest
+from ground.process import OperatorProcess
+from ground.scene import Scene, make_job
+
+CHART = Path(__file__).parents[2] / "charts" / "dssync"
+OPTIONS = ("--set", "networkPolicy.jobs=true,topology.enabled=true")
+KINDS = "all,role,rolebinding,serviceaccount"
+NEVER_CALLED = {
+    ("dssyncjobs/finalizers", "update"),  # checked by an admission plug-in of OpenShift
+}
+
+
+def helm(plane: ControlPlane, *arguments: str) -> str:
+    try:
+        path = build.binary("helm")
+    except build.GroundError as error:
+        if os.environ.get("DSSYNC_REQUIRE_GROUND") == "1":
+            raise
+        pytest.skip(str(error))
+    environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "HOME": str(plane.folder)}
+    done = subprocess.run(
+        [str(path), *arguments], capture_output=True, text=True, timeout=60, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def grant(plane: ControlPlane, roles: list[Manifest]) -> None:
+    """Give the user ``operator`` what the chart gives its service account."""
+    rbac = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    for role in roles:
+        assert plane.request("POST", rbac, role)[0] == 201
+        name = role["metadata"]["name"]
+        binding = {
+            "metadata": {"name": name},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "ClusterRole",
+                "name": name,
+            },
+            "subjects": [{"kind": "User", "name": "operator"}],
+        }
+        assert plane.request("POST", f"{rbac[:-12]}clusterrolebindings", binding)[0] == 201
+
+
+def granted(roles: list[Manifest]) -> set[tuple[str, str]]:
+    return {
+        (resource, verb)
+        for role in roles
+        for rule in role["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+
+
+def called(plane: ControlPlane) -> set[tuple[str, str]]:
+    """Resource and verb of everything the operator asked for, from the audit log."""
+    found = set()
+    for entry in plane.audit_entries():
+        reference = entry.get("objectRef", {})
+        if entry["user"]["username"] != "operator" or "resource" not in reference:
+            continue
+        parts = (reference["resource"], reference.get("subresource"))
+        resource = "/".join(part for part in parts if part)
+        assert entry["responseStatus"]["code"] != 403, entry
+        found.add((resource, entry["verb"]))
+        if entry["verb"] == "patch" and entry["responseStatus"]["code"] == 201:
+            found.add((resource, "create"))  # apply makes what is missing, and needs that right
+    return found
+
+
+@pytest.mark.timeout(120)
+def test_rights_of_the_chart_are_exactly_those_that_the_operator_uses(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    rendered = helm(plane, "template", "rights", str(CHART), *OPTIONS)
+    roles = [
+        part
+        for part in yaml.safe_load_all(rendered)
+        if part
+        and part["kind"] == "ClusterRole"
+        and part["metadata"]["name"] in ("rights-dssync", "rights-dssync-nodes")
+    ]
+    grant(plane, roles)
+    scene = Scene(plane)
+    settings = {
+        "lease_namespace": scene.namespace,
+        "lease_name": "rights",
+        "network_policy": "true",
+        "topology_keys": "zone",
+        "resync_seconds": 5,
+        "log_format": "plain",
+    }
+    quiet_operator = plane.kubeconfig_of("operator")
+    with OperatorProcess(quiet_operator, tmp_path / "log", **settings):
+        live_through_everything(scene)
+
+    assert called(plane) - granted(roles) == set()
+    assert granted(roles) - called(plane) == NEVER_CALLED
+
+
+def live_through_everything(scene: Scene) -> None:
+    """One life of a job in which each verb is needed once."""
+    stranger: dict[str, Any] = {"metadata": {"name": "demo-w0-0"}, "spec": make_pod_spec()}
+    assert scene.plane.request("POST", scene.path("pods"), stranger)[0] == 201
+    scene.plane.request("POST", "/api/v1/nodes", {"metadata": {"name": "node-a"}})
+    job = make_job(replicas=2, ttlSecondsAfterFinished=1, cleanPodPolicy="All")
+    scene.create(job)
+    pods = scene.pods_until(lambda pods: len(pods) == 3, seconds=40)
+    ours = [pod for pod in pods if pod["metadata"]["name"] != "demo-w0-0"]
+    for pod in ours:
+        scene.kubelet.run(pod)
+    scene.status_until(lambda status: status.get("readyReplicas") == 2)
+    scene.say("launcher", view=json.dumps({"term": 1, "sequence": 1, "pods": 2, "workers": 2}))
+    scene.condition("Running")
+    leases = scene.path("leases", "/apis/coordination.k8s.io/v1")
+    scene.plane.request("DELETE", f"{leases}/{scene.lease()['metadata']['name']}")
+    scene.plane.until(leases, lambda found: len(found) == 2)
+    for pod in ours:
+        scene.kubelet.end(pod, 0, "Done")
+    scene.plane.until(scene.jobs, lambda jobs: not jobs, seconds=40)
+
+
+def make_pod_spec() -> Manifest:
+    return {"containers": [{"name": "other", "image": "x"}]}
+
+
+@pytest.mark.timeout(120)
+def test_chart_is_installed_upgraded_and_uninstalled_and_jobs_outlive_it(
+    quiet_plane: ControlPlane,
+) -> None:
+    scene = Scene(quiet_plane)
+    crd = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/dssyncjobs.dssync.io"
+    adopt = {
+        "labels": {"app.kubernetes.io/managed-by": "Helm"},
+        "annotations": {
+            "meta.helm.sh/release-name": "dssync",
+            "meta.helm.sh/release-namespace": scene.namespace,
+        },
+    }
+    quiet_plane.request(
+        "PATCH", crd, {"metadata": adopt}, content_type="application/merge-patch+json"
+    )
+    release = ("dssync", str(CHART), "--namespace", scene.namespace, "--force-conflicts")
+
+    said = helm(quiet_plane, "install", *release)
+    scene.create(make_job())
+    helm(quiet_plane, "upgrade", *release, "--set", "replicas=1")
+    deployments = quiet_plane.request("GET", scene.path("deployments", "/apis/apps/v1"))[1]["items"]
+    helm(quiet_plane, "uninstall", "dssync", "--namespace", scene.namespace)
+
+    assert "kubectl explain dssyncjob.spec" in said
+    assert [each["spec"]["replicas"] for each in deployments] == [1]
+    assert scene.job()["metadata"]["name"] == "demo"
+    assert quiet_plane.request("GET", crd)[0] == 200
+    left = quiet_plane.kubectl(
+        "get", "all,role,rolebinding,sa", "-n", scene.namespace, "-o", "name"
+    )
+    assert [line for line in left.splitlines() if "dssync" in line and "/demo" not in line] == []
