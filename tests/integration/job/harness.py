@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 SCRIPTS = Path(__file__).parent / "scripts"
-PATIENCE_SECONDS = 50.0
+PATIENCE_SECONDS = 100.0
 """For what happens within a second on an idle machine."""
 
 Line = dict[str, Any]
@@ -54,6 +54,17 @@ class Board:
         if not found:
             raise TimeoutError(f"only {len(self.select(test))} of {count} lines in time")
         return found
+
+    def next(self, test: Test) -> Line:
+        """Wait for a line that passes and is not there yet."""
+        with self._changed:
+            known = len(self.lines)
+            new = self._changed.wait_for(
+                lambda: [line for line in self.lines[known:] if test(line)], PATIENCE_SECONDS
+            )
+        if not new:
+            raise TimeoutError("no further line passed in time")
+        return new[0]
 
     def select(self, test: Test) -> list[Line]:
         """Return all lines so far that pass."""
@@ -236,6 +247,18 @@ class Job:
         """Return the launcher that coordinates."""
         return next(each for each in self.launchers if "dssync coordinating" in each.text)
 
+    def kill(self, pid: int) -> None:
+        """Kill a process of the job."""
+        os.kill(pid, signal.SIGKILL)
+
+    def settle(self, pid: int) -> None:
+        """Wait until a process has not used its processor for some time: it waits for others."""
+        used, since = cpu_ticks(pid), time.monotonic()
+        while time.monotonic() - since < 0.05:
+            if cpu_ticks(pid) != used:
+                used, since = cpu_ticks(pid), time.monotonic()
+            time.sleep(0.005)
+
     def pids(self) -> set[int]:
         """Return every process that was seen to belong to the job."""
         said = {int(line["pid"]) for line in self.board.lines}
@@ -270,3 +293,9 @@ def wait_gone(pids: set[int], within_seconds: float) -> set[int]:
 def start_time(pid: int) -> str:
     """Return when a process started, in the kernel's ticks; tells a reused id apart."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
+def cpu_ticks(pid: int) -> int:
+    """Return the processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])

@@ -1,0 +1,146 @@
+"""Workers die at known and at random moments; the others train on in place."""
+
+import random
+import signal
+import time
+
+import pytest
+
+from integration.job.harness import Job, Line, Test, matching, start_time
+
+pytestmark = pytest.mark.timeout(400)
+
+WORKERS = 8
+BIG = 1 << 20
+"""Elements: large enough that staging and summing take milliseconds."""
+
+
+def start(job: Job, **spec: object) -> None:
+    job.standalone(WORKERS, "--max-restarts", "100", elements=BIG, sync={"group_size": 4}, **spec)
+    job.board.wait(lambda line: line["event"] == "round" and line["round"] == 12, WORKERS)
+
+
+def latest(job: Job, rank: int) -> Line:
+    """Return the latest report of a worker."""
+    return job.board.rounds(rank=rank)[-1]
+
+
+def kill(job: Job, *ranks: int) -> list[Test]:
+    """Kill workers at once; return what tells that each has come back."""
+    lines = [latest(job, rank) for rank in ranks]
+    for line in lines:
+        job.kill(line["pid"])
+    return [matching(event="round", rank=line["rank"], life=line["life"] + 1) for line in lines]
+
+
+def wait_back(job: Job, returns: list[Test], rounds: int = 5) -> None:
+    """Wait until every killed worker has taken part in some rounds."""
+    for back in returns:
+        job.board.wait(back, rounds)
+
+
+def survivors(job: Job, victims: set[int]) -> dict[int, tuple[int, str]]:
+    """Return process id and start time of every worker that is not a victim."""
+    lines = [latest(job, rank) for rank in range(WORKERS) if rank not in victims]
+    return {line["rank"]: (line["pid"], start_time(line["pid"])) for line in lines}
+
+
+def assert_only_hit_groups_retried(job: Job, since: float, victims: int) -> None:
+    """In each round at most one group a victim has tried again, and no group was larger."""
+    retried: dict[int, set[tuple[str, ...]]] = {}
+    for line in job.board.rounds():
+        if line["seen"] > since and line["attempts"]:
+            retried.setdefault(line["round"], set()).add(tuple(line["members"]))
+    assert retried
+    for groups in retried.values():
+        assert len({key for group in groups for key in group}) <= victims * 3
+
+
+def assert_groups_agree(job: Job) -> None:
+    """Who averaged with each other holds the same values."""
+    found: dict[tuple[object, ...], list[Line]] = {}
+    for line in job.board.rounds(result="committed", kind="train"):
+        found.setdefault((line["round"], line["attempts"], *line["members"]), []).append(line)
+    for lines in found.values():
+        assert len({str(line["values"]) for line in lines}) == 1
+
+
+def end(job: Job) -> None:
+    """Drain the pod: its verdict must be free of complaints."""
+    launcher = job.launchers[0]
+    launcher.signal(signal.SIGTERM)
+    assert launcher.end() == 0
+    assert "verdict=Drained" in launcher.text
+
+
+def test_workers_die_at_every_moment_of_a_round(job: Job) -> None:
+    start(job)
+    dice = random.Random(11)
+    for moment in ("between rounds", "in all-reduce", "staging", "staging", "two at once"):
+        victims = dice.sample(range(WORKERS), 2 if moment == "two at once" else 1)
+        before, since = survivors(job, set(victims)), time.monotonic()
+        if moment == "between rounds":
+            with job.board.hold(matching(event="step", rank=victims[0])) as held:
+                held()
+                returns = kill(job, *victims)
+        elif moment == "in all-reduce":
+            returns = kill_in_allreduce(job, victims[0])
+        else:
+            job.board.next(matching(event="step", rank=victims[0]))
+            time.sleep(dice.uniform(0, 0.01))
+            returns = kill(job, *victims)
+        wait_back(job, returns)
+
+        assert survivors(job, set(victims)) == before, moment
+        assert_only_hit_groups_retried(job, since, len(victims))
+    assert_groups_agree(job)
+    end(job)
+
+
+def kill_in_allreduce(job: Job, victim: int) -> list[Test]:
+    """Kill a worker that waits for a mate's part, which the mate holds back meanwhile."""
+    mate = next(
+        int(key.split(".")[1])
+        for key in latest(job, victim)["members"]
+        if int(key.split(".")[1]) != victim
+    )
+    with job.board.hold(matching(event="step", rank=mate)) as held:
+        step = held()["step"]
+        job.board.wait(lambda line: line["rank"] == victim and line.get("step", 0) >= step)
+        job.settle(latest(job, victim)["pid"])
+        return kill(job, victim)
+
+
+def test_joiners_and_donors_die_during_a_join(job: Job) -> None:
+    start(job, padding_bytes=1 << 24)
+
+    with job.board.hold(matching(event="load", life=1)) as held:
+        kill(job, 3)
+        joiner = held()
+        job.kill(joiner["pid"])
+    back = matching(event="round", rank=3, life=2)
+    with job.board.hold(lambda line: line["event"] == "donate") as held:
+        donor = held()
+        donor_back = kill(job, donor["rank"])
+    job.board.wait(back, 3)
+    wait_back(job, donor_back)
+
+    assert_groups_agree(job)
+    end(job)
+
+
+def test_all_workers_but_one_die(job: Job) -> None:
+    start(job)
+    since = time.monotonic()
+    alone = latest(job, 5)
+
+    returns = kill(job, *(rank for rank in range(WORKERS) if rank != 5))
+    wait_back(job, returns)
+
+    mine = [line for line in job.board.rounds(rank=5) if line["seen"] > since]
+    assert {line["pid"] for line in mine} == {alone["pid"]}
+    assert mine[-1]["steps"] > alone["steps"]
+    assert len(mine[-1]["members"]) > 1
+    restored = job.board.select(lambda line: line["event"] == "load" and line["seen"] > since)
+    assert min(line["steps"] for line in restored) >= alone["steps"]
+    end(job)
