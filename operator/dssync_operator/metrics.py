@@ -33,7 +33,7 @@ class Metrics:
         self.jobs = self._gauge("jobs", "Jobs by state", "state")
         self.pod_create_seconds = self._histogram("pod_create_seconds", "Time of one pod creation")
         self.replacement_seconds = self._histogram(
-            "replacement_seconds", "Time from noticing that a slot is empty to its new pod"
+            "replacement_seconds", "Time to make the pods that replace lost ones of one job"
         )
         self.time_to_running_seconds = self._histogram(
             "time_to_running_seconds", "Time from the start of a job to its first world"

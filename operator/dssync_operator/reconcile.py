@@ -136,7 +136,10 @@ class Reconciler:
         record_first = _confirms_exits(seen.record, decided)
         if record_first and decided.wanted is not None:
             await self._children.write_record(job, decided.wanted)
+        noticed_at = time.perf_counter()
         made = await self._maker.make(job, look.template, decided.create)
+        if any(new.created_for == "Replace" for new in decided.create):
+            self._metrics.replacement_seconds.observe(time.perf_counter() - noticed_at)
         wanted = _with_made(decided.wanted, made)
         if wanted is not None and _outdated(seen, decided, wanted, record_first):
             notes += await self._write_record(job, seen, decided, wanted)

@@ -144,7 +144,7 @@ class ControlPlane:
             policy = {
                 "apiVersion": "audit.k8s.io/v1",
                 "kind": "Policy",
-                "omitStages": ["RequestReceived", "ResponseStarted"],
+                "omitStages": ["RequestReceived"],
                 "rules": [{"level": "Metadata"}],
             }
             (self.folder / "audit.yaml").write_text(yaml.safe_dump(policy))
