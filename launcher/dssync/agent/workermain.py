@@ -110,13 +110,14 @@ def _execute(work: Work) -> None:
 
 
 def _reseed() -> None:
-    """Undo what the siblings would share: numpy seeds its global generator when imported.
+    """Undo what siblings would share: numpy and torch seed their generators when imported.
 
-    ``random`` reseeds itself after a fork; torch starts every process from one constant.
+    ``random`` reseeds itself after a fork, and accelerators' generators do not exist yet.
     """
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
+    if "numpy.random" in sys.modules:
+        sys.modules["numpy.random"].seed()
+    if "torch" in sys.modules:
+        sys.modules["torch"].default_generator.seed()
 
 
 def _first_path(start: Start) -> list[str]:

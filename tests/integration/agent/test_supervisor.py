@@ -179,14 +179,15 @@ async def test_modules_that_are_not_installed_are_not_preloaded(hire: Hire) -> N
 
 async def test_random_numbers_differ_between_workers(hire: Hire) -> None:
     crew = hire(
-        "import random, numpy; say((random.random(), numpy.random.rand()))",
-        preload=("random", "numpy.random"),
+        "import random, numpy, torch\n"
+        "say((random.random(), numpy.random.rand(), torch.rand(1).item()))",
+        preload=("random", "numpy.random", "torch"),
     )
     workers = [await crew.start(rank) for rank in range(2)]
 
     drawn = [eval(await hear(worker)) for worker in workers]
 
-    assert len({*drawn[0], *drawn[1]}) == 4
+    assert len({*drawn[0], *drawn[1]}) == 6
     for worker in workers:
         worker.link.close()
 
