@@ -166,12 +166,18 @@ async def test_scaling_up_and_down_moves_the_highest_slots(
 async def test_one_done_pod_completes_the_job_and_nothing_is_left(
     tmp_path: Path, hellos: NextHellos
 ) -> None:
-    async with job_in(tmp_path) as job:
+    completed = asyncio.Event()
+
+    def note(line: str) -> None:
+        if "Complete" in line:
+            completed.set()
+
+    async with LocalJob(manifest.parse(JOB, "job.yaml"), tmp_path, note) as job:
         pods = await hellos(2)
 
         job.signal(0, signal.SIGUSR2)
-        await ended(pods[0]["pid"])
-        job.signal(1, signal.SIGUSR2)
+        await completed.wait()
+        job.signal(1, signal.SIGUSR1)
 
         assert await job.wait() == Outcome(Result.COMPLETE, "pod 0 is done")
     assert left_of(pods[0]) == []

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from benchmarks import publish, results
 from benchmarks.results import Bar, Report, at_least, at_most, figure, paired_ratio, ratio
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from benchmarks.reform.log import Step, StepLog, StepReader, reformed
 
 ALL = frozenset({"a", "b"})

@@ -1,0 +1,108 @@
+"""The ground of a measurement: a fresh control plane, an operator process, and what they cost."""
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ground.control_plane import ControlPlane
+from ground.process import OperatorProcess
+from ground.scene import JOBS, make_job
+
+CRD: Final = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
+PATIENCE_SECONDS: Final = 600.0
+WRITES: Final = re.compile(
+    r'^apiserver_request_total\{code="2..",.*dry_run="",group="([^"]*)",.*resource="([^"]*)",'
+    r'.*verb="(APPLY|DELETE|PATCH|POST|PUT)",.*\} (\S+)$',
+    re.M,
+)
+
+
+@contextmanager
+def control_plane() -> Iterator[ControlPlane]:
+    """A fresh control plane that knows DSSyncJobs."""
+    plane = ControlPlane()
+    try:
+        plane.start()
+        plane.kubectl("apply", "--server-side", "-f", str(CRD))
+        plane.kubectl("wait", "--for=condition=Established", "crd/dssyncjobs.dssync.io")
+        yield plane
+    finally:
+        plane.stop()
+
+
+@contextmanager
+def operator(plane: ControlPlane) -> Iterator["Operator"]:
+    """An operator without limits of its own, so that what is measured is its speed."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with OperatorProcess(plane.kubeconfig, log, qps=100000, burst=100000) as process:
+            found = Operator(process)
+            wait_until(lambda: found.series("dssync_operator_leader") == 1.0)
+            yield found
+
+
+@dataclass(frozen=True)
+class Operator:
+    """A running operator, seen from outside."""
+
+    process: OperatorProcess
+
+    def series(self, name: str) -> float:
+        """Sum of a series that it exports."""
+        said = self.process.get("/metrics")[1]
+        values = re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", said, re.M)
+        return sum(map(float, values))
+
+    def pods_created(self) -> int:
+        """Pods that it has made."""
+        return int(self.series("dssync_operator_pod_create_seconds_count"))
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used."""
+        fields = (
+            Path(f"/proc/{self.process.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        )
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def peak_mebibytes(self) -> float:
+        """Largest resident size so far."""
+        status = Path(f"/proc/{self.process.process.pid}/status").read_text()
+        found = re.search(r"VmHWM:\s+(\d+) kB", status)
+        return int(found[1]) / 1024 if found else float("nan")
+
+
+def writes(plane: ControlPlane) -> float:
+    """Successful writes that the API server has counted, without renewals of leaders' Leases."""
+    path = plane.folder / "metrics"
+    path.write_text(plane.kubectl("get", "--raw", "/metrics"))
+    found = WRITES.findall(path.read_text())
+    return sum(
+        float(count)
+        for group, resource, verb, count in found
+        if not (resource == "leases" and verb == "PUT")
+    )
+
+
+def submit(plane: ControlPlane, namespace: str, name: str, replicas: int, static: bool) -> None:
+    """Create one job."""
+    mode = {"rendezvous": {"mode": "Static"}} if static else {}
+    path = f"{JOBS}/namespaces/{namespace}/dssyncjobs"
+    code, said = plane.request("POST", path, make_job(name, replicas=replicas, **mode))
+    if code != 201:
+        raise RuntimeError(f"job {name} was refused: {said}")
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> float:
+    """Look every hundredth of a second until something holds; return how long that took."""
+    begin = time.perf_counter()
+    while not holds():
+        if time.perf_counter() - begin > seconds:
+            raise TimeoutError(f"it did not come to hold within {seconds:g} s")
+        time.sleep(0.01)
+    return time.perf_counter() - begin
