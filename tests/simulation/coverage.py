@@ -34,7 +34,7 @@ class Coverage:
         """Count what meets this event; called before it is handled."""
         match event:
             case Received(_, m.FromMember(key, body)):
-                message = m.MEMBER.decode(body.encode())
+                message = m.MEMBER.decode(body)
                 self._member(coordinator, key, type(message).__name__)
                 if isinstance(message, m.Arrive | m.Confirm | m.Applied | m.Abandoned | m.Failed):
                     found = _find(coordinator, key, message.round)

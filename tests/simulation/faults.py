@@ -82,12 +82,15 @@ class Faults:
     def _replace(self, pod: Pod) -> None:
         """Let the operator start another pod in the slot, always if none is left."""
         simulation = self._simulation
-        if simulation.live_pods and self._random.random() < 0.4:
+        others = [each for each in simulation.live_pods if each is not pod and not each.draining]
+        if others and self._random.random() < 0.4:
             return
         spec = pod.spec
 
         def start() -> None:
-            if not simulation.coordinator.completed:
+            if pod.alive:
+                self._later(0.1, start)
+            elif not simulation.coordinator.completed:
                 simulation.add_pod(spec.workers, spec.slot)
 
         self._later(self._random.uniform(0.01, 3.0), start)

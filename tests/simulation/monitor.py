@@ -32,6 +32,8 @@ class Monitor:
         self.applied_count = 0
         self.commits: Counter[int] = Counter()
         self.progressed = False
+        self.finalists: set[str] = set()
+        """Members that applied the final flush."""
         self._coverage = coverage
         self._view_of_round: dict[int, tuple[int, int, str]] = {}
         self._view: set[str] = set()
@@ -65,17 +67,21 @@ class Monitor:
     def after(self, event: Event, effects: Iterable[Effect]) -> None:
         world_began, broken = bool(self._view), len(self._broken)
         fresh: list[tuple[str, m.Assign]] = []
+        gone: set[str] = set()
         for effect in effects:
             if isinstance(effect, Note):
                 self._note(effect)
+                if effect.kind in ("leave", "evict") and effect.cause != "drain":
+                    gone.add(effect.member)
             elif isinstance(effect, Send) and isinstance(effect.message, m.ToMember):
-                body = decode(effect.message.body.encode())
+                body = decode(effect.message.body)
                 self._sent(effect.message.member, body, joins=world_began)
                 if isinstance(body, m.Assign):
                     fresh.append((effect.message.member, body))
         if self._view and not self._view & self._eligible:
             self._eligible |= self._view
         self._check_assigns(fresh)
+        self._eligible -= gone
         if len(self._broken) > broken:
             self._check_nobody_is_left_with_broken()
         self._check_ledger()
@@ -84,7 +90,6 @@ class Monitor:
         if note.kind in ("leave", "evict"):
             self._view.discard(note.member)
             if note.cause != "drain":
-                self._eligible.discard(note.member)
                 self._outstanding.pop(note.member, None)
         elif note.kind == "restarted_job":
             self.commits.clear()
@@ -209,6 +214,8 @@ class Monitor:
         last = self._last_applied.get(key, -1)
         _require(number > last, f"{key} applies round {number} after round {last}")
         self._last_applied[key] = number
+        if assign.kind == "final":
+            self.finalists.add(key)
         self._applied[key, number] = attempt
         self.progressed = True
         self.applied_count += 1

@@ -107,7 +107,7 @@ class Pod(Process):
     def _start_anew(self) -> None:
         """The coordinator gave this pod up: its members enter again."""
         self._session = Session()
-        bench = m.TO_MEMBER.encode(m.Bench("the coordinator lost contact with this pod")).decode()
+        bench = m.TO_MEMBER.encode_text(m.Bench("the coordinator lost contact with this pod"))
         for worker in self.workers:
             if worker.entered:
                 worker.deliver(bench)
@@ -149,7 +149,7 @@ class Pod(Process):
         worker.on_exit = lambda: self.later(delay, lambda: self._exited(worker, local_rank))
 
     def _pass_on(self, key: str, message: m.FromMemberBody) -> None:
-        self._send(m.FromMember(key, m.MEMBER.encode(message).decode()))
+        self._send(m.FromMember(key, m.MEMBER.encode_text(message)))
 
     def freeze_worker(self, worker: Worker) -> None:
         """Freeze a worker; the hang timer ends it if it does not come back."""

@@ -138,7 +138,7 @@ class Worker(Process):
         self.run(lambda: self._deliver(body))
 
     def _deliver(self, body: str) -> None:
-        message = decode(body.encode())
+        message = decode(body)
         if isinstance(message, m.Blob):
             self._mailbox.setdefault(message.communicator, set()).add(message.key)
             self._finish_build(message.communicator)

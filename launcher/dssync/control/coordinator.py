@@ -90,12 +90,12 @@ class Coordinator:
     # --- launchers --------------------------------------------------------------------------
 
     def _connected(self, hello: m.Hello, now: float) -> None:
+        place = _place_of(hello)
         pods = self.roster.pods
         known = pods.get(hello.slot)
         if known is not None and known.uid != hello.pod_uid:
             self.departures.pod_gone(hello.slot, "replaced", now)
         if hello.slot not in pods:
-            place = Place(*hello.place)
             pods[hello.slot] = Pod(hello.slot, hello.pod_uid, hello.workers, place, now)
         pods[hello.slot].heard_seconds, pods[hello.slot].lost_seconds = now, None
         if self.completed:
@@ -132,7 +132,7 @@ class Coordinator:
     # --- members ----------------------------------------------------------------------------
 
     def _member_message(self, key: str, body: str, now: float) -> None:
-        message = m.MEMBER.decode(body.encode())
+        message = m.MEMBER.decode(body)
         world = self.world
         match message:
             case m.Enter():
@@ -168,3 +168,17 @@ def _member_of(slot: int, key: str) -> str:
     if slot_of(key) != slot:
         raise ProtocolError(f"the launcher of slot {slot} speaks for member {key!r}")
     return key
+
+
+def _place_of(hello: m.Hello) -> Place:
+    """Return where a launcher runs.
+
+    Raises:
+        ProtocolError: the hello names no place, or no workers.
+    """
+    if len(hello.place) != 3 or hello.workers < 1:
+        raise ProtocolError(
+            f"the launcher of slot {hello.slot} announces {hello.workers} workers at "
+            f"{hello.place!r}: expected 1 or more, and zone, rack and node"
+        )
+    return Place(*hello.place)

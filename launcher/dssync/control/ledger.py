@@ -31,8 +31,12 @@ class Ledger:
         """State the size of the run; every member states the same.
 
         Raises:
-            ProtocolError: another member stated another size.
+            ProtocolError: there is no data, or another member stated another size.
         """
+        if batches_per_epoch < 1 or epochs < 1:
+            raise ProtocolError(
+                f"run() has {batches_per_epoch} batches and {epochs} epochs: at least 1 of each"
+            )
         stated = (batches_per_epoch, epochs)
         known = (self.batches_per_epoch, self.epochs)
         if self.total and stated != known:

@@ -13,7 +13,7 @@ class Outbox:
 
     def tell(self, key: str, message: m.ToMemberBody) -> None:
         """Send a message to a member, through the launcher of its slot."""
-        self.send(slot_of(key), m.ToMember(key, m.TO_MEMBER.encode(message).decode()))
+        self.send(slot_of(key), m.ToMember(key, m.TO_MEMBER.encode_text(message)))
 
     def send(self, slot: int, message: m.ToLauncher) -> None:
         """Send a message to a launcher."""

@@ -46,7 +46,7 @@ class Training:
         """Take in what a member says about a round."""
         match message:
             case m.Arrive(round=number):
-                world.latest_arrival = max(world.latest_arrival, number)
+                self._reached(world, number)
                 world.rounds.arrive(key, message, now)
             case m.Confirm():
                 world.rounds.confirm(key, message, now)
@@ -71,8 +71,12 @@ class Training:
         self._job.roster.peers[key].misses = 0
         self._job.ledger.commit(key, message.batches)
         # A member that was alone had nobody to arrive for.
-        world.latest_arrival = max(world.latest_arrival, message.round)
+        self._reached(world, message.round)
         world.rounds.applied(key, message, now)
+
+    def _reached(self, world: World, number: int) -> None:
+        """Note how far the first member is; nobody can be beyond the frozen rounds."""
+        world.latest_arrival = max(world.latest_arrival, min(number, world.rounds.next_round - 1))
 
     def tick(self, now: float) -> None:
         """Let time go by for the open rounds."""
