@@ -50,7 +50,6 @@ class Event:
     kind: str
     begun_seconds: float
     ended_seconds: float | None = None
-    next_begun_seconds: float = float("inf")
 
     def report(self, story: "Story") -> dict[str, object]:
         """Return the event as ``build/demo.json`` tells it."""
@@ -80,21 +79,22 @@ class Story:
     def begin(self, kind: str) -> Event:
         """Note that the demo does something now."""
         event = Event(kind, time.monotonic())
-        if self.events:
-            self.events[-1].next_begun_seconds = event.begun_seconds
         self.events.append(event)
         return event
 
-    async def until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, what: str, condition: Callable[[], bool]) -> None:
         """Wait until a line makes the condition true.
 
         Raises:
             TimeoutError: it did not become true.
         """
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            while not condition():
-                self._grown.clear()
-                await self._grown.wait()
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                while not condition():
+                    self._grown.clear()
+                    await self._grown.wait()
+        except TimeoutError:
+            raise TimeoutError(f"{what} did not happen in {TIMEOUT_SECONDS:g} s") from None
 
     async def until_round(self, number: int) -> None:
         """Wait until the first member has committed a round, as its launcher's metrics say.
@@ -108,7 +108,7 @@ class Story:
                 await self.look()
 
     async def look(self) -> None:
-        """Ask the first launcher how far its worker is."""
+        """Ask a launcher how far its worker is."""
         address = next((x.fields["address"] for x in self.lines if x.event == "metrics"), None)
         if address is not None:
             self.round = await asyncio.to_thread(_round, address) or self.round
@@ -123,6 +123,11 @@ class Story:
             elif line.event in ("evict", "leave"):
                 present.pop(line.fields["member"], None)
         return present
+
+    @property
+    def coordinating_slot(self) -> int:
+        """Slot of the launcher that coordinates."""
+        return int(next(x.fields["slot"] for x in self.lines if x.event == "coordinating"))
 
     def pid_of_slot(self, slot: int) -> int:
         """Return the process of a slot's worker."""
@@ -139,28 +144,27 @@ class Story:
             event.ended_seconds = joined[0].seconds
         return bool(joined)
 
-    def left_since(self, event: Event, slot: int) -> bool:
-        """Tell whether the launcher of a slot has ended with the verdict of a drain; note when."""
+    def drained(self, event: Event) -> bool:
+        """Tell whether a launcher has ended with the verdict of a drain; note when."""
         return self._ends(
             event, lambda x: x.event == "ended" and x.fields.get("verdict") == "Drained"
         )
 
     def rounds_lost_elsewhere(self, event: Event) -> int:
-        """Count the retries that the event cost groups which it did not hit."""
-        hit = _LOSSES if event.kind == "kill" else ()
+        """Count the retries of groups that lost nobody, from the event until it was over."""
+        end = event.begun_seconds if event.ended_seconds is None else event.ended_seconds
         return sum(
             x.event == "reform"
-            and event.begun_seconds <= x.seconds < event.next_begun_seconds
-            and x.fields["cause"] not in hit
+            and event.begun_seconds <= x.seconds <= end
+            and x.fields["cause"] not in _LOSSES
             for x in self.lines
         )
 
     def survivors_restarted(self) -> int:
-        """Count workers that were started although nobody killed or added them."""
-        wanted = {"kill": 1, "join": 1, "drain": 0}
-        starts = sum(x.event == "started" for x in self.lines)
-        first = len({x.slot for x in self.lines if x.event == "started"} - {6})
-        return starts - first - sum(wanted[event.kind] for event in self.events)
+        """Count workers that were started again although nobody killed them."""
+        starts = [x.slot for x in self.lines if x.event == "started"]
+        kills = sum(event.kind == "kill" for event in self.events)
+        return len(starts) - len(set(starts)) - kills
 
     def every_batch_once(self) -> bool:
         """Tell whether the coordinator counted every batch of every epoch exactly once."""

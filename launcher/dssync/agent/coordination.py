@@ -107,7 +107,7 @@ class Coordination:
                 await host.close()
                 return None
             self._watch = asyncio.create_task(self._follow_record(self._arbiter, written))
-        self._reporter.log("coordinating", address=address, term=term)
+        self._reporter.log("coordinating", slot=self._hello.slot, address=address, term=term)
         self._host = host
         return host
 

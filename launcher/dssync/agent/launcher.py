@@ -207,6 +207,9 @@ class Launcher:
         for worker in self._workers.values():
             if not worker.entered:
                 worker.process.signal(signal.SIGTERM)
+        if not self._workers:
+            # None has run yet, so there is nothing to hand back.
+            self._leave.set()
         self._spawn(self._bound_drain())
 
     async def _bound_drain(self) -> None:

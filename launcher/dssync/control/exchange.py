@@ -81,6 +81,11 @@ class Exchange:
         self.evidence_seconds = now if self.evidence_seconds is None else self.evidence_seconds
         self.deadline_seconds = deadline
 
+    def explain(self, cause: str) -> None:
+        """Note why an operation failed: a mate's report often comes before the news of a loss."""
+        if self.cause == "failed":
+            self.cause = cause
+
     def drop(self, keys: Iterable[str]) -> None:
         """Take members out of the exchange."""
         gone = frozenset(keys)

@@ -153,6 +153,7 @@ class Rounds:
         for exchange, pending in hit:
             if pending:
                 self._collect(exchange, cause, now)
+                exchange.explain(cause)
         for exchange, _ in hit:
             self._settle(exchange, now)
         in_use: set[str] = set().union(*(e.communicators for e in self.exchanges()))

@@ -76,7 +76,7 @@ class MemberSession:
     @property
     def has_leases(self) -> bool:
         """Whether there are batches to draw, or there may be when asked again."""
-        return not self.link.state.starved
+        return not (self.link.state.starved or self.link.state.over)
 
     def join(self) -> None:
         """Enter the job and get its state; nothing if this member is in it or it is over.
