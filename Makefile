@@ -93,3 +93,7 @@ chart: .setup/python ## Bring the chart up to date and check it: lint, render ma
 	cp crds/dssyncjob.yaml charts/dssync/files/dssyncjob.yaml
 	$(BIN)/python charts/readme.py
 	$(BIN)/pytest tests/chart
+
+.PHONY: bench-operator
+bench-operator: .setup/python ## The operator's speed and cost, beside a bare client's ceiling
+	PYTHONPATH=tests $(BIN)/python -m benchmarks.operator

@@ -1,7 +1,6 @@
 """The most that any client could do here: the operator's own pods, made by bare aiohttp."""
 
 import asyncio
-import json
 import time
 
 import aiohttp
@@ -21,7 +20,9 @@ def pods_per_second(count: int) -> float:
         _, manifest = plane.request("POST", path, make_job("ceiling", suspend=True))
         job = parse_job(manifest)
         pods = [
-            json.dumps(resources.pod(job, job.spec.template, NewPod(slot, 0, "Start"))).encode()
+            json.dumps(
+                resources.pod(job, job.spec.template, "hash", NewPod(slot, 0, "Start"))
+            ).encode()
             for slot in range(count)
         ]
         begin = time.perf_counter()

@@ -17,8 +17,8 @@ from ground.scene import JOBS, make_job
 CRD: Final = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
 PATIENCE_SECONDS: Final = 600.0
 WRITES: Final = re.compile(
-    r'^apiserver_request_total\{code="2..",.*dry_run="",group="([^"]*)",.*resource="([^"]*)",'
-    r'.*verb="(APPLY|DELETE|PATCH|POST|PUT)",.*\} (\S+)$',
+    r'^apiserver_request_total\{code="2..",[^}]*dry_run="",[^}]*,resource="([^"]*)",'
+    r'[^}]*verb="(APPLY|DELETE|PATCH|POST|PUT)",[^}]*\} (\S+)$',
     re.M,
 )
 
@@ -84,7 +84,7 @@ def writes(plane: ControlPlane) -> float:
     found = WRITES.findall(path.read_text())
     return sum(
         float(count)
-        for group, resource, verb, count in found
+        for resource, verb, count in found
         if not (resource == "leases" and verb == "PUT")
     )
 

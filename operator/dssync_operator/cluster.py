@@ -7,7 +7,6 @@ one that was refused.
 """
 
 import asyncio
-import json
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn, cast
 
 import aiohttp
+import orjson
 from kubernetes.aio import config as client_config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config.incluster_config import SERVICE_HOST_ENV_NAME
@@ -198,7 +198,7 @@ class Cluster:
         try:
             async with await self._open("GET", path, None, query, headers, limits) as answer:
                 async for line in answer.content:
-                    event = json.loads(line)
+                    event = orjson.loads(line)
                     if event.get("type") == "ERROR":
                         _raise(int(event["object"].get("code", 500)), event["object"], path, 0.0)
                     yield event
@@ -218,7 +218,7 @@ class Cluster:
             self._guard()
         try:
             async with await self._open(verb, path, body, query or {}, headers or {}) as answer:
-                said = json.loads(await answer.read() or b"{}")
+                said = orjson.loads(await answer.read() or b"{}")
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             self._metrics.api_requests.labels(verb, "0").inc()
             message = f"{verb} {path}: no answer from {self._credentials.server}: {error!r}"
@@ -240,7 +240,7 @@ class Cluster:
         if token is not None:
             sent["Authorization"] = token
         options: dict[str, Any] = {"timeout": limits} if limits else {}
-        data = None if body is None else json.dumps(body).encode()
+        data = None if body is None else orjson.dumps(body)
         answer = await self._session.request(
             verb, path, data=data, params=query, headers=sent, **options
         )
@@ -271,7 +271,7 @@ def _retry_after(answer: aiohttp.ClientResponse) -> float:
 
 def _status_of(body: bytes) -> Manifest:
     try:
-        said = json.loads(body)
+        said = orjson.loads(body)
     except ValueError:
         return {"message": body[:200].decode(errors="replace")}
     return said if isinstance(said, dict) else {}

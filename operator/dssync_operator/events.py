@@ -63,7 +63,7 @@ def announce(old: Status, new: Status) -> tuple[Note, ...]:
         if _worth_telling(kind, after.true)
         and (before := old.conditions.get(kind), after)
         and (before is None or (before.true, before.reason) != (after.true, after.reason))
-        and not (before is None and kind == ACCEPTED and after.true)
+        and not (before is None and kind == RUNNING and not after.true)
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from dssync import contract
 from dssync_operator import errors, resources
 from dssync_operator.cluster import Cluster
-from dssync_operator.job import Job, Manifest, child, text
+from dssync_operator.job import Job, Manifest, child, digest, text
 from dssync_operator.metrics import Metrics
 from dssync_operator.paths import pod_path, pods_path
 from dssync_operator.plan import NewPod
@@ -38,6 +38,7 @@ class PodMaker:
     async def make(self, job: Job, template: Manifest, wanted: Iterable[NewPod]) -> Made:
         """Make pods; after the first refusal the rest is left for another time."""
         todo = iter(tuple(wanted))
+        hash_ = digest(template)
         made: list[Pod] = []
         failures: list[errors.ApiError] = []
 
@@ -46,31 +47,33 @@ class PodMaker:
                 if failures:
                     return
                 try:
-                    made.append(await self._make_one(job, template, new))
+                    made.append(await self._make_one(job, template, hash_, new))
                 except errors.ApiError as error:
                     failures.append(error)
 
         await asyncio.gather(*(lane() for _ in range(self._share)))
         return Made(tuple(made), failures[0] if failures else None)
 
-    async def _make_one(self, job: Job, template: Manifest, new: NewPod) -> Pod:
+    async def _make_one(self, job: Job, template: Manifest, hash_: str, new: NewPod) -> Pod:
         waited = await self._bucket.take()
         self._metrics.api_throttle_seconds.inc(waited)
         async with self._in_flight:
             with self._metrics.pod_create_seconds.time():
                 try:
-                    manifest = resources.pod(job, template, new)
+                    manifest = resources.pod(job, template, hash_, new)
                     return parse_pod(await self._cluster.create(pods_path(job.namespace), manifest))
                 except errors.ExistsError:
                     pass
-        return await self._take_over(job, template, new)
+        return await self._take_over(job, template, hash_, new)
 
-    async def _take_over(self, job: Job, template: Manifest, new: NewPod) -> Pod:
+    async def _take_over(self, job: Job, template: Manifest, hash_: str, new: NewPod) -> Pod:
         """The name is taken: by our own pod, which is success, or by somebody else's."""
         try:
             found = await self._cluster.get(pod_path(job, resources.pod_name(job, new)))
         except errors.NotFoundError:
-            return await self._make_one(job, template, new)
+            return await self._make_one(job, template, hash_, new)
         if text(child(child(found, "metadata"), "labels"), contract.LABEL_JOB_UID) == job.uid:
             return parse_pod(found)
-        return await self._make_one(job, template, replace(new, incarnation=new.incarnation + 1))
+        return await self._make_one(
+            job, template, hash_, replace(new, incarnation=new.incarnation + 1)
+        )

@@ -112,7 +112,8 @@ class Reconciler:
         """Let the API server judge the template; only a definite refusal makes it invalid."""
         new = NewPod(0, 0, "DryRun")
         try:
-            pod = resources.pod(job, job.spec.template, new)
+            template = job.spec.template
+            pod = resources.pod(job, template, digest(template), new)
             await self._cluster.create(pods_path(job.namespace), pod, dry_run=True)
         except errors.InvalidError as error:
             return str(error)

@@ -8,7 +8,7 @@ from typing import Final
 
 from dssync import contract
 from dssync_operator.events import Note
-from dssync_operator.job import Job, Manifest, child, children, digest, text
+from dssync_operator.job import Job, Manifest, child, children, text
 from dssync_operator.plan import NewPod
 from dssync_operator.pod import grace_seconds
 from dssync_operator.policies import nodes
@@ -157,7 +157,7 @@ def pod_name(job: Job, new: NewPod) -> str:
     return f"{job.name}-w{new.slot}-{new.incarnation}"
 
 
-def pod(job: Job, template: Manifest, new: NewPod) -> Object:
+def pod(job: Job, template: Manifest, template_hash: str, new: NewPod) -> Object:
     """The pod of one slot: the user's template with the project's part added."""
     spec = copy.deepcopy(dict(child(template, "spec")))
     spec["restartPolicy"] = "Never"
@@ -176,19 +176,19 @@ def pod(job: Job, template: Manifest, new: NewPod) -> Object:
     return {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": _pod_metadata(job, template, new),
+        "metadata": _pod_metadata(job, template, template_hash, new),
         "spec": spec,
     }
 
 
-def _pod_metadata(job: Job, template: Manifest, new: NewPod) -> Object:
+def _pod_metadata(job: Job, template: Manifest, template_hash: str, new: NewPod) -> Object:
     given = child(template, "metadata")
     own = {
         **labels(job),
         "app.kubernetes.io/component": "worker",
         contract.LABEL_SLOT: str(new.slot),
         contract.LABEL_INCARNATION: str(new.incarnation),
-        contract.LABEL_TEMPLATE_HASH: digest(template),
+        contract.LABEL_TEMPLATE_HASH: template_hash,
     }
     # A mesh proxy breaks connections between pods that address each other by IP.
     annotations = {**_NO_MESH, **child(given, "annotations")}

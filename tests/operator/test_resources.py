@@ -21,7 +21,7 @@ def template(*containers: dict[str, Any], **spec: Any) -> dict[str, Any]:
 
 def build(spec: dict[str, Any] | None = None, new: NewPod | None = None) -> dict[str, Any]:
     job = make_spec_job(**{"template": template(), **(spec or {})})
-    return resources.pod(job, job.spec.template, new or NewPod(3, 1, "Start"))
+    return resources.pod(job, job.spec.template, "hash", new or NewPod(3, 1, "Start"))
 
 
 def container(pod: dict[str, Any]) -> dict[str, Any]:
@@ -177,7 +177,7 @@ def test_host_network_takes_ephemeral_ports_and_the_clusters_dns() -> None:
 def test_static_rendezvous_points_to_slot_0_and_needs_no_rights() -> None:
     job = make_spec_job(template=template(), rendezvous={"mode": "Static", "port": 1234})
 
-    pod = resources.pod(job, job.spec.template, NewPod(1, 0, "Start"))
+    pod = resources.pod(job, job.spec.template, "hash", NewPod(1, 0, "Start"))
 
     assert variables(pod)["DSSYNC_ARBITER"] == "static:demo-w0.demo-job-uid.ns.svc:1234"
     assert "serviceAccountName" not in pod["spec"]
@@ -206,7 +206,7 @@ def test_account_of_the_template_is_kept_and_gets_the_right() -> None:
 
     assert "ServiceAccount" not in kinds
     assert kinds["RoleBinding"]["subjects"][0]["name"] == "storage"
-    pod = resources.pod(job, job.spec.template, NewPod(0, 0, "Start"))
+    pod = resources.pod(job, job.spec.template, "hash", NewPod(0, 0, "Start"))
     assert pod["spec"]["serviceAccountName"] == "storage"
 
 
