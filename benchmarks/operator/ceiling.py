@@ -4,6 +4,7 @@ import asyncio
 import time
 
 import aiohttp
+import orjson
 
 from benchmarks.operator.field import JOBS, control_plane, make_job
 from dssync_operator import resources
@@ -20,9 +21,7 @@ def pods_per_second(count: int) -> float:
         _, manifest = plane.request("POST", path, make_job("ceiling", suspend=True))
         job = parse_job(manifest)
         pods = [
-            json.dumps(
-                resources.pod(job, job.spec.template, "hash", NewPod(slot, 0, "Start"))
-            ).encode()
+            orjson.dumps(resources.pod(job, job.spec.template, "", NewPod(slot, 0, "Start")))
             for slot in range(count)
         ]
         begin = time.perf_counter()
