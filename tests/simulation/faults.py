@@ -32,6 +32,7 @@ class Faults:
             (self._random.randint(20, span), self._random.choice(MOMENTS)) for _ in range(number)
         )
         self._patience = 0
+        self._replaced: set[str] = set()
 
     def look(self) -> None:
         """Strike if the next fault's time and moment have come."""
@@ -83,8 +84,9 @@ class Faults:
         """Let the operator start another pod in the slot, always if none is left."""
         simulation = self._simulation
         others = [each for each in simulation.live_pods if each is not pod and not each.draining]
-        if others and self._random.random() < 0.4:
+        if pod.spec.uid in self._replaced or (others and self._random.random() < 0.4):
             return
+        self._replaced.add(pod.spec.uid)
         spec = pod.spec
 
         def start() -> None:

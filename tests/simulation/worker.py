@@ -53,6 +53,7 @@ class Attempt:
     values: Values
     stage: int = 0
     arrived: bool = False
+    built: bool = False
     operating: bool = False
     confirmed: bool = False
     reported: bool = False
@@ -286,14 +287,15 @@ class Worker(Process):
         assign = attempt.assign
         if attempt.operating:
             return
-        builds = [self._build(stage) for stage in assign.stages[attempt.stage :]]
-        if any(build.failed for build in builds):
-            self._report(attempt, "build")
-        if not all(build.ready for build in builds):
-            return
-        if not attempt.arrived:
-            attempt.arrived = True
-            self.say(m.Arrive(assign.round, assign.attempt, self.training.idle))
+        if attempt.stage < len(assign.stages):
+            build = self._build(assign.stages[attempt.stage])
+            if build.failed:
+                self._report(attempt, "build")
+            self._arrive(attempt, building=not build.ready)
+            if not build.ready:
+                return
+        else:
+            self._arrive(attempt, building=False)
         if attempt.stage < len(assign.stages):
             self._operate(attempt, assign.stages[attempt.stage])
         elif not assign.strict or self.state.is_committed(assign):
@@ -301,6 +303,13 @@ class Worker(Process):
         elif not attempt.confirmed:
             attempt.confirmed = True
             self.say(m.Confirm(assign.round, assign.attempt))
+
+    def _arrive(self, attempt: Attempt, *, building: bool) -> None:
+        """Say so when it waits for a build, and when it starts for the first time."""
+        if (attempt.arrived, attempt.built) != (True, not building) and not attempt.built:
+            attempt.arrived, attempt.built = True, not building
+            assign = attempt.assign
+            self.say(m.Arrive(assign.round, assign.attempt, self.training.idle, building))
 
     def _operate(self, attempt: Attempt, stage: m.Stage) -> None:
         attempt.operating = True

@@ -20,6 +20,8 @@ class DeadlineSettings:
     """The limit in those rounds, and until eight groups were measured."""
     floor_seconds: float = 1.0
     """The limit is never below this."""
+    build_seconds: float = 10.0
+    """Time to build a communicator once its first member waits for it."""
     reply_seconds: float = 1.0
     """Time to answer an ``Abandon``."""
     window: int = 64

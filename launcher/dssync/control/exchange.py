@@ -74,6 +74,11 @@ class Exchange:
         """Strict: whether every member of the attempt holds its results."""
         return self.strict and not self.collecting and self.confirmed.issuperset(self.members)
 
+    def expire_at(self, seconds: float) -> None:
+        """Set the deadline, unless it is earlier."""
+        known = self.deadline_seconds
+        self.deadline_seconds = seconds if known is None else min(known, seconds)
+
     def collect(self, cause: str, now: float, deadline: float) -> None:
         """Give the current attempt up and await the members' answers."""
         self.collecting = True

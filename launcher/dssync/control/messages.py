@@ -60,12 +60,14 @@ class FetchFailed:
 
 @dataclass(frozen=True)
 class Arrive:
-    """A member has staged its values and starts the operation of this round."""
+    """A member has staged its values and waits for its mates or starts the operation."""
 
     round: int
     attempt: int
     idle: bool
     """It trained on nothing since the last round, so its arrival starts no deadline."""
+    building: bool = False
+    """Its communicator is not built yet; another arrival follows when it is."""
 
 
 @dataclass(frozen=True)

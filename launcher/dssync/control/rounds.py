@@ -98,18 +98,24 @@ class Rounds:
         return not self._open
 
     def arrive(self, key: str, message: Arrive, now: float) -> None:
-        """Note that a member starts its operation.
+        """Note that a member is ready for its round.
 
         The deadline starts with the first mate that has trained for this round, else with the
-        last one: who found no data does not hurry a mate that trains.
+        last one: who found no data does not hurry a mate that trains. While it builds, a member
+        is not late, and it starts no more than the generous deadline of a build.
         """
         exchange = self._find(key, message.round)
         if exchange is None or exchange.attempt != message.attempt or exchange.collecting:
             return
         exchange.arrived.add(key)
-        if exchange.deadline_seconds is None and (not message.idle or not exchange.late):
-            exchange.first_arrival_seconds = now
-            exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
+        if message.idle and exchange.late:
+            return
+        if message.building:
+            exchange.expire_at(now + self._deadline.settings.build_seconds)
+        else:
+            if exchange.first_arrival_seconds is None:
+                exchange.first_arrival_seconds = now
+            exchange.expire_at(now + self._deadline.limit_seconds(exchange.round))
 
     def confirm(self, key: str, message: Confirm, now: float) -> None:
         """Strict: decide the commit when the last member holds its results."""
@@ -187,18 +193,27 @@ class Rounds:
                 self._send(member, Skip(exchange.round, exchange.round + 1))
 
     def _collect(self, exchange: Exchange, cause: str, now: float) -> None:
-        """Give the current attempt up, and every other that uses one of its communicators.
-
-        Those of lower rounds first, so that no member goes on in a round with a communicator
-        that it has given up in a higher one.
-        """
+        """Give the current attempt up, and every other that uses one of its communicators."""
         if exchange.running:
-            broken = exchange.communicators
-            for each in self.exchanges():
-                if each is exchange or (each.running and each.communicators & broken):
-                    self._abandon(each, cause, now)
-            for communicator in broken:
+            hit = self._entangled(exchange)
+            # Lower rounds first, so that no member goes on in one with a communicator that it
+            # has given up in a higher one.
+            for each in hit:
+                self._abandon(each, cause, now)
+            for communicator in set().union(*(each.communicators for each in hit)):
                 self._directory.break_(communicator)
+
+    def _entangled(self, exchange: Exchange) -> list[Exchange]:
+        """Return the running exchanges that share communicators, directly or through others."""
+        broken = exchange.communicators
+        hit = [exchange]
+        while True:
+            running = [e for e in self.exchanges() if e.running]
+            wider = [e for e in running if e is exchange or e.communicators & broken]
+            if len(wider) == len(hit):
+                return wider
+            hit = wider
+            broken = set().union(*(each.communicators for each in hit))
 
     def _abandon(self, exchange: Exchange, cause: str, now: float) -> None:
         exchange.collect(cause, now, now + self._deadline.settings.reply_seconds)
