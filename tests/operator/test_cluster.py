@@ -1,0 +1,137 @@
+"""Answers that a healthy API server cannot be made to give, from a stub at the other end."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from aiohttp import web
+from kubernetes.aio.client import Configuration
+
+from dssync_operator import errors
+from dssync_operator.cluster import Cluster, Credentials, connect
+from dssync_operator.metrics import Metrics
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+@asynccontextmanager
+async def server(handler: Handler, metrics: Metrics | None = None) -> AsyncIterator[Cluster]:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    port = runner.addresses[0][1]
+    credentials = Credentials(f"http://127.0.0.1:{port}", None, None, Configuration())
+    async with connect(credentials) as session:
+        yield Cluster(session, credentials, metrics or Metrics())
+    await runner.cleanup()
+
+
+def refusal(code: int, reason: str, message: str, **headers: str) -> web.Response:
+    body = {"kind": "Status", "reason": reason, "message": message}
+    return web.json_response(body, status=code, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "kind"),
+    [
+        (400, "BadRequest", errors.InvalidError),
+        (401, "Unauthorized", errors.ApiError),
+        (403, "Forbidden", errors.ForbiddenError),
+        (404, "NotFound", errors.NotFoundError),
+        (409, "Conflict", errors.ConflictError),
+        (410, "Expired", errors.GoneError),
+        (422, "Invalid", errors.InvalidError),
+        (429, "TooManyRequests", errors.UnavailableError),
+        (500, "InternalError", errors.UnavailableError),
+        (503, "ServiceUnavailable", errors.UnavailableError),
+    ],
+)
+async def test_each_refusal_has_its_exception_and_names_the_request(
+    code: int, reason: str, kind: type[errors.ApiError]
+) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return refusal(code, reason, "because", **{"Retry-After": "0"})
+
+    async with server(refuse) as cluster:
+        with pytest.raises(errors.ApiError) as caught:
+            await cluster.get("/api/v1/pods")
+
+    assert type(caught.value) is kind
+    assert str(caught.value) == f"GET /api/v1/pods: {code} {reason}: because"
+
+
+async def test_request_to_wait_holds_all_requests_for_as_long_as_asked() -> None:
+    loop = asyncio.get_running_loop()
+    asked: list[float] = []
+
+    async def busy_once(_: web.Request) -> web.Response:
+        asked.append(loop.time())
+        if len(asked) == 1:
+            return refusal(429, "TooManyRequests", "later", **{"Retry-After": "1"})
+        return web.json_response({})
+
+    metrics = Metrics()
+    async with server(busy_once, metrics) as cluster:
+        with pytest.raises(errors.UnavailableError) as caught:
+            await cluster.get("/a")
+        await asyncio.gather(cluster.get("/b"), cluster.get("/c"))
+
+    assert caught.value.retry_after_seconds == 1.0
+    assert min(asked[1:]) - asked[0] >= 1.0
+    waited = metrics.registry.get_sample_value("dssync_operator_api_throttle_seconds_total")
+    assert waited is not None
+    assert waited >= 1.0
+
+
+async def test_body_that_is_no_json_is_still_an_error_with_a_sentence() -> None:
+    async def broken(_: web.Request) -> web.Response:
+        return web.Response(status=502, text="bad gateway")
+
+    async with server(broken) as cluster:
+        with pytest.raises(errors.UnavailableError, match="502 : bad gateway"):
+            await cluster.get("/a")
+
+
+async def test_answer_that_breaks_off_is_unavailable() -> None:
+    async def break_off(request: web.Request) -> web.Response:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    async with server(break_off) as cluster:
+        with pytest.raises(errors.UnavailableError, match="no answer from"):
+            await cluster.get("/a")
+
+
+async def test_guard_stops_writes_and_not_reads() -> None:
+    seen: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        seen.append(request.method)
+        return web.json_response({})
+
+    def forbid() -> None:
+        raise errors.LeadershipLostError("lost")
+
+    async with server(note) as cluster:
+        guarded = Cluster(cluster._session, cluster._credentials, Metrics(), forbid)
+        await guarded.get("/a")
+        with pytest.raises(errors.LeadershipLostError):
+            await guarded.create("/a", {})
+
+    assert seen == ["GET"]
+
+
+async def test_watch_that_cannot_be_resumed_is_gone() -> None:
+    async def too_old(_: web.Request) -> web.Response:
+        status = {"code": 410, "reason": "Expired", "message": "too old resource version"}
+        return web.json_response({"type": "ERROR", "object": status})
+
+    async with server(too_old) as cluster:
+        with pytest.raises(errors.GoneError, match="too old resource version"):
+            async for _ in cluster.watch("/api/v1/pods", {}):
+                pass

@@ -1,0 +1,112 @@
+"""Settings, events, the token bucket and logs."""
+
+import json
+import logging
+
+import pytest
+
+from dssync_operator.errors import SettingsError
+from dssync_operator.events import Damper, Note, announce
+from dssync_operator.logs import JsonFormatter
+from dssync_operator.policies.nodes import place_of, unreachable
+from dssync_operator.settings import read_settings
+from dssync_operator.status import Status
+from dssync_operator.throttle import TokenBucket
+from ground.models import START, make_pod
+
+
+def test_settings_are_read_by_name_and_kind() -> None:
+    given = {
+        "DSSYNC_OPERATOR_QPS": "20.5",
+        "DSSYNC_OPERATOR_NAMESPACES": "a, b",
+        "DSSYNC_OPERATOR_NETWORK_POLICY": "true",
+        "HOME": "/root",
+    }
+
+    settings = read_settings(given)
+
+    assert (settings.qps, settings.namespaces, settings.network_policy) == (20.5, ("a", "b"), True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("QPS", "0", "expected more than 0"),
+        ("BURST", "1.5", "expected a number"),
+        ("NETWORK_POLICY", "yes", "expected true or false"),
+        ("QSP", "1", "is no setting"),
+    ],
+)
+def test_wrong_setting_is_named(name: str, value: str, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        read_settings({f"DSSYNC_OPERATOR_{name}": value})
+
+
+async def test_bucket_lets_a_burst_through_and_then_the_rate() -> None:
+    clock, slept = [0.0], []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    bucket = TokenBucket(10.0, 5, lambda: clock[0], sleep)
+    for _ in range(25):
+        await bucket.take()
+
+    assert len(slept) == 20
+    assert clock[0] == pytest.approx(2.0)
+
+
+async def test_idle_bucket_saves_no_more_than_its_burst() -> None:
+    clock, slept = [0.0], []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    bucket = TokenBucket(8.0, 3, lambda: clock[0], sleep)
+    clock[0] = 1024.0
+    for _ in range(4):
+        await bucket.take()
+
+    assert len(slept) == 1
+
+
+def test_same_reason_is_told_once_in_thirty_seconds_with_a_count() -> None:
+    damper, note = Damper(), Note("WorkerFailed", "pod ended")
+
+    told = [damper.admit("uid", [note], now) for now in (0.0, 5.0, 10.0, 30.0)]
+
+    assert [len(each) for each in told] == [1, 0, 0, 1]
+    assert told[-1][0].message == "pod ended (and 2 more)"
+    assert damper.admit("other", [note], 31.0) == (note,)
+
+
+def test_condition_is_announced_when_it_changes_and_only_then() -> None:
+    failed = Status().with_condition("Failed", True, "DeadlineExceeded", "too long", START)
+
+    assert announce(Status(), failed) == (Note("DeadlineExceeded", "too long"),)
+    assert announce(failed, failed) == ()
+    assert announce(Status(), failed)[0].kind == "Warning"
+
+
+def test_log_line_is_one_json_object() -> None:
+    record = logging.LogRecord("dssync_operator", 20, "f", 1, "job %s\nnext", ("a",), None)
+
+    line = JsonFormatter().format(record)
+
+    assert "\n" not in line
+    assert json.loads(line)["message"] == "job a\nnext"
+
+
+def test_place_keeps_its_columns_where_a_label_is_missing() -> None:
+    keys = ("zone", "rack")
+
+    assert place_of({"zone": "a", "rack": "r7"}, keys) == "a/r7"
+    assert place_of({"rack": "r/7"}, keys) == "-/r_7"
+
+
+def test_pod_is_unreachable_only_well_after_its_grace_period() -> None:
+    pod = make_pod(deleting=True, doomed_since=START)
+
+    assert unreachable([pod], START + 5) == ()
+    assert unreachable([pod], START + 5.1) == (pod,)
