@@ -37,7 +37,7 @@ class MetricsEndpoint:
         """
 
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError, TimeoutError, ValueError, EOFError):
+            with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
                 async with asyncio.timeout(_REQUEST_SECONDS):
                     head = await reader.readuntil(b"\r\n\r\n")
                     writer.write(_answer(head.decode("latin-1"), registry))

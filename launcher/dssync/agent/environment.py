@@ -17,7 +17,27 @@ def worker_environment(settings: Settings, local_rank: int, restarts: int) -> di
         local_rank: Index of the worker in its launcher.
         restarts: How often this worker was started before.
     """
-    return {**settings.environment, **_ranks(settings, local_rank), **_elastic(settings, restarts)}
+    return {
+        **_master(settings),
+        **settings.environment,
+        **_ranks(settings, local_rank),
+        **_elastic(settings, restarts),
+    }
+
+
+def _master(settings: Settings) -> dict[str, str]:
+    """Say where a script that makes its own process group may let rank 0 listen.
+
+    dssync itself listens on the port below; without an endpoint it is torch's usual port. Who
+    sets these variables for the launcher knows better. A file says nothing about addresses.
+    """
+    if settings.control.arbiter != "static":
+        return {}
+    host, _, port = settings.control.arbiter_target.rpartition(":")
+    return {
+        "MASTER_ADDR": host.strip("[]") or settings.control.address,
+        "MASTER_PORT": str(int(port) + 1 if port else 29500),
+    }
 
 
 def _ranks(settings: Settings, local_rank: int) -> dict[str, str]:

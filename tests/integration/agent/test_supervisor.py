@@ -177,6 +177,7 @@ async def test_modules_that_are_not_installed_are_not_preloaded(hire: Hire) -> N
     assert (await crew.run()).returncode == 0
 
 
+@pytest.mark.timeout(180)  # imports torch, whose time is the disk's
 async def test_random_numbers_differ_between_workers(hire: Hire) -> None:
     crew = hire(
         "import random, numpy, torch\n"

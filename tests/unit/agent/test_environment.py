@@ -1,8 +1,13 @@
 """Variables that workers start with."""
 
+from dataclasses import replace
+
+import pytest
+
 from dssync.agent.environment import worker_environment
 from dssync.agent.settings import (
     Command,
+    ControlSettings,
     JobSettings,
     Settings,
     SupervisionSettings,
@@ -38,6 +43,29 @@ def test_restarts_are_told_per_worker() -> None:
     assert environment["TORCHELASTIC_RESTART_COUNT"] == "3"
     assert environment["TORCHELASTIC_MAX_RESTARTS"] == "5"
     assert environment["TORCHELASTIC_RUN_ID"] == "digits"
+
+
+@pytest.mark.parametrize(
+    ("control", "master"),
+    [
+        (ControlSettings("static", "host:7000"), ("host", "7001")),
+        (ControlSettings("static", "[::1]:7000"), ("::1", "7001")),
+        (ControlSettings("static"), ("127.0.0.1", "29500")),
+        (ControlSettings("file", "cell"), (None, None)),
+    ],
+)
+def test_the_masters_port_is_not_the_control_planes(
+    control: ControlSettings, master: tuple[str | None, str | None]
+) -> None:
+    environment = worker_environment(replace(SETTINGS, control=control), 0, 0)
+
+    assert (environment.get("MASTER_ADDR"), environment.get("MASTER_PORT")) == master
+
+
+def test_a_master_that_the_user_chose_is_kept() -> None:
+    settings = replace(SETTINGS, environment={"MASTER_PORT": "1234"})
+
+    assert worker_environment(settings, 0, 0)["MASTER_PORT"] == "1234"
 
 
 def test_the_launchers_environment_is_inherited() -> None:
