@@ -26,7 +26,7 @@ setup: .setup/python .setup/packages ground ## Install everything: Python enviro
 
 .setup/python: pyproject.toml constraints.txt | .tools/bin/uv
 	test -x $(BIN)/python || .tools/bin/uv venv --quiet --python $(PYTHON) .venv
-	.tools/bin/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	.tools/bin/uv pip install --quiet --compile-bytecode --python $(BIN)/python --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	@mkdir -p .setup && touch $@
 
 # Packages that some tests use. Without the right to install them those tests are left out.
