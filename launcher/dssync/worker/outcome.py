@@ -18,6 +18,8 @@ class Outcome:
     """``committed``, ``solo`` (nobody to average with) or ``skipped``."""
     members: tuple[str, ...]
     """Who averaged with this member in the last stage, itself included."""
+    cause: str
+    """Why there were further attempts: ``exit``, ``eof``, ``deadline`` …; empty without one."""
     kind: str
     """``train``, ``flush`` or ``final``; empty if it was skipped."""
     view: int
@@ -28,13 +30,22 @@ class Outcome:
     @classmethod
     def skipped(cls, number: int, seconds: float) -> "Outcome":
         """Return the outcome of a round that went on without this member."""
-        return cls(number, 0, "skipped", (), "", 0, seconds)
+        return cls(number, 0, "skipped", (), "", "", 0, seconds)
 
     @classmethod
     def of(cls, assign: m.Assign, result: str, own: str, seconds: float) -> "Outcome":
         """Return the outcome of a round whose attempt ``assign`` was applied."""
         members = assign.stages[-1].members if assign.stages else (own,)
-        return cls(assign.round, assign.attempt, result, members, assign.kind, assign.view, seconds)
+        return cls(
+            round=assign.round,
+            attempts=assign.attempt,
+            result=result,
+            members=members,
+            cause=assign.cause,
+            kind=assign.kind,
+            view=assign.view,
+            seconds=seconds,
+        )
 
 
 def record(measure: Measure, outcome: Outcome, clock: Clock, size_bytes: int) -> None:

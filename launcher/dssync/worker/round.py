@@ -11,13 +11,13 @@ link's thread has then already answered and released the communicators.
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from dssync.control import messages as m
 from dssync.errors import BuildCancelledError, CommunicatorError
 from dssync.worker.buckets import Buckets
-from dssync.worker.communicator import Communicator, Communicators, Group
+from dssync.worker.communicator import Communicator, Communicators, Group, Pending
 from dssync.worker.link import Link
 
 
@@ -134,10 +134,14 @@ class RoundEngine:
     def _sum(self, assign: m.Assign, stage: m.Stage, arrive: m.Arrive | None, clock: Clock) -> bool:
         """Sum what is staged over one group; False if the attempt is over without a result.
 
-        ``arrive`` goes out when the group stands, so that the deadline excludes its build.
+        ``arrive`` goes out when the group stands, so that the deadline excludes its build; a
+        first one tells that the build is waited for.
         """
         started = time.monotonic()
-        group = self._group(assign, stage)
+        pending = self._communicators.prepare(Communicator(stage.communicator, stage.members))
+        if arrive is not None and not pending.done():
+            self._link.send(replace(arrive, building=True))
+        group = self._group(assign, stage.communicator, pending)
         clock.build += time.monotonic() - started
         if group is None:
             return False
@@ -163,9 +167,8 @@ class RoundEngine:
         for bucket in buckets:
             group.allreduce(bucket, operations.done)
 
-    def _group(self, assign: m.Assign, stage: m.Stage) -> Group | None:
+    def _group(self, assign: m.Assign, communicator: str, pending: Pending) -> Group | None:
         """Return the group of a stage when it is built; None if the attempt is over before."""
-        pending = self._communicators.prepare(Communicator(stage.communicator, stage.members))
         if pending.done():
             self.cache_hits += 1
         else:
@@ -180,7 +183,7 @@ class RoundEngine:
         except CommunicatorError as error:
             self._fail(assign, error)
         # It may have been prepared here after the link had given it up.
-        self._communicators.abandon(stage.communicator)
+        self._communicators.abandon(communicator)
         return None
 
     def _fail(self, assign: m.Assign, error: Exception | None) -> bool:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PATIENCE_SECONDS = 100.0
@@ -37,6 +37,7 @@ class Board:
         self._changed = threading.Condition()
         self._holds: list[Test] = []
         self._held: list[tuple[Line, socket.socket]] = []
+        self._buffers: dict[int, bytes] = {}
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind("\0" + self.address)
@@ -101,6 +102,10 @@ class Board:
         for _, connection in going:
             _answer(connection)
 
+    def follow(self, stream: IO[bytes], source: str) -> None:
+        """Post the lines of a launcher's output, and its end."""
+        self._selector.register(stream, selectors.EVENT_READ, source)
+
     def close(self) -> None:
         self._ender.close()
         self._thread.join()
@@ -116,43 +121,47 @@ class Board:
         return [line for line, _ in self._held if test(line)]
 
     def _run(self) -> None:
-        buffers: dict[socket.socket, bytearray] = {}
         while True:
             for key, _ in self._selector.select():
-                end = key.fileobj
-                assert isinstance(end, socket.socket)
-                if end is self._waker:
+                if key.fileobj is self._waker:
                     return
-                if end is self._listener:
-                    connection, _ = end.accept()
-                    buffers[connection] = bytearray()
-                    self._selector.register(connection, selectors.EVENT_READ)
+                if key.fileobj is self._listener:
+                    connection, _ = self._listener.accept()
+                    self._selector.register(connection, selectors.EVENT_READ, connection)
                 else:
-                    self._read(end, buffers)
+                    self._read(key)
 
-    def _read(self, connection: socket.socket, buffers: dict[socket.socket, bytearray]) -> None:
+    def _read(self, key: selectors.SelectorKey) -> None:
         try:
-            data = connection.recv(1 << 16)
+            data = os.read(key.fd, 1 << 16)
         except ConnectionError:
             data = b""
-        if not data:
-            self._selector.unregister(connection)
-            connection.close()
-            return
-        *lines, rest = (buffers[connection] + data).split(b"\n")
-        buffers[connection] = bytearray(rest)
+        *lines, rest = (self._buffers.pop(key.fd, b"") + data).split(b"\n")
+        source = key.data
         for line in lines:
-            self._post(json.loads(line), connection)
+            if isinstance(source, socket.socket):
+                self._post(json.loads(line), source)
+            else:
+                text = line.decode(errors="replace")
+                self._post({"event": "log", "source": source, "text": text}, None)
+        if data:
+            self._buffers[key.fd] = rest
+            return
+        self._selector.unregister(key.fileobj)
+        key.fileobj.close()  # type: ignore[union-attr]
+        if isinstance(source, str):
+            self._post({"event": "end", "source": source}, None)
 
-    def _post(self, line: Line, connection: socket.socket) -> None:
+    def _post(self, line: Line, connection: socket.socket | None) -> None:
         line["seen"] = time.monotonic()
         with self._changed:
             self.lines.append(line)
-            held = line.get("asks") and any(test(line) for test in self._holds)
-            if held:
+            asks = connection is not None and bool(line.get("asks"))
+            held = asks and any(test(line) for test in self._holds)
+            if connection is not None and held:
                 self._held.append((line, connection))
             self._changed.notify_all()
-        if line.get("asks") and not held:
+        if connection is not None and asks and not held:
             _answer(connection)
 
 
@@ -169,30 +178,41 @@ def matching(**fields: Any) -> Test:
 class Launcher:
     """One ``dssync run`` as a process of its own."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], log: Path) -> None:
-        self._log = log
-        with log.open("wb") as stream:
-            self.process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=stream,
-                env=environment,
-                start_new_session=True,
-            )
+    def __init__(
+        self, name: str, command: list[str], environment: dict[str, str], board: Board
+    ) -> None:
+        self.name = name
+        self._board = board
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            start_new_session=True,
+        )
         self.pid = self.process.pid
+        assert self.process.stdout is not None
+        board.follow(self.process.stdout, name)
 
     @property
     def text(self) -> str:
-        """Everything that the launcher and its workers printed."""
-        return self._log.read_text()
+        """Everything that the launcher and its workers have printed."""
+        said = self._board.select(matching(event="log", source=self.name))
+        return "\n".join(line["text"] for line in said)
+
+    def says(self, *words: str) -> Test:
+        """Return the test for a line of its output that holds all these words."""
+        mine = matching(event="log", source=self.name)
+        return lambda line: mine(line) and all(word in line["text"] for word in words)
 
     def signal(self, number: int) -> None:
         os.kill(self.pid, number)
 
-    def end(self, within_seconds: float = PATIENCE_SECONDS) -> int:
-        """Return the exit code, waiting for it."""
-        return self.process.wait(within_seconds)
+    def end(self) -> int:
+        """Return the exit code, waiting for it and for the rest of the output."""
+        self._board.wait(matching(event="end", source=self.name))
+        return self.process.wait(PATIENCE_SECONDS)
 
 
 class Job:
@@ -222,8 +242,8 @@ class Job:
             "OMP_NUM_THREADS": "1",
             **(environment or {}),
         }
-        log = self.folder / f"launcher-{len(self.launchers)}.log"
-        self.launchers.append(Launcher(command, variables, log))
+        name = f"launcher-{len(self.launchers)}"
+        self.launchers.append(Launcher(name, command, variables, self.board))
         return self.launchers[-1]
 
     def standalone(self, workers: int, *flags: str, **spec: Any) -> Launcher:
@@ -245,11 +265,20 @@ class Job:
 
     def coordinator(self) -> Launcher:
         """Return the launcher that coordinates."""
-        return next(each for each in self.launchers if "dssync coordinating" in each.text)
+        name = self.board.wait(lambda line: "dssync coordinating" in line.get("text", ""))[0]
+        return next(each for each in self.launchers if each.name == name["source"])
 
     def kill(self, pid: int) -> None:
         """Kill a process of the job."""
         os.kill(pid, signal.SIGKILL)
+
+    def freeze(self, pid: int) -> None:
+        """Stop a process of the job."""
+        os.kill(pid, signal.SIGSTOP)
+
+    def thaw(self, pid: int) -> None:
+        """Let a stopped process go on."""
+        os.kill(pid, signal.SIGCONT)
 
     def settle(self, pid: int) -> None:
         """Wait until a process has not used its processor for some time: it waits for others."""
@@ -261,7 +290,7 @@ class Job:
 
     def pids(self) -> set[int]:
         """Return every process that was seen to belong to the job."""
-        said = {int(line["pid"]) for line in self.board.lines}
+        said = {int(line["pid"]) for line in self.board.lines if "pid" in line}
         return said | {each.pid for each in self.launchers}
 
     def stop(self) -> None:
@@ -271,7 +300,11 @@ class Job:
                 launcher.signal(signal.SIGCONT)
                 launcher.signal(signal.SIGKILL)
             launcher.process.wait(PATIENCE_SECONDS)
+        with (self.folder / "board.jsonl").open("w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in self.board.lines)
+        left = wait_gone(self.pids(), PATIENCE_SECONDS)
         self.board.close()
+        assert not left, f"processes {left} outlived their launchers"
 
 
 def wait_gone(pids: set[int], within_seconds: float) -> set[int]:

@@ -66,6 +66,8 @@ for batch in sync.run(loader, epochs=SPEC.get("epochs", 1)):
         for parameter in model.values():
             index = torch.arange(parameter.numel(), dtype=torch.float64)
             parameter += ((1 + NUMBER) * torch.cos(steps + index)).to(parameter.dtype)
+    if SPEC.get("spoil") == [RANK, steps]:
+        model["w32"].data[1] = float("nan")
     if SPEC.get("flush_at") == steps:
         sync.flush()
     if not quiet:
