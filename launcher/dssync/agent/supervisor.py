@@ -238,6 +238,9 @@ class Supervisor:
 
     def _lost(self) -> None:
         for pid in list(self._running):
+            # The kernel kills the workers themselves; what they started is in their groups.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
             self._exited(channel.Exited(pid, -signal.SIGKILL, time.monotonic()))
 
     def _signal_all(self, number: int) -> None:

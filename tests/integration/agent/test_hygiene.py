@@ -85,15 +85,18 @@ def test_everybody_dies_with_the_launcher(tmp_path: Path, number: signal.Signals
         close(pidfds)
 
 
-def test_workers_die_with_a_fork_server_that_is_killed(tmp_path: Path) -> None:
+def test_workers_and_what_they_started_die_with_a_fork_server_that_is_killed(
+    tmp_path: Path,
+) -> None:
     with launch(tmp_path) as launcher:
         assert launcher.stdout is not None
-        server, first, _, _, second, _ = json.loads(launcher.stdout.readline())
-        pidfds = [os.pidfd_open(pid) for pid in (first, second)]
+        server, *pids = json.loads(launcher.stdout.readline())
+        pidfds = [os.pidfd_open(pid) for pid in pids if pid != server]
 
         os.kill(server, signal.SIGKILL)
 
         assert all_ended(pidfds, 1.0)
+        assert len(pidfds) == 4
         launcher.kill()
         close(pidfds)
 
