@@ -1,14 +1,11 @@
 """Kills workers one after the other and measures how the rest goes on, and how the next joins."""
 
 import asyncio
-import os
 import random
-import signal
 import statistics
-import time
 from dataclasses import dataclass, field
 
-from benchmarks.reform.records import History, first_hit, reformed_seconds, retries_elsewhere
+from benchmarks.reform.records import first_hit, reformed_seconds, retries_elsewhere
 from benchmarks.reform.sockets import bytes_per_second
 from benchmarks.reform.world import Shape, World, world
 
@@ -24,8 +21,6 @@ class Killed:
     """Of the undisturbed world, from one round's end to the next one's."""
     joins: list[float] = field(default_factory=list)
     """From a worker that is ready to the end of its first round."""
-    stalls: list[float] = field(default_factory=list)
-    """What a join cost the other members, each, in rounds."""
     retries_elsewhere: int = 0
     wrong_results: int = 0
     socket_rate: float = 0.0
@@ -50,7 +45,7 @@ async def kill_workers(payload_bytes: int, kills: int, seed: int = 0) -> Killed:
 
 async def _one_kill(run: World, found: Killed, choice: random.Random) -> None:
     history = run.history
-    cycles = steady_cycles(run)
+    cycles = run.steady_cycles()
     found.cycles += cycles
     found.rounds += [history.latest[m].seconds for m in run.members]
     # Any moment of a round may be hit, so the moment is drawn from one.
@@ -58,9 +53,7 @@ async def _one_kill(run: World, found: Killed, choice: random.Random) -> None:
     victim = choice.choice(run.members)
     survivors = frozenset(run.members) - {victim}
     since = history.latest[victim].round
-    killed = time.monotonic()
-    os.kill(history.pids[victim], signal.SIGKILL)
-    run.lost.add(victim)
+    killed = run.kill([victim])
     place = victim.rpartition(".")[0]
     await run.until(lambda: first_hit(history, victim, survivors) is not None, f"after {victim}")
     hit = first_hit(history, victim, survivors)
@@ -69,35 +62,4 @@ async def _one_kill(run: World, found: Killed, choice: random.Random) -> None:
     await run.until_quiet()
     found.retries_elsewhere += retries_elsewhere(history, since, (victim,), (hit,))
     joiner = next(m for m in run.members if m.rpartition(".")[0] == place)
-    start, end = history.ready[joiner], history.joined[joiner]
-    found.joins.append(end - start)
-    cycle = statistics.fmean(steady_cycles(run))
-    found.stalls += stalls(history, survivors, (start, end), cycle)
-
-
-def steady_cycles(run: World) -> list[float]:
-    """Return the times from round to round of all members since the world is quiet."""
-    cycles = []
-    for member in run.members:
-        times = [r.time for r in run.history.by_member[member][-5:]]
-        cycles += [b - a for a, b in zip(times, times[1:], strict=False)]
-    return cycles
-
-
-def stalls(
-    history: History, members: frozenset[str], window: tuple[float, float], cycle: float
-) -> list[float]:
-    """Return for each member how many rounds it fell behind while somebody joined.
-
-    The rounds that touch the window are compared with as many undisturbed ones.
-    """
-    lost = []
-    for member in members:
-        times = [r.time for r in history.by_member[member]]
-        before = [t for t in times if t <= window[0]]
-        after = [t for t in times if t >= window[1]]
-        if before and after:
-            begin, end = before[-1], after[0]
-            count = sum(begin < t <= end for t in times)
-            lost.append((end - begin) / cycle - count)
-    return lost
+    found.joins.append(history.joined[joiner] - history.ready[joiner])

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress, product
 from typing import Final
 
 from benchmarks.reform.trainer import own_value
@@ -78,10 +79,26 @@ class History:
         """Tell whether a round left the mean of those whose values counted."""
         if record.result == "skipped":
             return False
-        counted = [m for m in record.members if self.weightless.get(m) != record.round]
-        values = [own_value(m, record.round) for m in counted]
-        expected = sum(values) / len(values)
-        return max(abs(record.low - expected), abs(record.high - expected)) <= TOLERANCE
+        return any(
+            abs(record.low - mean) <= TOLERANCE and abs(record.high - mean) <= TOLERANCE
+            for mean in self._means(record)
+        )
+
+    def _means(self, record: Round) -> list[float]:
+        """Return what may be left.
+
+        A joiner does not count in its first round; whether it counts in the two after it depends
+        on whether they were frozen before that one was committed.
+        """
+        ages = {m: record.round - self.weightless.get(m, -3) for m in record.members}
+        settled = [m for m in ages if ages[m] > 2]
+        open_ = [m for m in ages if 0 < ages[m] <= 2]
+        means = []
+        for chosen in product((False, True), repeat=len(open_)):
+            counted = settled + list(compress(open_, chosen))
+            values = [own_value(m, record.round) for m in counted]
+            means += [sum(values) / len(values)] if values else []
+        return means
 
     def wrong(self) -> list[Round]:
         """Return the rounds with another result than the mean."""
@@ -143,12 +160,12 @@ def retries_elsewhere(
 ) -> int:
     """Count retries from a round on at members whose frozen group held no victim.
 
-    A victim is frozen into the hit round and, because views freeze one round ahead, perhaps into
-    the one after it.
+    Views freeze one round ahead, and another group may be one round ahead of the hit one; so a
+    victim may be frozen into the hit round and the two after it.
     """
     hit_groups: dict[int, set[str]] = {}
     for victim, hit in zip(victims, hits, strict=True):
-        for number in (hit.round, hit.round + 1):
+        for number in range(hit.round, hit.round + 3):
             hit_groups.setdefault(number, set()).update(history.group_of(victim, number))
     return sum(
         bool(record.attempts) and member not in hit_groups.get(number, ())

@@ -2,12 +2,14 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from benchmarks.reform.log import StepLog
+from benchmarks.reform.trainer import WORK_SECONDS
 
 
 def main(folder: Path, payload_bytes: int) -> None:
@@ -17,6 +19,7 @@ def main(folder: Path, payload_bytes: int) -> None:
     payload = torch.empty(payload_bytes // 4)
     round_number = 0
     while True:
+        time.sleep(WORK_SECONDS)
         payload.fill_(dist.get_rank())
         dist.all_reduce(payload)
         world = dist.get_world_size()

@@ -8,9 +8,11 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -72,7 +74,7 @@ class World:
         where = (
             ("--standalone",)
             if shape.pods == 1
-            else ("--nnodes", str(shape.pods), "--arbiter", f"file:{self.folder}/arbiter.json")
+            else ("--nnodes", f"2:{shape.pods}", "--arbiter", f"file:{self.folder}/arbiter.json")
         )
         log = (self.folder / f"launcher.{slot}.{self._starts}.log").open("wb")
         with log:
@@ -116,6 +118,26 @@ class World:
                 return False
         return True
 
+    def steady_cycles(self) -> list[float]:
+        """Return the times from round to round of all members of a quiet world."""
+        cycles = []
+        for member in self.members:
+            times = [r.time for r in self.history.by_member[member][-5:]]
+            cycles += [b - a for a, b in pairwise(times)]
+        return cycles
+
+    def of_slot(self, slot: int) -> list[str]:
+        """Return the present members of a launcher."""
+        return [m for m in self.members if m.startswith(f"{slot}.")]
+
+    def kill(self, members: Sequence[str]) -> float:
+        """Kill workers and return when."""
+        killed = time.monotonic()
+        for member in members:
+            os.kill(self.history.pids[member], signal.SIGKILL)
+        self.lost.update(members)
+        return killed
+
     def said(self) -> str:
         """Return all that the launchers wrote."""
         logs = sorted(self.folder.glob("launcher.*.log"), key=lambda path: path.stat().st_mtime)
@@ -129,14 +151,10 @@ class World:
                 return int(path.name.split(".")[1])
         raise RuntimeError(f"nobody coordinates:\n{self.said()}")
 
-    async def listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Take in what one member tells."""
-        with suppress(ConnectionError):
-            while line := await reader.readline():
-                if line.endswith(b"\n"):
-                    self.history.add(json.loads(line))
-                    self._grown.set()
-        writer.close()
+    def hear(self, line: bytes) -> None:
+        """Take in one line of a member."""
+        self.history.add(json.loads(line))
+        self._grown.set()
 
     async def stop(self) -> None:
         """End all launchers; their workers die with them."""
@@ -146,13 +164,28 @@ class World:
             await launcher.wait()
 
 
+class _Lines(asyncio.Protocol):
+    """What one member tells, cut into lines; the rest of a line whose teller died is dropped."""
+
+    def __init__(self, hear: Callable[[bytes], None]) -> None:
+        self._hear = hear
+        self._rest = b""
+
+    def data_received(self, data: bytes) -> None:
+        """Pass complete lines on."""
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._hear(line)
+
+
 @asynccontextmanager
 async def world(shape: Shape, slots: Sequence[int] | None = None) -> AsyncIterator[World]:
     """Run a world; nothing of it is left afterwards."""
     uid = f"bench-{os.urandom(8).hex()}"
     async with run_folder(uid) as folder:
         run = World(shape, folder, uid)
-        server = await asyncio.start_unix_server(run.listen, run.address, limit=1 << 20)
+        loop = asyncio.get_running_loop()
+        server = await loop.create_unix_server(lambda: _Lines(run.hear), run.address)
         try:
             for slot in range(shape.pods) if slots is None else slots:
                 await run.start_pod(slot)

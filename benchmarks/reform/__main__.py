@@ -1,0 +1,174 @@
+"""A worker dies: dssync beside torchrun. ``make bench-reform``; see ``docs/benchmarks.md``.
+
+python -m benchmarks.reform [--quick]
+"""
+
+import argparse
+import asyncio
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from benchmarks.publish import OUTPUT, machine, plot_distributions, publish, versions
+from benchmarks.reform import overhead, pods
+from benchmarks.reform.kills import Killed, kill_workers
+from benchmarks.reform.torchrun_peer import one_kill, subjects
+from benchmarks.results import (
+    Bar,
+    Figure,
+    Ratio,
+    Report,
+    at_least,
+    at_most,
+    figure,
+    paired_ratio,
+    ratio,
+)
+
+WORKERS: Final = 8
+GROUP: Final = 4
+MEGABYTE: Final = 1 << 20
+TUNED: Final = "torchrun, tuned"
+REFORM: Final = "kill to re-formed"
+ROUND: Final = "round, undisturbed"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is measured."""
+
+    megabytes: tuple[int, ...] = (1, 16)
+    kills: int = 200
+    peers: tuple[str, ...] = ("torchrun, default", TUNED)
+    peer_kills: int = 3
+    losses: int = 20
+    drains: int = 10
+    pairs: int = 300
+
+
+QUICK: Final = Effort((1,), 10, (TUNED,), 1, 3, 3, 60)
+
+
+@dataclass
+class Findings:
+    """What the parts have found."""
+
+    figures: list[Figure] = field(default_factory=list)
+    ratios: list[Ratio] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    retries_elsewhere: int = 0
+    wrong_results: int = 0
+
+    def seconds(self, case: str, subject: str, metric: str, samples: list[float]) -> None:
+        """Add a distribution of times."""
+        self.figures.append(figure(case, subject, metric, "ms", [1000 * each for each in samples]))
+
+
+async def kills(found: Findings, effort: Effort, megabytes: int) -> None:
+    """Kill workers under dssync and under torchrun."""
+    case = f"SIGKILL of 1 of {WORKERS}, {megabytes} MB"
+    ours = await kill_workers(megabytes * MEGABYTE, effort.kills)
+    found.retries_elsewhere += ours.retries_elsewhere
+    found.wrong_results += ours.wrong_results
+    found.seconds(case, "dssync", REFORM, ours.reform)
+    found.seconds(case, "dssync", ROUND, ours.rounds)
+    found.seconds(case, "dssync", "round and 20 ms of work, undisturbed", ours.cycles)
+    found.seconds(case, "dssync, restarted worker", "ready to first round", ours.joins)
+    times = {"dssync": ours.reform}
+    for subject in (each for each in subjects(WORKERS) if each.name in effort.peers):
+        peer = [await one_kill(subject, megabytes, WORKERS) for _ in range(effort.peer_kills)]
+        times[subject.name] = peer
+        found.seconds(case, subject.name, REFORM, peer)
+        found.ratios.append(ratio(case, REFORM, (subject.name, peer), ("dssync", ours.reform)))
+    plot_distributions(_svg(f"reform-{megabytes}mb"), case, "seconds to re-formed", times)
+    if megabytes == 1:
+        found.bars += _reform_bars(ours, times[TUNED])
+    _join_bar(found, ours, f"join, restarted worker, {megabytes} MB", megabytes)
+
+
+def _reform_bars(ours: Killed, tuned: list[float]) -> list[Bar]:
+    times = figure("", "", "", "ms", [1000 * each for each in ours.reform])
+    return [
+        at_most("reform_p50", times.median, 100, "ms"),
+        at_most("reform_p99", times.p99, 500, "ms"),
+        at_least("ratio_to_tuned_torchrun", median(tuned) / median(ours.reform), 50, ""),
+    ]
+
+
+def _join_bar(found: Findings, ours: Killed | pods.Pods, name: str, megabytes: int) -> None:
+    """Compare a join with what it may take: 300 ms, two rounds and the transfer."""
+    transfer = megabytes * MEGABYTE / (0.7 * ours.socket_rate)
+    allowed = 0.3 + 2 * median(ours.cycles) + transfer
+    found.bars.append(at_most(name, median(ours.joins) / allowed, 1, "of what it may take"))
+
+
+async def pod_events(found: Findings, effort: Effort) -> None:
+    """Kill pods, drain pods, let pods join."""
+    seen, case = pods.Pods(), f"{pods.PODS} pods of 2, 1 MB"
+    await pods.lose_pods(seen, MEGABYTE, effort.losses)
+    await pods.drain_pods(seen, MEGABYTE, effort.drains)
+    found.retries_elsewhere += seen.retries_elsewhere
+    found.wrong_results += seen.wrong_results
+    found.seconds(case, "dssync", "SIGKILL of a pod to re-formed", seen.losses)
+    found.seconds(case, "dssync", "SIGTERM of a pod to gone", seen.drains)
+    found.seconds(case, "dssync", "worker ready to first round", seen.joins)
+    found.figures.append(figure(case, "dssync", "others' stall in a join", "rounds", seen.stalls))
+    beyond = 1000 * (median(seen.drains) - median(seen.cycles))
+    found.bars += [
+        at_most("pod_loss", 1000 * median(seen.losses), 300, "ms"),
+        at_most("drain", beyond, 500, "ms beyond a round"),
+        at_most("drain, batches lost or repeated", seen.batches_lost, 0, ""),
+        at_most("join, others' stall", median(seen.stalls), 0.25, "rounds"),
+    ]
+    _join_bar(found, seen, "join", 1)
+
+
+async def overheads(found: Findings, effort: Effort) -> None:
+    """Measure rounds beside bare all-reduces."""
+    limits = {1: 1.03, 16: 1.10}
+    for megabytes in effort.megabytes:
+        for workers in (GROUP, WORKERS):
+            case = f"{workers} workers in groups of {GROUP}, {megabytes} MB"
+            pairs = effort.pairs if megabytes == 1 else effort.pairs // 3
+            seen = await overhead.measure(megabytes * MEGABYTE, pairs, workers)
+            found.seconds(case, "dssync", "round", seen.rounds)
+            found.seconds(case, "gloo", "bare all-reduce", seen.bare)
+            both = ("dssync", seen.rounds), ("gloo", seen.bare)
+            found.ratios.append(paired_ratio(case, "overhead_relaxed", *both))
+            name = f"overhead_relaxed, {case}"
+            found.bars.append(at_most(name, found.ratios[-1].ratio, limits[megabytes], ""))
+
+
+async def main(effort: Effort) -> None:
+    found = Findings()
+    for megabytes in effort.megabytes:
+        print(f"kills, {megabytes} MB")
+        await kills(found, effort, megabytes)
+    print("pods")
+    await pod_events(found, effort)
+    print("overhead")
+    await overheads(found, effort)
+    found.bars += [
+        at_most("no_retry_elsewhere", found.retries_elsewhere, 0, "retries"),
+        at_most("wrong results", found.wrong_results, 0, ""),
+    ]
+    command = " ".join(["python -m benchmarks.reform", *sys.argv[1:]])
+    parts = (found.figures, found.ratios, found.bars)
+    publish(Report("reform", command, machine(), versions("torch"), *parts))
+    sys.exit(not all(bar.holds for bar in found.bars))
+
+
+def _svg(name: str) -> Path:
+    return OUTPUT / f"{name}.svg"
+
+
+def parse_args() -> Effort:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few repetitions, 1 MB only")
+    return QUICK if parser.parse_args().quick else Effort()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(parse_args()))
