@@ -18,7 +18,8 @@ from dssync.errors import ModelError
 BUCKET_BYTES = 16 << 20
 """Measured: 8 to 32 MB per all-reduce is best on gloo."""
 
-Named = Sequence[tuple[str, torch.Tensor]]
+UNAVERAGED = ("DTensor", "UninitializedParameter")
+"""Types of parameters that are no whole tensors."""
 
 
 class Arena:
@@ -144,8 +145,9 @@ def refuse_wrapped(model: torch.nn.Module) -> None:
                 "pass the bare module to GroupSync"
             )
     for parameter_name, parameter in model.named_parameters():
-        kind = type(parameter.data).__name__
-        if kind == "DTensor" or isinstance(parameter, torch.nn.parameter.UninitializedParameter):
+        kinds = (type(parameter).__name__, type(parameter.data).__name__)
+        kind = next((each for each in kinds if each in UNAVERAGED), None)
+        if kind is not None:
             raise ModelError(
                 f"parameter {parameter_name!r} is a {kind}: GroupSync averages whole, initialised "
                 "tensors; pass a model that is neither sharded nor lazy"

@@ -1,0 +1,142 @@
+"""Staging never touches what is trained on, and a commit is a swap."""
+
+import math
+
+import pytest
+import torch
+
+from dssync.errors import ModelError
+from dssync.worker.buckets import Buckets, averaged
+
+
+def tensors() -> list[torch.Tensor]:
+    """One of each kind: native, wide, narrow, with odd strides, and a view of a larger one."""
+    return [
+        torch.arange(6.0).reshape(2, 3),
+        torch.arange(4, dtype=torch.float64),
+        torch.arange(4, dtype=torch.bfloat16),
+        torch.arange(16.0).reshape(1, 2, 2, 4).to(memory_format=torch.channels_last),
+        torch.arange(12.0).reshape(3, 4).t(),
+        torch.tensor(5.0),
+    ]
+
+
+def test_what_is_staged_is_what_comes_back() -> None:
+    kept, values = tensors(), [t.clone() for t in tensors()]
+    buckets = Buckets(kept)
+
+    buckets.stage(0.5)
+    for bucket in buckets.buckets():
+        bucket *= 4  # as if four members had sent the same
+    untouched = [torch.equal(a, b) for a, b in zip(kept, values, strict=True)]
+    buckets.apply()
+
+    assert all(untouched)
+    for tensor, value in zip(kept, values, strict=True):
+        assert torch.equal(tensor, value * 2)
+        assert tensor.dtype == value.dtype
+        assert tensor.stride() == value.stride()
+
+
+def test_an_abandoned_operation_cannot_reach_the_next_attempt() -> None:
+    tensor = torch.ones(3)
+    buckets = Buckets([tensor])
+    buckets.stage(1.0)
+    abandoned = next(buckets.buckets())
+
+    buckets.renew()
+    buckets.stage(1.0)
+    abandoned.fill_(99.0)
+    buckets.apply()
+
+    assert tensor.tolist() == [1.0, 1.0, 1.0]
+
+
+def test_a_weight_of_zero_hides_values_that_are_no_numbers() -> None:
+    buckets = Buckets([torch.tensor([math.nan, math.inf])])
+
+    buckets.stage(0.0)
+
+    assert [bucket.tolist() for bucket in buckets.buckets()] == [[0.0, 0.0]]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_values_that_are_no_numbers_are_found(value: float) -> None:
+    tensor = torch.zeros(1000)
+    buckets = Buckets([torch.ones(3, dtype=torch.float64), tensor])
+    buckets.stage(1.0)
+    before = buckets.finite()
+
+    tensor[777] = value
+    buckets.stage(1.0)
+
+    assert before
+    assert not buckets.finite()
+
+
+def test_large_finite_values_whose_sum_overflows_are_numbers() -> None:
+    buckets = Buckets([torch.full((4,), 3e38)])
+
+    buckets.stage(1.0)
+
+    assert buckets.finite()
+
+
+def test_tensors_that_the_script_replaced_are_followed() -> None:
+    tensor = torch.zeros(2)
+    buckets = Buckets([tensor])
+
+    tensor.data = torch.tensor([1.0, 2.0])
+    buckets.stage(1.0)
+
+    assert next(buckets.buckets()).tolist() == [1.0, 2.0]
+
+
+def test_a_bucket_holds_at_most_sixteen_megabytes() -> None:
+    buckets = Buckets([torch.zeros(5 << 20), torch.zeros(7, dtype=torch.float64)])
+
+    sizes = [bucket.numel() * bucket.element_size() for bucket in buckets.buckets()]
+
+    assert sizes == [16 << 20, 4 << 20, 56]
+
+
+def test_trained_parameters_and_float_buffers_are_averaged_once() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    model.shared = model[0].weight
+    model[0].bias.requires_grad_(False)
+
+    chosen = averaged(model)
+
+    assert chosen.lines == (
+        "shared float32 (2, 2)",
+        "1.weight float32 (2,)",
+        "1.bias float32 (2,)",
+        "1.running_mean float32 (2,)",
+        "1.running_var float32 (2,)",
+    )
+    assert [name for name, _ in chosen.frozen] == ["0.bias"]
+
+
+class DistributedDataParallel(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = torch.nn.Linear(1, 1)
+
+
+@pytest.mark.parametrize(
+    ("model", "word"),
+    [
+        (DistributedDataParallel(), "bare module"),
+        (torch.nn.Linear(1, 1, dtype=torch.complex64), "real floats"),
+        (torch.nn.Linear(1, 1).requires_grad_(False), "nothing to sync"),
+    ],
+)
+def test_models_that_cannot_be_averaged_are_refused(model: torch.nn.Module, word: str) -> None:
+    with pytest.raises(ModelError, match=word):
+        averaged(model)
+
+
+@pytest.mark.filterwarnings("ignore:Lazy modules")
+def test_lazy_parameters_are_refused() -> None:
+    with pytest.raises(ModelError, match="UninitializedParameter"):
+        averaged(torch.nn.LazyLinear(1))

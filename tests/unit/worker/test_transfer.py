@@ -1,0 +1,186 @@
+"""State on its way to a joiner: what may travel, what arrives, and how it can end."""
+
+import socket
+import threading
+from collections import OrderedDict
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssync.errors import ModelError, TransferError
+from dssync.worker.transfer import FetchedState, Snapshot, StateServer, restore, take_snapshot
+
+TOKEN = b"secret"
+PLAIN = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.text()
+    | st.floats(allow_nan=False)
+)
+STATES = st.recursive(
+    PLAIN,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.integers() | st.text(), inner, max_size=4)
+    ),
+    max_leaves=20,
+)
+
+
+@given(STATES)
+def test_plain_states_arrive_as_they_were(state: object) -> None:
+    taken = take_snapshot(state, None)
+
+    assert restore(taken.header, taken.buffer) == state
+
+
+@pytest.mark.parametrize(
+    "dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.uint8]
+)
+def test_tensors_of_any_type_and_layout_arrive(dtype: torch.dtype) -> None:
+    tensor = torch.arange(12).reshape(3, 4).to(dtype)
+    state = {"a": tensor, "b": [tensor.t(), tensor[0, 0]], "empty": torch.zeros(0, 3)}
+
+    taken = take_snapshot(state, None)
+    arrived = restore(taken.header, taken.buffer)
+
+    assert isinstance(arrived, dict)
+    assert torch.equal(arrived["a"], tensor)
+    assert torch.equal(arrived["b"][0], tensor.t())
+    assert arrived["b"][1].shape == ()
+    assert arrived["empty"].shape == (0, 3)
+
+
+def test_an_optimizer_and_a_module_arrive() -> None:
+    model = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.Adam(model.parameters())
+    model(torch.ones(2)).sum().backward()
+    optimizer.step()
+    taken = take_snapshot({"m": model.state_dict(), "o": optimizer.state_dict()}, None)
+
+    arrived = restore(taken.header, taken.buffer)
+
+    assert isinstance(arrived, dict)
+    fresh = torch.optim.Adam(torch.nn.Linear(2, 2).parameters())
+    fresh.load_state_dict(arrived["o"])
+    assert torch.equal(
+        fresh.state_dict()["state"][0]["exp_avg"], optimizer.state[model.weight]["exp_avg"]
+    )
+
+
+def test_what_would_need_pickle_is_refused_with_its_place() -> None:
+    with pytest.raises(ModelError, match=r"state\['optimizer'\]\[1\] is a set"):
+        take_snapshot({"optimizer": [1, {2}]}, None)
+
+
+def test_a_snapshot_is_a_copy_and_uses_its_memory_again() -> None:
+    tensor = torch.ones(4)
+    first = take_snapshot([tensor], None)
+    tensor.fill_(2.0)
+    before = first.buffer.clone()
+
+    second = take_snapshot([tensor], first.memory)
+
+    assert restore(first.header, before) == [pytest.approx([1.0] * 4)]
+    assert second.memory.data_ptr() == first.memory.data_ptr()
+
+
+@pytest.mark.parametrize(
+    "cut", [b"", b"{", b'{"tree": 1}', b'{"tree": 1, "tensors": [["os", [1]]]}']
+)
+def test_a_malformed_header_is_refused(cut: bytes) -> None:
+    with pytest.raises(TransferError):
+        restore(cut, torch.empty(0, dtype=torch.uint8))
+
+
+class Ended:
+    """Counts the ends of transfers."""
+
+    def __init__(self) -> None:
+        self._semaphore = threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        self._semaphore.release()
+
+    def wait(self) -> None:
+        assert self._semaphore.acquire(timeout=10)
+
+
+def serve(state: object) -> tuple[StateServer, Ended]:
+    ended = Ended()
+    return StateServer("127.0.0.1", TOKEN, lambda: take_snapshot(state, None), ended), ended
+
+
+def test_several_joiners_fetch_from_one_donor() -> None:
+    server, _ = serve({"weight": torch.arange(100_000)})
+    ended = Ended()
+
+    fetched = [FetchedState(server.address, TOKEN, ended) for _ in range(4)]
+    for _ in fetched:
+        ended.wait()
+    server.close()
+
+    for each in fetched:
+        assert each.error is None
+        assert isinstance(each.state, dict)
+        assert torch.equal(each.state["weight"], torch.arange(100_000))
+        assert each.size_bytes == 800_000
+
+
+def test_a_stranger_gets_nothing() -> None:
+    asked: list[Snapshot] = []
+    ended, mine = Ended(), Ended()
+    server = StateServer("127.0.0.1", TOKEN, asked.pop, ended)
+
+    stranger = FetchedState(server.address, b"guess", mine)
+    mine.wait()
+    ended.wait()
+    server.close()
+
+    assert stranger.error is not None
+    assert stranger.state is None
+
+
+def test_a_joiner_gives_up_a_donor_that_does_not_answer() -> None:
+    answer = threading.Event()
+
+    def snapshot() -> Snapshot:
+        answer.wait(10)
+        return take_snapshot({}, None)
+
+    served, mine = Ended(), Ended()
+    server = StateServer("127.0.0.1", TOKEN, snapshot, served)
+    fetched = FetchedState(server.address, TOKEN, mine)
+
+    fetched.give_up()
+    mine.wait()
+    answer.set()
+    served.wait()
+    server.close()
+
+    assert fetched.state is None
+    assert server.transfers == 0
+
+
+def test_a_donor_that_is_gone_is_an_error() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+    ended = Ended()
+
+    fetched = FetchedState(address, TOKEN, ended)
+    ended.wait()
+
+    assert fetched.error is not None
+
+
+def test_ordered_dictionaries_arrive_in_order() -> None:
+    taken = take_snapshot(OrderedDict(b=1, a=2), None)
+
+    arrived = restore(taken.header, taken.buffer)
+
+    assert isinstance(arrived, dict)
+    assert list(arrived) == ["b", "a"]
