@@ -8,6 +8,7 @@ import asyncio
 import re
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -48,6 +49,7 @@ class Event:
     """Something that the demo did to the job."""
 
     kind: str
+    slot: int
     begun_seconds: float
     ended_seconds: float | None = None
 
@@ -76,9 +78,9 @@ class Story:
         self.lines.append(line)
         self._grown.set()
 
-    def begin(self, kind: str) -> Event:
-        """Note that the demo does something now."""
-        event = Event(kind, time.monotonic())
+    def begin(self, kind: str, slot: int) -> Event:
+        """Note that the demo does something to a slot now."""
+        event = Event(kind, slot, time.monotonic())
         self.events.append(event)
         return event
 
@@ -161,10 +163,10 @@ class Story:
         )
 
     def survivors_restarted(self) -> int:
-        """Count workers that were started again although nobody killed them."""
-        starts = [x.slot for x in self.lines if x.event == "started"]
-        kills = sum(event.kind == "kill" for event in self.events)
-        return len(starts) - len(set(starts)) - kills
+        """Count workers that were started again although nobody killed or drained them."""
+        starts = Counter(x.slot for x in self.lines if x.event == "started")
+        touched = {event.slot for event in self.events}
+        return sum(count - 1 for slot, count in starts.items() if slot not in touched)
 
     def every_batch_once(self) -> bool:
         """Tell whether the coordinator counted every batch of every epoch exactly once."""
