@@ -60,6 +60,10 @@ check: .setup/python ## Format, lint, types and import contracts, in under a min
 test: .setup/python ## All tests that need no cluster
 	$(BIN)/pytest
 
+.PHONY: soak
+soak: .setup/python ## Long runs: 64 workers, and 20,000 rounds of workers that come and go
+	SOAK_ROUNDS=20000 $(BIN)/pytest -m slow tests/integration/job
+
 # --- run and measure --------------------------------------------------------------------------
 
 .PHONY: demo

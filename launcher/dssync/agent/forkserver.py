@@ -15,7 +15,6 @@ is sent to everybody (Ctrl-C, a service manager's SIGTERM) is the launcher's to 
 import contextlib
 import gc
 import importlib
-import importlib.util
 import io
 import os
 import selectors
@@ -141,7 +140,8 @@ class ForkServer:
 
 def _import_if_installed(names: Sequence[str]) -> None:
     for name in names:
-        if importlib.util.find_spec(name.partition(".")[0]) is not None:
+        # Also where a module is there and torch, which it needs, is not.
+        with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)
 
 

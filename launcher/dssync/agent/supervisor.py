@@ -24,7 +24,7 @@ from dssync.agent.logs import LogFiles, tail
 from dssync.agent.restart import Action, after_exit
 from dssync.agent.settings import Settings
 
-PRELOAD: Final = ("numpy", "torch", "torch._dynamo")
+PRELOAD: Final = ("numpy", "torch", "torch._dynamo", "dssync.worker.groupsync")
 """What each worker would import anyway; an optimizer's first step imports ``torch._dynamo``."""
 _REPORT_BYTES: Final = 1 << 14
 

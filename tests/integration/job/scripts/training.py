@@ -15,7 +15,8 @@ import dssync
 torch.set_num_threads(1)
 NUMBER = SLOT * 16 + RANK
 SHOWN = 4
-quiet = SPEC.get("quiet", False)
+talks_every = SPEC.get("talks_every", 1)
+"""Announces every so many steps, and reports every so many rounds."""
 
 
 class Probe:
@@ -25,21 +26,21 @@ class Probe:
         self.born_at = f"{SLOT}.{RANK}.{LIFE}"
 
     def state_dict(self) -> dict[str, object]:
-        if steps and not quiet:
+        if steps and talks_every == 1:
             announce("donate", steps=steps)
         return {"from": f"{SLOT}.{RANK}.{LIFE}", "steps": steps, "padding": padding}
 
     def load_state_dict(self, state: dict[str, object]) -> None:
         global steps
         steps = int(str(state["steps"]))
-        if not quiet:
+        if talks_every == 1:
             announce("load", donor=state["from"], steps=steps)
 
 
 def report(outcome: dssync.Outcome) -> None:
-    values = {name: p.detach().flatten()[:SHOWN].tolist() for name, p in model.named_parameters()}
-    if quiet and not SPEC.get("rounds", False):
+    if outcome.round % talks_every:
         return
+    values = {name: p.detach().flatten()[:SHOWN].tolist() for name, p in model.named_parameters()}
     say("round", at=time.monotonic(), steps=steps, own=sync.member, values=values, **vars(outcome))
 
 
@@ -70,7 +71,7 @@ for batch in sync.run(loader, epochs=SPEC.get("epochs", 1)):
         model["w32"].data[1] = float("nan")
     if SPEC.get("flush_at") == steps:
         sync.flush()
-    if not quiet:
+    if steps % talks_every == 0:
         announce("step", step=steps, batch=int(batch[0]))
     if SPEC.get("last_step") == steps:
         sync.stop()

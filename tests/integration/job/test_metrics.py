@@ -1,0 +1,52 @@
+"""Every series that a launcher exposes is fed by something that happens in a job."""
+
+import signal
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from dssync.agent.series import SERIES
+from integration.job.harness import Job, Launcher, matching
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def scrape(launcher: Launcher) -> dict[str, float]:
+    """Return the values of a launcher's samples, by name and labels."""
+    address = next(w for w in launcher.text.split() if w.startswith("address="))[8:]
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer:
+        text = answer.read().decode()
+    return {
+        " ".join([sample.name, *map("=".join, sorted(sample.labels.items()))]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_every_series_is_fed(job: Job) -> None:
+    job.resize(desired=2)
+    flags = ("--metrics-port", "0", "--max-restarts", "2")
+    pods = [job.pod(slot, 2, *flags, sync={"group_size": 2}) for slot in range(2)]
+    job.board.wait(lambda line: line["event"] == "round" and line["round"] == 12, 4)
+    other = next(each for each in pods if each is not job.coordinator())
+    slot = pods.index(other)
+    victim = job.board.rounds(slot=slot, rank=1)[-1]["pid"]
+    job.kill(victim)
+    job.board.wait(matching(event="round", slot=slot, rank=1, life=1), 40)
+
+    values = [scrape(each) for each in pods]
+    fed = {key.split()[0] for each in values for key, value in each.items() if value}
+
+    def is_fed(name: str) -> bool:
+        return bool(fed & {name, f"{name}_count"})
+
+    # A drain is measured at its end, when nobody can ask any more; nothing is in the reaper.
+    exempt = {"dssync_drain_duration_seconds", "dssync_reaper_pending"}
+    assert {series.name for series in SERIES if not is_fed(series.name)} == exempt
+    coordinator = values[pods.index(job.coordinator())]
+    assert coordinator["dssync_members state=active"] == 4
+    assert coordinator["dssync_members state=benched"] == 0
+    assert coordinator["dssync_reform_duration_seconds_count cause=exit"] >= 1
+    other.signal(signal.SIGTERM)
+    assert other.end() == 0
