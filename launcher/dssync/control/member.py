@@ -65,7 +65,9 @@ class MemberState:
             case m.Fetch():
                 self.fetch = message
             case m.Bench(reason):
+                # Its groups went on without it: no attempt stands any more.
                 self.benched = reason
+                self._assigns.clear()
             case m.Refuse(sentence):
                 self.refused = sentence
             case m.Completed():
