@@ -19,7 +19,7 @@ from dssync.agent.link import LinkHandlers, WorkerLink
 from dssync.agent.report import Reporter
 from dssync.agent.restart import Action
 from dssync.agent.settings import Settings
-from dssync.agent.supervisor import Supervisor, WorkerExit, WorkerSpec
+from dssync.agent.supervisor import Supervisor, WorkerExit, WorkerProcess, WorkerSpec
 from dssync.agent.uplink import Handlers, Uplink
 from dssync.agent.verdict import Ending, Verdict, verdict_of
 from dssync.control import messages as m
@@ -44,6 +44,7 @@ class Launcher:
         self._reporter = reporter
         self._supervisor = Supervisor(settings, self._exited)
         self._workers: dict[str, Worker] = {}
+        self._early_exits: dict[WorkerProcess, WorkerExit] = {}
         self._starting = 0
         self._ending = Ending()
         self._uplink: Uplink | None = None
@@ -99,6 +100,9 @@ class Launcher:
         self._workers[key] = Worker(process, link, key)
         link.set_up(self._setup(key))
         self._reporter.log("started", member=key, pid=process.pid)
+        early = self._early_exits.pop(process, None)
+        if early is not None:
+            self._exited(early)
 
     def _setup(self, key: str) -> dict[str, object]:
         sync, control = self._settings.sync, self._settings.control
@@ -122,11 +126,14 @@ class Launcher:
 
     def _bury(self, exit_: WorkerExit) -> None:
         worker = next((w for w in self._workers.values() if w.process is exit_.worker), None)
+        if worker is None:
+            # It died before its link was open; ``_open`` comes back to it.
+            self._early_exits[exit_.worker] = exit_
+            return
         again = exit_.action is Action.RESTART and not self._ending.over
-        if worker is not None:
-            del self._workers[worker.key]
-            worker.link.close()
-            self._send(m.Exited(worker.key, exit_.returncode, again))
+        del self._workers[worker.key]
+        worker.link.close()
+        self._send(m.Exited(worker.key, exit_.returncode, again))
         self._reporter.exited(exit_, again)
         if again:
             self._starting += 1
