@@ -4,8 +4,8 @@
     python -m benchmarks.operator --short    20 jobs x 25 pods, to see that it works
 
 Level 1: a real etcd and API server, no scheduler and no kubelet, so pods stay Pending. The peers
-(the Job controller, the training-operator, a timer per object) are not measured here yet, nor
-are the cases A2 and A3.
+(the Job controller, the training-operator, a timer per object) are not measured here yet, nor is
+the case A2.
 """
 
 import argparse
@@ -25,6 +25,8 @@ from benchmarks.operator.field import (
 from benchmarks.publish import machine, publish, versions
 from benchmarks.results import Bar, Figure, Report, at_least, at_most, figure, save
 from ground.control_plane import ControlPlane
+from ground.kubelet import MERGE
+from ground.scene import JOBS, make_job
 
 OUTPUT = Path("build/bench")
 REPLACED, SIZE = 30, 32
@@ -72,6 +74,7 @@ def measure(scale: Scale) -> tuple[list[Figure], list[Bar]]:
     with control_plane() as plane, operator(plane) as process:
         rate, cpu, per_pod = create(plane, process, scale)
         replacement = replace_most(plane, process)
+        resizes = resize(plane)
         idle = idle_writes(plane, scale.idle_seconds)
         peak = process.peak_mebibytes()
         restarted = restart_writes(plane, process)
@@ -81,6 +84,7 @@ def measure(scale: Scale) -> tuple[list[Figure], list[Bar]]:
         figure("A1", "dssync", "pods", "1/s", [rate]),
         figure("A1", "dssync", "processor time", "s per 10,000 pods", [cpu * 10_000 / total]),
         figure("A1", "dssync", "writes", "per pod", [per_pod]),
+        *(figure("A3", "dssync", name, "s", [value]) for name, value in resizes.items()),
         figure("A4", "alone", "time of a small job", "s", alone),
         figure("A4", "beside a giant", "time of a small job", "s", beside),
         figure("B1", "dssync", f"replace {REPLACED} of {SIZE}", "s", [replacement]),
@@ -135,6 +139,27 @@ def replace_most(plane: ControlPlane, process: Operator) -> float:
     wait_until(lambda: process.pods_created() >= before + REPLACED)
     plane.until(query, lambda pods: len(pods) == SIZE)
     return time.perf_counter() - begin
+
+
+def resize(plane: ControlPlane) -> dict[str, float]:
+    """A3: one job from nothing to 100 pods, from 10 to 100 and back; seconds until it is so."""
+    elastic = {"maxReplicas": 100, "stabilizationSeconds": 0}
+    job = make_job("a3", replicas=100, elastic=elastic, suspend=True)
+    path = f"{JOBS}/namespaces/default/dssyncjobs"
+    plane.request("POST", path, job)
+    steps = {
+        "suspended to 100": ({"suspend": False}, 100),
+        "100 to 10": ({"replicas": 10}, 10),
+        "10 to 100": ({"replicas": 100}, 100),
+    }
+    query = "/api/v1/namespaces/default/pods?labelSelector=dssync.io/job-name=a3"
+    seconds = {}
+    for name, (change, count) in steps.items():
+        begin = time.perf_counter()
+        plane.request("PATCH", f"{path}/a3", {"spec": change}, content_type=MERGE)
+        plane.until(query, lambda pods, count=count: len(pods) == count)
+        seconds[name] = time.perf_counter() - begin
+    return seconds
 
 
 def idle_writes(plane: ControlPlane, seconds: float) -> float:

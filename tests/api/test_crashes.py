@@ -40,11 +40,12 @@ async def look_until_quiet(operator: Harness, scene: Scene) -> None:
 
 
 def prepare_new(scene: Scene) -> None:
-    scene.create(make_job(replicas=REPLICAS))
+    # Everything is deleted at the end, so a verdict that was not written before is lost.
+    scene.create(make_job(replicas=REPLICAS, cleanPodPolicy="All"))
 
 
 async def prepare_running(operator: Harness, scene: Scene) -> None:
-    scene.create(make_job(replicas=REPLICAS))
+    prepare_new(scene)
     await look_until_quiet(operator, scene)
     for pod in scene.pods():
         scene.kubelet.run(pod)
@@ -80,10 +81,21 @@ async def one_death(operator: Harness, scene: Scene, fate: str, call: int, answe
         await operator.reconciler.look((scene.namespace, "demo"))
     except Death:
         survived = False
+    check_confirmed(scene)
     operator.restart()
     await look_until_quiet(operator, scene)
     check(scene, fate)
     return survived
+
+
+def check_confirmed(scene: Scene) -> None:
+    """No replacement exists whose predecessor launchers must still take for alive."""
+    ended = [pod for pod in scene.pods() if pod["status"]["phase"] == "Failed"]
+    filled = {slot_of(pod) for pod in live(scene.pods())}
+    for pod in ended:
+        if slot_of(pod) in filled:
+            gone = scene.lease()["metadata"]["annotations"]["dssync.io/gone"]
+            assert pod["metadata"]["uid"] in gone
 
 
 def check(scene: Scene, fate: str) -> None:

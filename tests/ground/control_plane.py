@@ -104,6 +104,7 @@ class ControlPlane:
         self.start_etcd()
         self.start_apiserver()
         self._start_controller_manager()
+        self.until("/api/v1/namespaces", lambda found: "default" in map(_name, found))
         return self
 
     def start_etcd(self) -> None:
@@ -302,6 +303,10 @@ class ControlPlane:
             ["rsa", "-in", private, "-pubout", "-out", public],
         ):
             subprocess.run(["openssl", *command], check=True, capture_output=True)
+
+
+def _name(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["name"])
 
 
 def free_ports(count: int) -> list[int]:
