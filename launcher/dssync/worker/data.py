@@ -62,12 +62,16 @@ class Batches:
     def _next(self) -> int | None:
         """Return the next leased batch; None at the end, or when this member is to leave."""
         state = self._link.state
-        self._top_up()
-        self._wait(lambda: bool(state.leases) or state.starved or state.over)
-        with self._link.condition:
-            if state.over or not state.leases:
-                return None
-            return state.leases.popleft()
+        while True:
+            self._top_up()
+            self._wait(lambda: bool(state.leases) or state.starved or state.over)
+            with self._link.condition:
+                if state.over:
+                    return None
+                if state.leases:
+                    return state.leases.popleft()
+                if state.starved:
+                    return None
 
     def _top_up(self) -> None:
         """Ask for leases early enough that drawing rarely waits."""

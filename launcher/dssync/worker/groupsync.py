@@ -79,7 +79,7 @@ class GroupSync(AbstractContextManager["GroupSync"]):
             UsageError: the data set has no length, or ``batch_size`` is below 1.
         """
         link = self._session.link
-        return Batches(link, self._session.wait, size_of(dataset), batch_size, shuffle)
+        return Batches(link, self._session.wait_for_data, size_of(dataset), batch_size, shuffle)
 
     def run(self, loader: Iterable[_Batch], epochs: int = 1) -> Iterator[_Batch]:
         """Yield this member's batches until the job has seen every sample ``epochs`` times.

@@ -113,22 +113,23 @@ class Link:
 
     def _handle(self, message: m.ToMemberBody) -> None:
         with self.condition:
-            standing = self._standing(message)
+            ended = self._ended_by(message)
             for answer in self.state.handle(message):
                 self.send(answer)
             self.condition.notify_all()
         if self._handlers is None:
             return
-        if standing is not None:
-            self._handlers.on_abandon(standing)
+        for assign in ended:
+            self._handlers.on_abandon(assign)
         if isinstance(message, m.Assign):
             self._handlers.on_assign(message)
 
-    def _standing(self, message: m.ToMemberBody) -> m.Assign | None:
-        """Return the assignment that this message ends."""
+    def _ended_by(self, message: m.ToMemberBody) -> list[m.Assign]:
+        """Return the assignments that this message ends."""
         if isinstance(message, m.Abandon | m.Skip):
-            return self.state.known(message.round)
-        return None
+            known = self.state.known(message.round)
+            return [] if known is None else [known]
+        return self.state.upcoming if isinstance(message, m.Bench) else []
 
 
 def open_link(environ: dict[str, str]) -> Link:

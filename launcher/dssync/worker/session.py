@@ -60,6 +60,13 @@ class MemberSession:
                     return
             self._snapshots.take()
 
+    def wait_for_data(self, ready: Callable[[], bool]) -> None:
+        """Wait like ``wait``; who is put out of the view meanwhile enters again and returns."""
+        state = self.link.state
+        self.wait(lambda: ready() or state.benched is not None)
+        if state.benched is not None and not self.link.ended:
+            self._enter_again(self._applied_round)
+
     def do_chores(self) -> None:
         """Take a snapshot if a joiner asked for one. Call only where nothing trains."""
         if self._snapshots.asked:
@@ -142,8 +149,9 @@ class MemberSession:
         """
         with self.link.condition:
             self.link.state.restart()
-        # What it held is leased to others now.
+        # What it held is leased to others now, and its mates have given its communicators up.
         self.consumed.clear()
+        self._rendezvous.release()
         self._enter(applied_round)
 
     # --- rounds -----------------------------------------------------------------------------

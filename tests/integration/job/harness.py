@@ -253,7 +253,16 @@ class Job:
     def pod(self, slot: int, workers: int, *flags: str, pods: str = "1:4", **spec: Any) -> Launcher:
         """Start one of several launchers that find each other by a file."""
         arbiter = f"file:{self.folder / 'arbiter.json'}"
-        common = ["--nnodes", pods, "--slot", str(slot), "--arbiter", arbiter]
+        common = [
+            "--nnodes",
+            pods,
+            "--slot",
+            str(slot),
+            "--arbiter",
+            arbiter,
+            "--join-window",
+            "100",
+        ]
         return self.run(*common, "--nproc-per-node", str(workers), *flags, **spec)
 
     def resize(self, desired: int, least: int = 1) -> None:
