@@ -58,6 +58,14 @@ class Bare:
         return dist.ProcessGroupGloo(store, members.index(self._member), len(members), options)
 
 
+def meet(folder: Path, member: str, count: int) -> list[str]:
+    """Return the members of the world, in one order for all."""
+    store = dist.FileStore(str(folder / "everybody"), count)
+    number = store.add("met", 1)
+    store.set(f"member {number}", member)
+    return sorted(store.get(f"member {each + 1}").decode() for each in range(count))
+
+
 def main(folder: Path, payload_bytes: int, pairs: int) -> None:
     model = torch.nn.Module()
     model.values = torch.nn.Parameter(torch.ones(payload_bytes // 4))
@@ -68,8 +76,7 @@ def main(folder: Path, payload_bytes: int, pairs: int) -> None:
         sync.step()
         assert sync.last_round is not None
         groups[sync.last_round.round % PERIOD] = sync.last_round.members
-    everybody = sorted({member for group in groups.values() for member in group})
-    bare = Bare(folder, sync.member, everybody)
+    bare = Bare(folder, sync.member, meet(folder, sync.member, sync.world_size))
     for number in sorted(groups):
         bare.until_all_are_ready()
         bare.allreduce(groups[number], payload)

@@ -20,6 +20,7 @@ class Round:
     time: float
     member: str
     round: int
+    kind: str
     attempts: int
     result: str
     members: tuple[str, ...]
@@ -101,8 +102,9 @@ class History:
         return means
 
     def wrong(self) -> list[Round]:
-        """Return the rounds with another result than the mean."""
-        return [r for each in self.rounds.values() for r in each.values() if not self.is_right(r)]
+        """Return the training rounds with another result than the mean; a flush is none."""
+        records = (r for each in self.rounds.values() for r in each.values())
+        return [r for r in records if r.kind != "final" and not self.is_right(r)]
 
     def batches(self) -> list[int]:
         """Return the batches of all rounds, sorted."""

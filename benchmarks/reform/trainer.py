@@ -4,7 +4,7 @@ Before a round a worker sets its parameters to a number of its own, so the mean 
 known. Sleeping stands for the computing of a step, as on an accelerator. Every round goes to the
 benchmark as one JSON line; it checks them, because only it knows whose values counted.
 
-    dssync run … benchmarks/reform/trainer.py ADDRESS BYTES SAMPLES
+    dssync run … benchmarks/reform/trainer.py ADDRESS BYTES
 """
 
 import contextlib
@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader
 import dssync
 
 WORK_SECONDS = 0.02
+SAMPLES = 100_000_000
+"""More than any run trains on; each is a batch."""
 ROUND_SHARE = 1 / 1024
 """What a round adds to the value, so that a result of another round is seen to be wrong."""
 
@@ -46,14 +48,15 @@ def own_value(member: str, round_number: int) -> float:
     return int(slot) * 8 + int(local_rank) + round_number * ROUND_SHARE
 
 
-def main(address: str, payload_bytes: int, samples: int) -> None:
+def main(address: str, payload_bytes: int) -> None:
     model = torch.nn.Module()
     model.values = torch.nn.Parameter(torch.zeros(payload_bytes // 4))
     sync = dssync.GroupSync(model, torch.optim.SGD(model.parameters(), lr=1.0))
-    loader = DataLoader(range(samples), batch_sampler=sync.batches(range(samples), 1, False))
+    data = range(SAMPLES)
+    loader = DataLoader(data, batch_sampler=sync.batches(data, 1, shuffle=False))
     teller = Teller(address, sync.member)
-    hurry: list[int] = []
-    signal.signal(signal.SIGUSR1, lambda number, _: hurry.append(number))
+    told_to_stop: list[int] = []
+    signal.signal(signal.SIGUSR1, lambda number, _: told_to_stop.append(number))
     teller.tell("ready", time.monotonic())
     joined = False
     for batch in sync.run(loader):
@@ -61,8 +64,9 @@ def main(address: str, payload_bytes: int, samples: int) -> None:
             last = -1 if sync.last_round is None else sync.last_round.round
             teller.tell("joined", time.monotonic(), round=last, world=sync.world_size)
             joined = True
-        if not hurry:
-            time.sleep(WORK_SECONDS)
+        if told_to_stop:
+            sync.stop()
+        time.sleep(WORK_SECONDS)
         upcoming = 0 if sync.last_round is None else sync.last_round.round + 1
         model.values.data.fill_(own_value(sync.member, upcoming))
         sync.step()
@@ -81,6 +85,7 @@ def report(
         "round",
         now,
         round=outcome.round,
+        kind=outcome.kind,
         attempts=outcome.attempts,
         result=outcome.result,
         members=outcome.members,
@@ -93,4 +98,4 @@ def report(
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]))

@@ -24,7 +24,6 @@ TRAINER: Final = str(Path(__file__).with_name("trainer.py"))
 TIMEOUT_SECONDS: Final = 120.0
 SETTLE_ROUNDS: Final = 2 * PERIOD
 """Rounds without a retry, with everybody, that make a world quiet."""
-FOREVER: Final = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Shape:
     pods: int = 1
     workers_per_pod: int = 8
     payload_bytes: int = 1 << 20
-    samples: int = FOREVER
 
     @property
     def workers(self) -> int:
@@ -82,7 +80,7 @@ class World:
                 *(sys.executable, "-m", "dssync.cli", "run", *where, "--slot", str(slot)),
                 *("--nproc-per-node", str(shape.workers_per_pod), "--max-restarts", "1000000"),
                 *("--mode", "pool", "--group-size", "4"),
-                *(TRAINER, self.address, str(shape.payload_bytes), str(shape.samples)),
+                *(TRAINER, self.address, str(shape.payload_bytes)),
                 env={**os.environ, "PYTHONPATH": str(ROOT), "DSSYNC_JOB_UID": self.uid},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
