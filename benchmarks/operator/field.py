@@ -37,13 +37,19 @@ def control_plane() -> Iterator[ControlPlane]:
 
 
 @contextmanager
-def operator(plane: ControlPlane) -> Iterator["Operator"]:
-    """An operator without limits of its own, so that what is measured is its speed."""
+def operator(plane: ControlPlane, warm: bool = True) -> Iterator["Operator"]:
+    """An operator without limits of its own, so that what is measured is its speed.
+
+    Warm, it has seen a first job, so that the start of its watches is not part of the measurement.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with OperatorProcess(plane.kubeconfig, log, qps=100000, burst=100000) as process:
             found = Operator(process)
             wait_until(lambda: found.series("dssync_operator_leader") == 1.0)
+            if warm:
+                submit(plane, "default", "warm", 1, static=True)
+                wait_until(lambda: found.pods_created() == 1)
             yield found
 
 
