@@ -97,9 +97,20 @@ class History:
         means = []
         for chosen in product((False, True), repeat=len(open_)):
             counted = settled + list(compress(open_, chosen))
-            values = [own_value(m, record.round) for m in counted]
+            values = [self._value(m, record.round) for m in counted]
             means += [sum(values) / len(values)] if values else []
         return means
+
+    def _value(self, member: str, number: int) -> float:
+        """Return what a member brought into a round.
+
+        One that was told to leave takes part in its last rounds without training, and so brings
+        what the round before has left.
+        """
+        if member not in self.left or member in self.rounds[number]:
+            return own_value(member, number)
+        before = self.rounds.get(number - 1, {}).values()
+        return next((r.low for r in before if member in r.members), float("nan"))
 
     def wrong(self) -> list[Round]:
         """Return the training rounds with another result than the mean; a flush is none."""
