@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from dssync import contract
 from dssync.local.processes import run_folder
 
 SCRIPT: Final = str(Path(__file__).with_name("pairs.py"))
@@ -48,7 +49,7 @@ async def measure(payload_bytes: int, pairs: int, workers: int) -> Overhead:
             *(sys.executable, "-m", "dssync.cli", "run", "--standalone"),
             *("--nproc-per-node", str(workers), "--mode", "pool", "--group-size", "4"),
             *(SCRIPT, str(folder), str(payload_bytes), str(pairs)),
-            env={**os.environ, "DSSYNC_JOB_UID": uid},
+            env={**os.environ, contract.ENV_JOB_UID: uid},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

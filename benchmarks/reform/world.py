@@ -16,8 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from benchmarks.publish import ROOT
 from benchmarks.reform.records import PERIOD, History
+from dssync import contract
 from dssync.local.processes import run_folder
 
 TRAINER: Final = str(Path(__file__).with_name("trainer.py"))
@@ -81,7 +81,7 @@ class World:
                 *("--nproc-per-node", str(shape.workers_per_pod), "--max-restarts", "1000000"),
                 *("--mode", "pool", "--group-size", "4"),
                 *(TRAINER, self.address, str(shape.payload_bytes)),
-                env={**os.environ, "PYTHONPATH": str(ROOT), "DSSYNC_JOB_UID": self.uid},
+                env={**os.environ, contract.ENV_JOB_UID: self.uid},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
