@@ -12,6 +12,7 @@ import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from benchmarks.operator.ceiling import pods_per_second
 from benchmarks.operator.field import (
@@ -201,7 +202,8 @@ def small_jobs(plane: ControlPlane, count: int) -> list[float]:
     for number in range(count):
         submit(plane, "default", f"small-{number}", 2, static=True)
     served: dict[str, float] = {}
-    query = "/api/v1/namespaces/default/pods?labelSelector=dssync.io/job-name,dssync.io/job-name notin (giant,warm)"
+    selector = quote("dssync.io/job-name,dssync.io/job-name notin (giant,warm)")
+    query = f"/api/v1/namespaces/default/pods?labelSelector={selector}"
 
     def all_served(pods: list[dict[str, dict[str, dict[str, str]]]]) -> bool:
         names = [pod["metadata"]["labels"]["dssync.io/job-name"] for pod in pods]
