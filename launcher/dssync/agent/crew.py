@@ -22,6 +22,8 @@ class Worker:
     key: str
     entered: bool = False
     """It said hello, so it drains by the protocol and not by a signal."""
+    admitted: bool = False
+    """It has been in the view."""
     benched: bool = False
     """The coordinator has put it out of the view, and it has not come back."""
     round: int = -1
@@ -46,7 +48,9 @@ class Worker:
 
     def is_told(self, body: str) -> None:
         """Note what a message to the worker means for it, and pass it on."""
-        if tag_of(body) == "Bench":
+        tag = tag_of(body)
+        self.admitted = self.admitted or tag == "Start"
+        if tag == "Bench":
             self.benched, self._heard_seconds = True, self.clock()
         self.link.control(body)
 

@@ -139,8 +139,15 @@ class Launcher:
             self._starting += 1
             self._spawn(self._start(exit_.worker.spec.again()))
         else:
-            self._ending.exits.append(exit_)
-            self._check_idle()
+            self._end_of(worker, exit_)
+
+    def _end_of(self, worker: Worker, exit_: WorkerExit) -> None:
+        self._ending.exits.append(exit_)
+        if exit_.returncode != 0 and not worker.admitted and not self._ending.over:
+            # A pod counts when all its workers are in, so the siblings would wait for ever.
+            rank = worker.process.spec.local_rank
+            self._given_up(f"worker {rank} ended with {exit_.returncode} before it was admitted")
+        self._check_idle()
 
     def _check_idle(self) -> None:
         if not self._workers and not self._starting:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from dssync.control import messages as m
-from dssync.errors import UsageError
+from dssync.errors import ScheduleError, UsageError
 from dssync.schedule import Settings
 from dssync.worker.link import Setup
 
@@ -25,14 +25,16 @@ class SyncOptions:
         """Merge and check.
 
         Raises:
-            UsageError: ``every`` is below 1.
-            ScheduleError: the group size or the mode does not exist.
+            UsageError: ``every`` is below 1, or there is no such group size or mode.
         """
         steps = setup.every if every is None else every
         if steps < 1:
             raise UsageError(f"GroupSync got every={steps}: at least 1 optimizer step")
         size = setup.group_size if group_size is None else group_size
-        settings = Settings(setup.mode if mode is None else mode, size, setup.seed)
+        try:
+            settings = Settings(setup.mode if mode is None else mode, size, setup.seed)
+        except ScheduleError as error:
+            raise UsageError(f"GroupSync cannot use this schedule: {error}") from None
         return cls(steps, settings.group_size, settings.mode, setup.commit, setup.seed)
 
     @property

@@ -198,7 +198,9 @@ class MemberSession:
             if result is Result.NOT_FINITE:
                 self._replace_values()
             elif result is not Result.ABANDONED:
-                self._not_finite = self._not_finite if idle else 0
+                if result is Result.COMMITTED and not idle:
+                    # Only then were values looked at that this member has trained.
+                    self._not_finite = 0
                 self._committed(assign)
                 seconds = time.monotonic() - started
                 own = self.link.setup.member

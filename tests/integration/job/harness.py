@@ -240,6 +240,8 @@ class Job:
             "JOB_SOCKET": self.board.address,
             "TMPDIR": str(self.scratch),
             "OMP_NUM_THREADS": "1",
+            # torch makes this directory when it is imported.
+            "TORCHINDUCTOR_CACHE_DIR": str(self.folder / "inductor"),
             **(environment or {}),
         }
         name = f"launcher-{len(self.launchers)}"

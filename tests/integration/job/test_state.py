@@ -12,8 +12,8 @@ pytestmark = pytest.mark.timeout(240)
 
 AVERAGED = {
     "single": 1e-6,
-    "double": 1e-12,
-    "half": 2**-8,
+    "wide": 1e-12,
+    "narrow": 2**-8,
     "scalar": 1e-6,
     "convolution.weight": 1e-6,
     "convolution.bias": 1e-6,

@@ -120,6 +120,10 @@ def test_calls_that_cannot_work_say_so() -> None:
     model, optimizer = parts()
     with pytest.raises(UsageError, match="every=0"):
         dssync.GroupSync(model, optimizer, every=0)
+    with pytest.raises(UsageError, match="group size 1"):
+        dssync.GroupSync(model, optimizer, group_size=1)
+    with pytest.raises(UsageError, match="rings"):
+        dssync.GroupSync(model, optimizer, mode="rings")
     with dssync.GroupSync(model, optimizer) as sync:
         loader = loader_of(sync, size=4)
         with pytest.raises(UsageError, match="name is taken"):

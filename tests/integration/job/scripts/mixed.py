@@ -17,8 +17,8 @@ class Model(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.single = torch.nn.Parameter(torch.zeros(4))
-        self.double = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
-        self.half = torch.nn.Parameter(torch.zeros(4, dtype=torch.bfloat16))
+        self.wide = torch.nn.Parameter(torch.zeros(4, dtype=torch.float64))
+        self.narrow = torch.nn.Parameter(torch.zeros(4, dtype=torch.bfloat16))
         self.frozen = torch.nn.Parameter(torch.full((4,), 3.0), requires_grad=False)
         self.scalar = torch.nn.Parameter(torch.tensor(0.0))
         self.shared = self.single
@@ -28,7 +28,7 @@ class Model(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         pixels = x.reshape(1, 2, 2, 1).repeat(2, 1, 1, 2)
         out = self.norm(x.repeat(3, 1)) * self.shared + self.scalar
-        return out.sum() + self.convolution(pixels).sum() + (self.double + self.half).sum()
+        return out.sum() + self.convolution(pixels).sum() + (self.wide + self.narrow).sum()
 
 
 def report(outcome: dssync.Outcome) -> None:
