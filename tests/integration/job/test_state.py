@@ -67,6 +67,7 @@ def test_each_kind_of_tensor_is_averaged_or_left_alone(job: Job) -> None:
                 == mine["before"]["norm.num_batches_tracked"]
             )
             assert line["velocity"] == mine["velocity"]
+    assert "register('scheduler'): StepLR counts this worker's own steps" in launcher.text
     assert len({str(line["state"]) for line in rounds[-1].values()}) > 1  # groups, not everybody
 
 

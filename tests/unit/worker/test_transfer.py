@@ -146,15 +146,17 @@ def test_a_stranger_gets_nothing() -> None:
 
 
 def test_a_joiner_gives_up_a_donor_that_does_not_answer() -> None:
-    answer = threading.Event()
+    asked, answer = threading.Event(), threading.Event()
 
     def snapshot() -> Snapshot:
-        answer.wait(10)
+        asked.set()
+        answer.wait(60)
         return take_snapshot({}, None)
 
     served, mine = Ended(), Ended()
     server = StateServer("127.0.0.1", TOKEN, snapshot, served)
     fetched = FetchedState(server.address, TOKEN, mine)
+    assert asked.wait(10)
 
     fetched.give_up()
     mine.wait()
