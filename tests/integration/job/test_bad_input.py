@@ -25,7 +25,6 @@ for batch in sync.run(loader):
     optimizer.step()
     sync.step()
 """
-WRONG_SIZE = "sync = dssync.GroupSync(model, optimizer, group_size=1)"
 WRAPPED = """
 class DistributedDataParallel(torch.nn.Module):
     def __init__(self, module):
@@ -80,20 +79,8 @@ def test_a_port_in_use_is_named(job: Job) -> None:
             id="names differ",
         ),
         pytest.param(WRAPPED + LOOP, ["DistributedDataParallel", "bare module"], id="wrapped"),
-        pytest.param(WRONG_SIZE, ["group", "1", "2"], id="group of one"),
         pytest.param(
             LOOP.replace("    sync.step()", "    pass"), ["sync.step()", "never"], id="no step"
-        ),
-        pytest.param(
-            "sync = dssync.GroupSync(model, optimizer)\n"
-            "for batch in sync.run(DataLoader(dataset, drop_last=True)): pass",
-            ["batch_sampler", "sync.batches"],
-            id="loader of its own",
-        ),
-        pytest.param(
-            LOOP.replace("batch_size=1)", "batch_size=1), num_workers=1, in_order=False"),
-            ["in_order=False", "order drawn"],
-            id="loader out of order",
         ),
         pytest.param(
             LOOP.replace("optimizer.step()", "model.weight.data.fill_(float('nan'))"),

@@ -123,10 +123,15 @@ class DistributedDataParallel(torch.nn.Module):
         self.module = torch.nn.Linear(1, 1)
 
 
+class FullyShardedDataParallel(DistributedDataParallel):
+    pass
+
+
 @pytest.mark.parametrize(
     ("model", "word"),
     [
-        (DistributedDataParallel(), "bare module"),
+        (DistributedDataParallel(), "DistributedDataParallel.*bare module"),
+        (FullyShardedDataParallel(), "FullyShardedDataParallel.*bare module"),
         (torch.nn.Linear(1, 1, dtype=torch.complex64), "real floats"),
         (torch.nn.Linear(1, 1).requires_grad_(False), "nothing to sync"),
     ],
