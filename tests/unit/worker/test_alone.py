@@ -88,6 +88,28 @@ def test_a_loop_that_was_interrupted_can_be_run_again() -> None:
         assert sorted(seen + [i for batch, _ in again for i in batch]) == list(range(40))
 
 
+def test_an_interrupt_inside_a_round_leaves_and_the_next_run_comes_back() -> None:
+    with dssync.GroupSync(*parts()) as sync:
+        left: list[list[int]] = []
+        sync.on_round(lambda outcome: interrupt() if outcome.round == 3 else None)
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        def train() -> None:
+            for batch in sync.run(loader_of(sync, size=40)):
+                left.append(batch.tolist())
+                sync.step()
+
+        with pytest.raises(KeyboardInterrupt):
+            train()
+        before = len(left)
+        train()
+
+        assert before == 4
+        assert sorted(sample for batch in left for sample in batch) == list(range(40))
+
+
 def test_a_prefetching_loader_is_fine() -> None:
     with dssync.GroupSync(*parts()) as sync:
         seen = []
