@@ -24,7 +24,7 @@ from examples.demo.table import print_table
 DIGITS: Final = Path(__file__).parents[1] / "digits"
 BUILD: Final = Path("build/demo").absolute()
 LOG: Final = BUILD / "launchers.log"
-EPOCHS: Final = 120
+EPOCHS: Final = 80
 """Enough for a new pod to import torch beside six that train on two cores."""
 KILLED_SLOT, JOINED_SLOT = 2, 6
 DRAINED_SLOTS = (4, 5)
