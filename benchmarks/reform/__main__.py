@@ -25,6 +25,7 @@ from benchmarks.results import (
     figure,
     paired_ratio,
     ratio,
+    save,
 )
 
 WORKERS: Final = 8
@@ -41,7 +42,7 @@ class Effort:
 
     megabytes: tuple[int, ...] = (1, 16)
     kills: int = 200
-    peers: tuple[str, ...] = ("torchrun, default", TUNED)
+    peers: tuple[str, ...] = (TUNED, "torchrun, default")
     peer_kills: int = 3
     losses: int = 20
     drains: int = 10
@@ -77,7 +78,8 @@ async def kills(found: Findings, effort: Effort, megabytes: int) -> None:
     found.seconds(case, "dssync", "round and 20 ms of work, undisturbed", ours.cycles)
     found.seconds(case, "dssync, restarted worker", "ready to first round", ours.joins)
     times = {"dssync": ours.reform}
-    for subject in (each for each in subjects(WORKERS) if each.name in effort.peers):
+    by_name = {subject.name: subject for subject in subjects(WORKERS)}
+    for subject in (by_name[name] for name in effort.peers):
         peer = [await one_kill(subject, megabytes, WORKERS) for _ in range(effort.peer_kills)]
         times[subject.name] = peer
         found.seconds(case, subject.name, REFORM, peer)
@@ -147,18 +149,26 @@ async def main(effort: Effort) -> None:
     for megabytes in effort.megabytes:
         print(f"kills, {megabytes} MB")
         await kills(found, effort, megabytes)
+        save(_report(found, effort), OUTPUT)
     print("pods")
     await pod_events(found, effort)
+    save(_report(found, effort), OUTPUT)
     print("overhead")
     await overheads(found, effort)
-    found.bars += [
+    publish(_report(found, effort))
+    sys.exit(not all(bar.holds for bar in _report(found, effort).bars))
+
+
+def _report(found: Findings, effort: Effort) -> Report:
+    """Return what is known so far: a run that is cut short leaves that much behind."""
+    bars = (
+        *found.bars,
         at_most("no_retry_elsewhere", found.retries_elsewhere, 0, "retries"),
         at_most("wrong results", found.wrong_results, 0, ""),
-    ]
+    )
     command = "python -m benchmarks.reform --quick" if effort is QUICK else "make bench-reform"
-    parts = (found.figures, found.ratios, found.bars)
-    publish(Report("reform", command, machine(), versions("torch"), *parts))
-    sys.exit(not all(bar.holds for bar in found.bars))
+    parts = (found.figures, found.ratios, bars)
+    return Report("reform", command, machine(), versions("torch"), *parts)
 
 
 def _svg(name: str) -> Path:
