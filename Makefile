@@ -60,6 +60,12 @@ check: .setup/python ## Format, lint, types and import contracts, in under a min
 test: .setup/python ## All tests that need no cluster
 	$(BIN)/pytest
 
+SEEDS ?= 1000
+
+.PHONY: simulate
+simulate: .setup/python ## Simulate the control plane under SEEDS=1000 seeds; tell what they reached
+	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS)
+
 .PHONY: soak
 soak: .setup/python ## Long runs: 64 workers, and 20,000 rounds of workers that come and go
 	SOAK_ROUNDS=20000 $(BIN)/pytest -m slow tests/integration/job

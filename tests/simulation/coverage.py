@@ -8,6 +8,7 @@ from dssync.control.coordinator import Coordinator
 from dssync.control.events import Connected, Disconnected, Event, Received, Ticked
 from dssync.control.exchange import Exchange
 from dssync.control.roster import Phase
+from simulation import wire
 
 PHASES = ("unknown", *(phase.value for phase in Phase))
 MEMBER_EVENTS = (
@@ -34,7 +35,7 @@ class Coverage:
         """Count what meets this event; called before it is handled."""
         match event:
             case Received(_, m.FromMember(key, body)):
-                message = m.MEMBER.decode(body)
+                message = wire.from_member(body)
                 self._member(coordinator, key, type(message).__name__)
                 if isinstance(message, m.Arrive | m.Confirm | m.Applied | m.Abandoned | m.Failed):
                     found = _find(coordinator, key, message.round)

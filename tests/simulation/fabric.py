@@ -9,14 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from simulation.scheduler import Process, Scheduler
+from simulation.violation import ViolationError
 
-Values = list[float]
+Numbers = list[float]
 Token = tuple[int, int]
 """Round and attempt."""
-
-
-class ViolationError(AssertionError):
-    """An invariant does not hold."""
 
 
 @dataclass
@@ -24,8 +21,8 @@ class Party:
     """One member's part in an operation."""
 
     process: Process
-    scaled: Values
-    done: Callable[[Values], None]
+    scaled: Numbers
+    done: Callable[[Numbers], None]
     failed: Callable[[], None]
     over: bool = False
 
@@ -99,7 +96,7 @@ class Fabric:
         for party in operation.parties.values():
             self._finish(operation, party, total)
 
-    def _finish(self, operation: _Operation, party: Party, total: Values) -> None:
+    def _finish(self, operation: _Operation, party: Party, total: Numbers) -> None:
         waits_for_frozen = self._scheduler.random.random() < 0.5
 
         def finish() -> None:
@@ -111,7 +108,8 @@ class Fabric:
             party.over = True
             party.done(list(total))
 
-        party.process.later(self._scheduler.random.uniform(0.002, 0.02), finish)
+        slowest = self._scheduler.random.choice((0.01, 0.01, 0.02, 0.08))
+        party.process.later(self._scheduler.random.uniform(0.002, slowest), finish)
 
     def _break(self, operation: _Operation) -> None:
         """Some complete if all had started, some fail, some hang."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from dssync.control.messages import AskFlush
+
 if TYPE_CHECKING:
     from simulation.pod import Pod
     from simulation.run import Simulation
@@ -14,6 +16,7 @@ MOMENTS = (
     "now", "now", "operating", "building", "confirming", "fetching", "training", "waiting",
     "entering",
 )  # fmt: skip
+LATE_MOMENTS = ("last data", "final")
 
 
 class Faults:
@@ -26,39 +29,53 @@ class Faults:
         self.active = 0
         """Faults that still last."""
         self.log: list[str] = []
-        number = self._random.randint(3, 8)
-        span = 900
         self._plan = sorted(
-            (self._random.randint(20, span), self._random.choice(MOMENTS)) for _ in range(number)
+            (self._random.randint(20, 420), self._random.choice(MOMENTS))
+            for _ in range(self._random.randint(3, 7))
         )
+        self._late = self._random.choice(("last data", *LATE_MOMENTS, None))
         self._patience = 0
         self._replaced: set[str] = set()
 
     def look(self) -> None:
-        """Strike if the next fault's time and moment have come."""
-        if not self._plan:
+        """Strike if the time and the moment of a fault have come."""
+        if self._simulation.coordinator.completed:
             return
-        after, moment = self._plan[0]
-        simulation = self._simulation
-        if simulation.monitor.events < after or simulation.coordinator.completed:
-            return
-        victims = [
-            worker
-            for worker in simulation.workers
-            if worker.exit_code is None and moment in ("now", worker.phase)
-        ]
-        if not victims:
-            self._patience += 1
-            if self._patience > 100:
-                self._plan[0] = (after, "now")
-            return
-        self._plan.pop(0)
+        if self._plan and self._simulation.monitor.events >= self._plan[0][0]:
+            moment = self._plan[0][1]
+            if self._strike(moment) or self._give_up(moment):
+                self._plan.pop(0)
+        elif self._late and self._strike(self._late):
+            self._late = None
+
+    def _give_up(self, moment: str) -> bool:
+        """Wait for a moment for some time, then strike anyway."""
+        self._patience += 1
+        return self._patience > 25 and self._strike("now")
+
+    def _strike(self, moment: str) -> bool:
+        victims = [w for w in self._simulation.workers if w.exit_code is None and _is(w, moment)]
+        if not victims or (moment == "last data" and not self._is_data_scarce):
+            return False
+        faults = _LATE_FAULTS if moment in LATE_MOMENTS else _FAULTS
+        victim, fault = self._random.choice(victims), self._random.choice(faults)
         self._patience = 0
-        victim = self._random.choice(victims)
-        fault = self._random.choice(_FAULTS)
         self.injected += 1
-        self.log.append(f"{simulation.scheduler.now:.3f} {fault.__name__} {victim.key} at {moment}")
+        now = self._simulation.scheduler.now
+        self.log.append(f"{now:.3f} {fault.__name__.lstrip('_')} {victim.key} at {moment}")
         fault(self, victim)
+        return True
+
+    @property
+    def _is_data_scarce(self) -> bool:
+        """Whether all members but one have nothing to train on."""
+        workers = [worker for worker in self._simulation.workers if worker.state.started]
+        return sum(_is(worker, "last data") for worker in workers) <= 1
+
+    def ended(self, pod: Pod) -> None:
+        """A pod has come to its end: the operator replaces it, at least if it was the last."""
+        if not self._simulation.coordinator.completed:
+            self._replace(pod)
 
     # --- helpers ------------------------------------------------------------------------------
 
@@ -182,10 +199,17 @@ class Faults:
         self._replace(pod)
 
     def _flush(self, victim: Worker) -> None:
-        from dssync.control.messages import AskFlush
-
         if victim.state.started:
             victim.say(AskFlush())
+
+
+def _is(worker: Worker, moment: str) -> bool:
+    """Tell whether a worker is at a moment."""
+    if moment == "last data":
+        return bool(worker.state.leases) or worker.training.busy
+    if moment == "final":
+        return any(assign.kind == "final" for assign in worker.state.upcoming)
+    return moment in ("now", worker.phase)
 
 
 _FAULTS = (
@@ -194,4 +218,9 @@ _FAULTS = (
     Faults._freeze_worker, Faults._freeze_worker, Faults._freeze_pod, Faults._freeze_pod,
     Faults._cut, Faults._cut, Faults._slow_link, Faults._straggle, Faults._nan, Faults._join,
     Faults._drain, Faults._flush,
+)  # fmt: skip
+_LATE_FAULTS = (
+    Faults._kill_worker, Faults._kill_worker, Faults._kill_pod, Faults._freeze_worker,
+    Faults._freeze_worker, Faults._freeze_pod, Faults._cut, Faults._slow_link, Faults._nan,
+    Faults._join, Faults._drain,
 )  # fmt: skip

@@ -45,8 +45,15 @@ class Connection:
 class Hub:
     """What surrounds the coordinator in its launcher: sessions, connections, ticks."""
 
-    def __init__(self, scheduler: Scheduler, coordinator: Coordinator, monitor: Monitor) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        coordinator: Coordinator,
+        monitor: Monitor,
+        session: type[Session],
+    ) -> None:
         self.coordinator = coordinator
+        self.new_session = session
         self._scheduler = scheduler
         self._monitor = monitor
         self._sessions: dict[tuple[int, str], Session] = {}
@@ -60,7 +67,7 @@ class Hub:
             return
         name = (hello.slot, hello.pod_uid)
         resumed = resumes and hello.slot in self.coordinator.roster.pods and name in self._sessions
-        session = self._sessions[name] if resumed else Session()
+        session = self._sessions[name] if resumed else self.new_session()
         self._sessions[name] = session
         self._uids[hello.slot], self._connections[hello.slot] = hello.pod_uid, connection
         connection.send("down", b"resumed" if resumed else b"fresh")
@@ -92,7 +99,7 @@ class Hub:
         for effect in effects:
             if isinstance(effect, Send):
                 self._send(effect)
-        self._monitor.after(event, effects)
+        self._monitor.after(effects)
 
     def _send(self, effect: Send) -> None:
         uid = self._uids.get(effect.slot)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dssync.control import messages as m
-from dssync.control.session import Session
 from simulation.network import Connection, Hub
 from simulation.scheduler import Process
 from simulation.worker import Job, Worker
@@ -36,8 +35,9 @@ class Pod(Process):
         self.draining = False
         self.latency_seconds = 0.002
         self.extra_latency_seconds = 0.0
+        self.on_end: Callable[[], None] = lambda: None
         self.connection: Connection | None = None
-        self._session = Session()
+        self._session = hub.new_session()
         self._known = False
         self._resumed = False
         self._answered = False
@@ -106,7 +106,7 @@ class Pod(Process):
 
     def _start_anew(self) -> None:
         """The coordinator gave this pod up: its members enter again."""
-        self._session = Session()
+        self._session = self.hub.new_session()
         bench = m.TO_MEMBER.encode_text(m.Bench("the coordinator lost contact with this pod"))
         for worker in self.workers:
             if worker.entered:
@@ -162,16 +162,21 @@ class Pod(Process):
         self.later(HANG_SECONDS, watch)
 
     def _exited(self, worker: Worker, local_rank: int) -> None:
+        if worker not in self.workers:
+            return
         self.workers.remove(worker)
         if worker.exit_code == 0 and not worker.drained:
             self.job.finished.append(worker)
         code = -9 if worker.exit_code is None else worker.exit_code
-        restart = code != 0 and not self.completed and not self.draining
+        over = self.completed or self.draining
+        restart = code != 0 and not over and self.job.restarts
         self._send(m.Exited(worker.key, code, restart))
         if restart:
             self.later(
                 self.scheduler.random.uniform(0.05, 1.0), lambda: self._start_worker(local_rank)
             )
+        elif not self.workers:
+            self.drained = True
         self._exit_if_done()
 
     def drain(self) -> None:
@@ -202,3 +207,4 @@ class Pod(Process):
     def _exit_if_done(self) -> None:
         if (self.completed or self.drained) and not self.workers:
             self.kill()
+            self.on_end()

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from dssync.control import messages as m
@@ -9,18 +10,23 @@ from dssync.control.coordinator import Coordinator
 from dssync.control.deadline import DeadlineSettings
 from dssync.control.events import ControlSettings
 from dssync.control.member import MemberState
+from dssync.control.session import Session
+from dssync.errors import ProtocolError
 from simulation.coverage import Coverage
-from simulation.fabric import Fabric, ViolationError
+from simulation.fabric import Fabric
 from simulation.faults import Faults
 from simulation.monitor import Monitor
 from simulation.network import Hub
 from simulation.pod import Pod, Spec
 from simulation.scheduler import Scheduler
+from simulation.violation import ViolationError, require
 from simulation.worker import Job, Worker
 
+EPOCHS = 2
 QUIET_SECONDS = 60.0
 """Without progress for this long after the last fault, a run counts as stuck."""
 MOST_SECONDS = 900.0
+MOST_EVENTS = 10_000
 TRANSFER_TIMEOUT_SECONDS = 2.0
 
 
@@ -30,6 +36,7 @@ class Protocol:
 
     coordinator: type[Coordinator] = Coordinator
     member_state: type[MemberState] = MemberState
+    session: type[Session] = Session
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,22 @@ class Outcome:
 class Simulation:
     """Everything of one seed."""
 
-    def __init__(self, seed: int, protocol: Protocol | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        protocol: Protocol | None = None,
+        trace: Callable[[str], None] | None = None,
+    ) -> None:
+        """Prepare a run.
+
+        Args:
+            seed: everything follows from it.
+            protocol: the real one, unless given.
+            trace: called with every message of a member that the coordinator hears.
+        """
         protocol = protocol or Protocol()
         self.seed = seed
+        self._trace = trace
         self.scheduler = Scheduler(seed)
         self.random = self.scheduler.random
         self.coverage = Coverage()
@@ -65,17 +85,18 @@ class Simulation:
         )
         self.coordinator = protocol.coordinator(1, settings)
         self.monitor = Monitor(self.coordinator, self.coverage)
-        self.hub = Hub(self.scheduler, self.coordinator, self.monitor)
+        self.hub = Hub(self.scheduler, self.coordinator, self.monitor, protocol.session)
         self.fabric = Fabric(self.scheduler)
         self.job = Job(
             scheduler=self.scheduler,
             fabric=self.fabric,
             sync=_sync(self.random),
-            batches=(self.random.randint(40, 60), 2),
+            batches=(self.random.randint(90, 110), EPOCHS),
             transfer=self._transfer,
-            on_attempt=self.monitor.attempt_begun,
-            on_apply=self.monitor.applied,
+            on_attempt=self.monitor.values.begun,
+            on_apply=self.monitor.values.applied,
             member_state=protocol.member_state,
+            restarts=self.random.random() < 0.7,
         )
         self.pods: list[Pod] = []
         self._incarnations = 0
@@ -95,6 +116,7 @@ class Simulation:
         place = ("", f"rack{slot % 2}", f"node{slot}")
         spec = Spec(slot, f"pod{self._incarnations}", workers, place)
         pod = Pod(self.job, spec, self.hub, self._new_key)
+        pod.on_end = lambda: self.faults.ended(pod)
         self.pods.append(pod)
         return pod
 
@@ -163,41 +185,55 @@ class Simulation:
         digest = hashlib.sha256()
         quiet_since, seen = 0.0, 0
         while not self._over():
-            self.scheduler.step()
+            self._step()
             if self.monitor.events > seen:
                 self.faults.look()
                 seen = self.monitor.events
-                digest.update(f"{self.scheduler.now:.9f} {self.monitor.last}\n".encode())
+                line = f"{self.scheduler.now:.9f} {self.monitor.last}"
+                digest.update(line.encode())
+                if self._trace is not None:
+                    self._trace(line)
             if self.monitor.progressed or self.faults.active:
                 self.monitor.progressed, quiet_since = False, self.scheduler.now
             self._check_time(quiet_since)
         self._check_end()
         return Outcome(
             self.seed, seen, self.faults.injected, self.first_members, self.scheduler.now,
-            self.monitor.applied_count, digest.hexdigest()[:16],
+            self.monitor.values.applied_count, digest.hexdigest()[:16],
         )  # fmt: skip
 
     def _over(self) -> bool:
         return self.coordinator.completed and not self.live_pods
 
+    def _step(self) -> None:
+        try:
+            self.scheduler.step()
+        except ProtocolError as error:
+            raise ViolationError(f"one side of the protocol refuses the other: {error}") from error
+
     def _check_time(self, quiet_since: float) -> None:
-        if self.scheduler.now - quiet_since > QUIET_SECONDS or self.scheduler.now > MOST_SECONDS:
+        now = self.scheduler.now
+        endless = now > MOST_SECONDS or self.monitor.events > MOST_EVENTS
+        if endless or now - quiet_since > QUIET_SECONDS:
             states = "; ".join(f"{w.key[:4]} {w.phase} {w.state.next_round}" for w in self.workers)
-            raise ViolationError(f"stuck at {self.scheduler.now:.1f} s: {states}")
+            raise ViolationError(f"{'endless' if endless else 'stuck'} at {now:.1f} s: {states}")
 
     def _check_end(self) -> None:
-        ledger = self.coordinator.ledger
-        total = self.job.batches[0] * self.job.batches[1]
-        if ledger.committed != total or len(self.monitor.commits) != total:
-            raise ViolationError(f"{ledger.committed} of {total} batches are committed at the end")
-        if self.monitor.finalists <= self.monitor.touched:
-            return  # Faults took everybody who held the final state.
+        """Every batch is committed, and all end with the same values."""
+        committed, total = self.coordinator.ledger.committed, self.job.batches[0] * EPOCHS
+        require(
+            committed == total == len(self.monitor.commits),
+            f"{committed} of {total} batches are committed at the end",
+        )
+        if self.monitor.values.finalists <= self.monitor.touched:
+            return  # Faults may have taken everybody who held the final state.
+        stayed = [w for w in self.job.finished if w.state.started and w.state.last_round is None]
+        without = [w.key for w in stayed if not w.final_state]
+        require(not without, f"{without} end without the final state")
         final = [w.training.values for w in self.job.finished if w.final_state]
-        if not final:
-            raise ViolationError("nobody ends with the final state")
+        require(bool(final), "nobody ends with the final state")
         off = max(abs(a - b) for each in final for a, b in zip(each, final[0], strict=True))
-        if off > 1e-9:
-            raise ViolationError(f"members end with parameters that differ by {off}: {final}")
+        require(off < 1e-9, f"members end with parameters that differ by {off}")
 
 
 def _shape(rng: random.Random) -> list[int]:

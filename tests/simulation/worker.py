@@ -6,17 +6,19 @@ looks at the state between its steps and while it waits, in ``_advance``.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from dssync.control import messages as m
 from dssync.control.member import MemberState
-from simulation.fabric import Fabric, Party, Values
+from simulation import wire
+from simulation.fabric import Fabric, Numbers, Party
 from simulation.scheduler import Process, Scheduler
+from simulation.violation import ViolationError
 
 BUILD_TIMEOUT_SECONDS = 10.0
+OPERATION_TIMEOUT_SECONDS = 20.0
+ARRIVE_AFTER_SECONDS = 0.02
+"""An operation that is over sooner is not announced."""
 LEASE_DEPTH = 2
-
-decode = lru_cache(maxsize=4096)(m.TO_MEMBER.decode)
 
 
 @dataclass
@@ -29,9 +31,11 @@ class Job:
     batches: tuple[int, int]
     """Per epoch, and epochs."""
     transfer: Callable[["Worker", str], None]
-    on_attempt: Callable[[str, m.Assign, Values], None]
-    on_apply: Callable[[str, m.Assign, Values], None]
+    on_attempt: Callable[[str, m.Assign, Numbers], None]
+    on_apply: Callable[[str, m.Assign, Numbers], None]
     member_state: type[MemberState] = MemberState
+    restarts: bool = True
+    """Whether launchers start workers again; otherwise they have used their restarts up."""
     finished: list["Worker"] = field(default_factory=list)
     """Workers that saw the end of the job."""
 
@@ -50,10 +54,12 @@ class Attempt:
     """The attempt that the training thread is in."""
 
     assign: m.Assign
-    values: Values
+    values: Numbers
     stage: int = 0
-    arrived: bool = False
-    built: bool = False
+    waits: bool = False
+    """It has said that it waits for a build."""
+    announced: bool = False
+    """It has said that its operations run."""
     operating: bool = False
     confirmed: bool = False
     reported: bool = False
@@ -63,7 +69,7 @@ class Attempt:
 class Training:
     """What the training thread keeps between rounds."""
 
-    values: Values
+    values: Numbers
     consumed: tuple[int, ...] = ()
     stepped: bool = False
     """It is inside ``sync.step()``."""
@@ -105,6 +111,7 @@ class Worker(Process):
         initial = [job.scheduler.random.uniform(-1, 1) for _ in range(3)]
         self.training = Training(initial)
         self._say = say
+        self._last_said_seconds = 0.0
         self._builds: dict[str, _Build] = {}
         self._mailbox: dict[str, set[str]] = {}
         self._given_up: set[str] = set()
@@ -131,7 +138,8 @@ class Worker(Process):
 
     def _exit(self) -> None:
         self.exit_code = 0
-        self.on_exit()
+        flushed = max(0.0, self._last_said_seconds - self.scheduler.now)
+        self.later(flushed, self.on_exit)
 
     # --- the link -----------------------------------------------------------------------------
 
@@ -139,7 +147,7 @@ class Worker(Process):
         self.run(lambda: self._deliver(body))
 
     def _deliver(self, body: str) -> None:
-        message = decode(body)
+        message = wire.to_member(body)
         if isinstance(message, m.Blob):
             self._mailbox.setdefault(message.communicator, set()).add(message.key)
             self._finish_build(message.communicator)
@@ -148,7 +156,7 @@ class Worker(Process):
             if isinstance(message, m.Abandon | m.Skip):
                 ended = self.state.known(message.round)
             for answer in self.state.handle(message):
-                self.say(answer)
+                self._say(self.key, answer)
             for stage in ended.stages if ended else ():
                 self._give_up(stage.communicator)
         if isinstance(message, m.Assign):
@@ -160,7 +168,11 @@ class Worker(Process):
         self.advance()
 
     def say(self, message: m.FromMemberBody) -> None:
-        self._say(self.key, message)
+        """Send from the training thread: in order, but the link's answers may overtake."""
+        now = self.scheduler.now
+        due = now + self.scheduler.random.choice((0.0, 0.0, 0.001, 0.003))
+        self._last_said_seconds = max(due, self._last_said_seconds)
+        self.later(self._last_said_seconds - now, lambda: self._say(self.key, message))
 
     # --- the training thread ------------------------------------------------------------------
 
@@ -170,7 +182,7 @@ class Worker(Process):
             return
         state = self.state
         if state.refused is not None:
-            raise AssertionError(f"{self.key} was refused: {state.refused}")
+            raise ViolationError(f"{self.key} was refused: {state.refused}")
         if state.benched is not None:
             self._return()
         elif state.completed is not None:
@@ -212,7 +224,7 @@ class Worker(Process):
             self.say(m.Leave("nan"))
             self._return(spoiled=True)
 
-    def fetched(self, fetch_donor: str, values: Values, final: bool) -> None:
+    def fetched(self, fetch_donor: str, values: Numbers, final: bool) -> None:
         """A transfer has ended well."""
         if self.fetching is None or self.fetching.donor != fetch_donor or self.state.started:
             return
@@ -291,11 +303,9 @@ class Worker(Process):
             build = self._build(assign.stages[attempt.stage])
             if build.failed:
                 self._report(attempt, "build")
-            self._arrive(attempt, building=not build.ready)
             if not build.ready:
+                self._announce_build(attempt)
                 return
-        else:
-            self._arrive(attempt, building=False)
         if attempt.stage < len(assign.stages):
             self._operate(attempt, assign.stages[attempt.stage])
         elif not assign.strict or self.state.is_committed(assign):
@@ -304,17 +314,26 @@ class Worker(Process):
             attempt.confirmed = True
             self.say(m.Confirm(assign.round, assign.attempt))
 
+    def _announce_build(self, attempt: Attempt) -> None:
+        if not attempt.announced and not attempt.waits:
+            attempt.waits = True
+            self._arrive(attempt, building=True)
+
+    def _announce_operation(self, attempt: Attempt, number: int) -> None:
+        """Say that an operation runs, unless it is over soon."""
+        current = self.training.attempt is attempt and attempt.stage == number
+        if current and attempt.operating and not attempt.announced:
+            attempt.announced = True
+            self._arrive(attempt, building=False)
+
     def _arrive(self, attempt: Attempt, *, building: bool) -> None:
-        """Say so when it waits for a build, and when it starts for the first time."""
-        if (attempt.arrived, attempt.built) != (True, not building) and not attempt.built:
-            attempt.arrived, attempt.built = True, not building
-            assign = attempt.assign
-            self.say(m.Arrive(assign.round, assign.attempt, self.training.idle, building))
+        assign = attempt.assign
+        self.say(m.Arrive(assign.round, assign.attempt, self.training.idle, building))
 
     def _operate(self, attempt: Attempt, stage: m.Stage) -> None:
         attempt.operating = True
 
-        def done(total: Values) -> None:
+        def done(total: Numbers) -> None:
             attempt.operating, attempt.values = False, total
             attempt.stage += 1
             self.advance()
@@ -324,8 +343,15 @@ class Worker(Process):
 
         scaled = [stage.weight * v if stage.weight else 0.0 for v in attempt.values]
         token = (attempt.assign.round, attempt.assign.attempt)
+        number = attempt.stage
+        self.later(ARRIVE_AFTER_SECONDS, lambda: self._announce_operation(attempt, number))
+        self.later(OPERATION_TIMEOUT_SECONDS, lambda: self._time_out_operation(attempt, number))
         part = Party(self, scaled, done, failed)
         self.job.fabric.start(stage.communicator, stage.members, token, self.key, part)
+
+    def _time_out_operation(self, attempt: Attempt, number: int) -> None:
+        if attempt.operating and attempt.stage == number:
+            self._report(attempt, "operation timed out")
 
     def _apply(self, attempt: Attempt) -> None:
         applied = self.state.apply(attempt.assign, self.training.consumed)
@@ -359,8 +385,8 @@ class Worker(Process):
             return known
         build = self._builds[stage.communicator] = _Build(stage.members)
         if stage.communicator in self._given_up:
-            raise AssertionError(f"{self.key} is to build {stage.communicator} a second time")
-        self.say(m.Blob(stage.communicator, self.key, ""))
+            raise ViolationError(f"{self.key} is to build {stage.communicator} a second time")
+        self._say(self.key, m.Blob(stage.communicator, self.key, ""))
         self.later(BUILD_TIMEOUT_SECONDS, lambda: self._time_out(build))
         self._finish_build(stage.communicator)
         return build

@@ -108,9 +108,10 @@ class Coordinator:
         match message:
             case m.FromMember(key, body):
                 self._member_message(_member_of(slot, key), body, now)
-            case m.Exited(key, _, _):
+            case m.Exited(key, _, restarting):
                 self.departures.gone(_member_of(slot, key), "exit", now)
                 self.roster.benched.discard(key)
+                pod.workers -= not restarting
             case m.Drain():
                 self.departures.drain_pod(pod)
             case _:

@@ -55,6 +55,13 @@ class Exchange:
         return tuple(m for m in self.waiting if m not in present)
 
     @property
+    def held(self) -> tuple[str, ...]:
+        """Members that cannot arrive in a higher round, through no fault that is known yet."""
+        if self.deadline_seconds is not None:
+            return self.waiting
+        return tuple(m for m in self.waiting if m in self.arrived)
+
+    @property
     def closed(self) -> bool:
         """Whether nobody is left who has to apply."""
         return not self.waiting

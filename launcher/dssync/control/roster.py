@@ -30,6 +30,7 @@ class Pod:
     slot: int
     uid: str
     workers: int
+    """How many there will be: those that end for good no longer count."""
     place: Place
     heard_seconds: float
     lost_seconds: float | None = None
@@ -117,4 +118,4 @@ class Roster:
     def complete_slots(self) -> set[int]:
         """Return the slots all of whose workers said hello and are not leaving."""
         present = [s for s in self.pods if not self.pods[s].draining]
-        return {s for s in present if len(self.of_slot(s)) >= self.pods[s].workers}
+        return {s for s in present if len(self.of_slot(s)) >= max(1, self.pods[s].workers)}

@@ -93,9 +93,9 @@ class Rounds:
         return self._directory.members(communicator)
 
     @property
-    def idle(self) -> bool:
-        """Whether no frozen round is open."""
-        return not self._open
+    def lead(self) -> int:
+        """Number of frozen rounds from the lowest open one on."""
+        return self.next_round - min(self._open, default=self.next_round)
 
     def arrive(self, key: str, message: Arrive, now: float) -> None:
         """Note that a member is ready for its round.
@@ -123,6 +123,8 @@ class Rounds:
         if exchange is None or exchange.attempt != message.attempt or exchange.collecting:
             return
         exchange.confirmed.add(key)
+        # A member whose operations are over soon does not announce them.
+        exchange.arrived.add(key)
         if exchange.all_confirmed and not exchange.decided:
             exchange.decided = True
             exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
@@ -176,7 +178,7 @@ class Rounds:
                 elif now >= exchange.deadline_seconds:
                     self._expire(exchange, now)
                     self._settle(exchange, now)
-            held.update(exchange.waiting)
+            held.update(exchange.held)
 
     def _expire(self, exchange: Exchange, now: float) -> None:
         late, exchange.deadline_seconds = exchange.late, None

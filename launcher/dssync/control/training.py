@@ -8,6 +8,9 @@ from dssync.control.roster import Phase
 from dssync.control.rounds import Closed
 from dssync.errors import ProtocolError
 
+LEAD_ROUNDS = 2
+"""Rounds beyond one period of the schedule that may be open at the same time."""
+
 
 class Training:
     """Freezes rounds, takes their results, leases data, ends the job."""
@@ -145,9 +148,18 @@ class Training:
             job.world, job.lost_world = None, world
 
     def _may_freeze(self, world: World) -> bool:
+        """Tell whether the next round is due.
+
+        The first arrival in the latest round makes it due. Nobody runs further ahead of the
+        slowest than the schedule lets it anyway: members whose rounds exchange nothing, because
+        nobody in their groups has weight, would otherwise rush through them.
+        """
+        rounds = world.rounds
         if world.final_frozen or not world.view.members:
             return False
-        if world.latest_arrival < world.rounds.next_round - 1 and not world.rounds.idle:
+        if rounds.lead and world.latest_arrival < rounds.next_round - 1:
+            return False
+        if rounds.lead >= world.view.period(rounds.settings) + LEAD_ROUNDS:
             return False
         return len(self._job.roster.slots_in(Phase.ACTIVE)) >= self._job.settings.minimum
 

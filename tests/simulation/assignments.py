@@ -1,0 +1,182 @@
+"""Invariants of assignments: views, groups, communicators, weights."""
+
+from collections import defaultdict
+from collections.abc import Container, Iterable
+
+from dssync.control import messages as m
+from simulation.violation import require
+
+Attempt = tuple[int, int]
+"""Round and attempt."""
+Fresh = list[tuple[str, m.Assign]]
+
+
+class Assignments:
+    """All assignments of a run, and what must hold among them."""
+
+    def __init__(self, touched: Container[str]) -> None:
+        self.eligible: set[str] = set()
+        """Members whose values may count."""
+        self.joiners: set[str] = set()
+        """Members that came when others were training."""
+        self.givers: dict[Attempt, list[str]] = {}
+        """Whose values are in the mean of a flush."""
+        self.weights: dict[tuple[Attempt, str], dict[str, float]] = defaultdict(dict)
+        self.applied_at_members: dict[tuple[str, int], int] = {}
+        """The attempt that a member has applied in a round, before anybody hears of it."""
+        self._touched = touched
+        self._views: dict[int, tuple[int, int, str]] = {}
+        self._members: dict[str, tuple[str, ...]] = {}
+        self._broken: set[str] = set()
+        self._broken_news = False
+        self._all: dict[tuple[str, int], dict[int, m.Assign]] = defaultdict(dict)
+        self._outstanding: dict[str, dict[int, m.Assign]] = defaultdict(dict)
+        self._last_round: dict[str, int] = {}
+
+    # --- what happened ------------------------------------------------------------------------
+
+    def assigned(self, key: str, assign: m.Assign) -> None:
+        """A member gets an assignment."""
+        view = (assign.view, assign.world_size, assign.first)
+        known = self._views.setdefault(assign.round, view)
+        require(known == view, f"round {assign.round} has two views: {known} and {view}")
+        last = self._last_round.get(key, assign.round)
+        require(assign.round <= last, f"{key} drains with {last} but gets round {assign.round}")
+        self._all[key, assign.round][assign.attempt] = assign
+        self._outstanding[key][assign.round] = assign
+        for stage in assign.stages:
+            self._add_stage(key, assign, stage)
+
+    def _add_stage(self, key: str, assign: m.Assign, stage: m.Stage) -> None:
+        known = self._members.setdefault(stage.communicator, stage.members)
+        if known != stage.members or key not in known or stage.communicator in self._broken:
+            broken = stage.communicator in self._broken
+            require(False, f"{key} gets {stage}; known for {known}, broken: {broken}")
+        self.weights[(assign.round, assign.attempt), stage.communicator][key] = stage.weight
+
+    def applied(self, key: str, message: m.Applied) -> None:
+        """The coordinator hears that a member has applied."""
+        self._outstanding[key].pop(message.round, None)
+        assign = self._all[key, message.round].get(message.attempt)
+        if assign is not None and assign.stages:
+            self.eligible.add(key)
+
+    def given_up(self, key: str, number: int) -> None:
+        """A member is told to give its attempt up: its communicators are broken."""
+        dropped = self._outstanding[key].pop(number, None)
+        if dropped is not None and dropped.stages:
+            self._broken.update(stage.communicator for stage in dropped.stages)
+            self._broken_news = True
+
+    def committed(self, key: str, number: int) -> None:
+        """A member is told to commit: its operations are over."""
+        self._outstanding[key].pop(number, None)
+
+    def forget(self, key: str) -> None:
+        """A member is gone; it may come back."""
+        self._outstanding.pop(key, None)
+
+    def drains(self, key: str, last_round: int) -> None:
+        self._last_round[key] = max(last_round, self._last_round.get(key, -1))
+
+    def kind_of(self, key: str, number: int) -> str:
+        """Return what a member's round was frozen as."""
+        return next(iter(self._all[key, number].values())).kind
+
+    # --- what must hold -----------------------------------------------------------------------
+
+    def check(self, fresh: Fresh, alive: Container[str]) -> None:
+        """Check what the coordinator assigned in one event.
+
+        Args:
+            fresh: the assignments of this event.
+            alive: members that take part.
+        """
+        for key, assign in fresh:
+            self._check_weights(key, assign)
+            if assign.attempt:
+                self._check_retry(key, assign)
+        for attempt in {(a.round, a.attempt) for _, a in fresh if a.kind != "train"}:
+            self._check_flush(attempt, fresh)
+        if self._broken_news:
+            self._check_broken(alive)
+
+    def _check_weights(self, key: str, assign: m.Assign) -> None:
+        """The weights of a group sum to 1, and in training rounds all that count are equal."""
+        for stage in assign.stages:
+            if assign.kind == "train" and stage.weight > 0 and key not in self.eligible:
+                require(False, f"joiner {key} has weight {stage.weight} in {assign}")
+            weights = self.weights[(assign.round, assign.attempt), stage.communicator]
+            off = abs(sum(weights.values()) - 1) if len(weights) == len(stage.members) else 1.0
+            if off > 1e-9 or (assign.kind == "train" and len({*weights.values()} - {0.0}) != 1):
+                require(False, f"{stage} of round {assign.round} has weights {weights}")
+
+    def _check_retry(self, key: str, assign: m.Assign) -> None:
+        """A group shrinks, retries only for a fault, and never past a strict commit."""
+        number, attempts = assign.round, self._all[key, assign.round]
+        require(assign.attempt - 1 in attempts, f"{key} is new in a retry: {assign}")
+        first, was, now = (mates(key, attempts[n]) for n in (0, assign.attempt - 1, assign.attempt))
+        if assign.kind == "train":
+            require(now <= was, f"the group of {key} grew from {was} to {now} in {number}")
+            hit = len(first) == 1 or any(mate in self._touched for mate in first)
+            require(hit, f"{key} retries {number} ({assign.cause}) though no fault hit {first}")
+        done = [mate for mate in now if (mate, number) in self.applied_at_members]
+        require(not done, f"{key} retries round {number} with {done}, who applied it")
+        if assign.strict:
+            last = assign.attempt - 1
+            done = [mate for mate in was if self.applied_at_members.get((mate, number)) == last]
+            require(not done, f"{key} retries strict round {number} that {done} applied")
+
+    def _check_flush(self, attempt: Attempt, fresh: Fresh) -> None:
+        """The stages of a flush give every member the plain mean of all but the joiners."""
+        stages = {key: a.stages for key, a in fresh if (a.round, a.attempt) == attempt}
+        rows = coefficients(stages)
+        givers = {key for row in rows.values() for key, share in row.items() if share > 0}
+        counted = givers <= self.eligible and set(rows) - givers <= self.joiners
+        require(counted, f"flush {attempt} of {sorted(rows)} takes the values of {sorted(givers)}")
+        for key, row in rows.items():
+            off = max(abs(row.get(giver, 0.0) - 1 / len(givers)) for giver in givers)
+            require(off < 1e-9, f"{key} takes {row} in flush {attempt} of {sorted(givers)}")
+        self.givers[attempt] = sorted(givers)
+
+    def _check_broken(self, alive: Container[str]) -> None:
+        self._broken_news = False
+        for key, rounds in self._outstanding.items():
+            for assign in rounds.values() if key in alive else ():
+                left = [s for s in assign.stages if s.communicator in self._broken]
+                require(not left, f"{key} is left with broken communicators {left} in {assign}")
+
+
+def mates(key: str, assign: m.Assign) -> set[str]:
+    """Return who is in a stage with a member, itself included."""
+    return {key}.union(*(stage.members for stage in assign.stages))
+
+
+def coefficients(stages: dict[str, tuple[m.Stage, ...]]) -> dict[str, dict[str, float]]:
+    """Return how much of each member's values each member ends with after all stages."""
+    rows = {key: {key: 1.0} for key in stages}
+    left = {key: list(each) for key, each in stages.items()}
+    while any(left.values()):
+        ready = _ready(left)
+        require(bool(ready), f"the stages {stages} wait for each other")
+        for group in ready:
+            total: dict[str, float] = defaultdict(float)
+            for mate in group:
+                weight = left[mate].pop(0).weight
+                for giver, share in rows[mate].items():
+                    total[giver] += share * weight
+            for mate in group:
+                rows[mate] = {giver: share for giver, share in total.items() if share}
+    return rows
+
+
+def _ready(left: dict[str, list[m.Stage]]) -> Iterable[tuple[str, ...]]:
+    """Return the groups all of whose members come to their common stage next."""
+    heads = {key: each[0] for key, each in left.items() if each}
+    return {
+        head.members
+        for head in heads.values()
+        if all(
+            mate in heads and heads[mate].communicator == head.communicator for mate in head.members
+        )
+    }

@@ -1,0 +1,163 @@
+"""Messages survive the wire, and nothing else gets through it."""
+
+import dataclasses
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssync.control import messages as m
+from dssync.control.codec import Codec, tag_of
+from dssync.errors import ProtocolError
+
+ROADS = {
+    "member": (m.MEMBER, m.FromMemberBody),
+    "to member": (m.TO_MEMBER, m.ToMemberBody),
+    "launcher": (m.LAUNCHER, m.FromLauncher),
+    "to launcher": (m.TO_LAUNCHER, m.ToLauncher),
+}
+TEXT = st.text(st.characters(codec="utf-8"), max_size=20)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=12,
+)
+
+
+def messages(union: Any) -> st.SearchStrategy[object]:
+    """Any message of a road."""
+    return st.one_of(*(instances(cls) for cls in union.__args__))
+
+
+def instances(cls: type) -> st.SearchStrategy[object]:
+    values = {
+        float: st.floats(allow_nan=False),
+        int: st.integers(-(2**62), 2**62),
+        str: TEXT,
+        bool: st.booleans(),
+    }
+    for kind, strategy in values.items():
+        st.register_type_strategy(kind, strategy)
+    return st.builds(cls)
+
+
+def road_and_message() -> st.SearchStrategy[tuple[Codec, object]]:
+    return st.one_of(
+        *(st.tuples(st.just(codec), messages(union)) for codec, union in ROADS.values())
+    )
+
+
+@given(road_and_message())
+def test_every_message_of_every_road_survives_a_round_trip(
+    sent: tuple[Codec, object],
+) -> None:
+    codec, message = sent
+
+    assert codec.decode(codec.encode(message)) == message
+    assert codec.decode(codec.encode_text(message)) == message
+
+
+@given(road_and_message())
+def test_encoded_messages_are_plain_ascii_and_start_with_their_tag(
+    sent: tuple[Codec, object],
+) -> None:
+    codec, message = sent
+
+    text = codec.encode_text(message)
+
+    assert text.isascii()
+    assert tag_of(text) == type(message).__name__
+
+
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_decode_to_nothing_or_are_refused(data: bytes) -> None:
+    for codec, _ in ROADS.values():
+        with pytest.raises(ProtocolError):
+            codec.decode(data)
+
+
+@given(st.data())
+def test_a_known_tag_with_arbitrary_fields_is_a_message_or_refused(data: st.DataObject) -> None:
+    codec, union = data.draw(st.sampled_from(list(ROADS.values())))
+    cls = data.draw(st.sampled_from(union.__args__))
+    count = len(dataclasses.fields(cls))
+    fields = data.draw(st.lists(JSON, min_size=count, max_size=count))
+
+    try:
+        message = codec.decode(json.dumps([cls.__name__, *fields]))
+    except ProtocolError:
+        return
+
+    assert codec.decode(codec.encode(message)) == message or "nan" in repr(message)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('["Take",true]', "True on the wire is not of type int"),
+        ('["Take",1.0]', "1.0 on the wire is not of type int"),
+        ('["Take","1"]', "'1' on the wire is not of type int"),
+        ('["Take"]', "Take on the wire has the wrong number of fields"),
+        ('["Take",1,2]', "Take on the wire has the wrong number of fields"),
+        ('["Leave",7]', "7 on the wire is not text"),
+        ('["Leave","\\ud800"]', "is not Unicode"),
+        ('["Applied",1,0,{"a":1}]', "{'a': 1} on the wire is not a list"),
+        ('["Enter",[],["grid",2,1,"relaxed"],"a:1",-1]', "SyncSettings on the wire"),
+        ('["Take",' + "9" * 5000 + "]", "are not JSON"),
+        ("[" * 100_000, "are not JSON"),
+        ('{"Take":1}', "unknown message"),
+        ('["Assign"]', "unknown message"),
+        ('[["Take"],1]', "unknown message"),
+        ("[]", "unknown message"),
+        ("", "are not JSON"),
+    ],
+)
+def test_what_is_no_message_of_a_member_is_refused_with_a_sentence(
+    text: str, sentence: str
+) -> None:
+    with pytest.raises(ProtocolError, match="wire") as caught:
+        m.MEMBER.decode(text)
+
+    assert sentence in str(caught.value)
+
+
+def test_a_number_beyond_floats_is_refused() -> None:
+    with pytest.raises(ProtocolError, match="too large"):
+        m.TO_MEMBER.decode('["Leases",[],1' + "0" * 400 + "]")
+
+
+def test_a_float_may_be_written_as_a_whole_number() -> None:
+    message = m.TO_MEMBER.decode('["Leases",[3],1]')
+
+    assert message == m.Leases((3,), 1.0)
+    assert isinstance(message, m.Leases)
+    assert math.copysign(1, message.progress) == 1.0
+    assert type(message.progress) is float
+
+
+def test_optional_fields_and_nested_records_survive() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Inner:
+        names: tuple[str, ...]
+
+    @dataclasses.dataclass(frozen=True)
+    class Outer:
+        inner: tuple[Inner, ...]
+        limit: int | None
+
+    codec = Codec([Outer])
+
+    for outer in (Outer((Inner(("a",)), Inner(())), None), Outer((), 3)):
+        assert codec.decode(codec.encode(outer)) == outer
+
+
+def test_an_annotation_without_a_wire_form_is_refused_when_the_codec_is_made() -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Bad:
+        names: dict[str, int]
+
+    with pytest.raises(TypeError, match="no wire form"):
+        Codec([Bad])
