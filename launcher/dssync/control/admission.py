@@ -9,7 +9,6 @@ from dssync.control import messages as m
 from dssync.control.departures import Departures
 from dssync.control.events import Note
 from dssync.control.job import Job, World
-from dssync.control.ledger import Ledger
 from dssync.control.roster import Peer, Phase
 from dssync.control.rounds import Rounds
 from dssync.control.view import Member, View
@@ -112,7 +111,7 @@ class Admission:
         job.roster.move(source, Phase.LOADED)
         if peers[source].applied_round < 0 and job.lost_world is not None:
             # The trained state was lost with its last holder: the data count anew as well.
-            job.ledger = Ledger()
+            job.ledger = job.ledger.renewed()
             job.outbox.note(Note("restarted_job"))
 
     def _begin(self, members: tuple[str, ...]) -> None:

@@ -47,6 +47,12 @@ class Ledger:
             )
         self.batches_per_epoch, self.epochs = stated
 
+    def renewed(self) -> "Ledger":
+        """Return the ledger of the same run with nothing done; its members state sizes once."""
+        fresh = Ledger()
+        fresh.batches_per_epoch, fresh.epochs = self.batches_per_epoch, self.epochs
+        return fresh
+
     @property
     def total(self) -> int:
         """Batches in all epochs; 0 before the first ``register``."""
