@@ -198,9 +198,8 @@ class MemberSession:
             if result is Result.NOT_FINITE:
                 self._replace_values()
             elif result is not Result.ABANDONED:
-                if result is Result.COMMITTED and not idle:
-                    # Only then were values looked at that this member has trained.
-                    self._not_finite = 0
+                if not idle:
+                    self._check_trained(result)
                 self._committed(assign)
                 seconds = time.monotonic() - started
                 own = self.link.setup.member
@@ -238,15 +237,27 @@ class MemberSession:
                 self._measure.total("dssync_communicator_cache_misses_total", misses)
             self._measure.push()
 
+    def _check_trained(self, result: Result) -> None:
+        """Look at values that no mate would have seen; under plain ``python`` nobody asked."""
+        if result is Result.SOLO and self.link.setup.host:
+            self._buckets.stage(1.0)
+            if not self._buckets.finite():
+                self._count_not_finite()
+                return
+        self._not_finite = 0
+
     def _replace_values(self) -> None:
+        self._count_not_finite()
+        self.link.send(m.Leave("nan"))
+        self._enter_again(-1)
+
+    def _count_not_finite(self) -> None:
         self._not_finite += 1
         if self._not_finite >= NOT_FINITE_LIMIT:
             raise ModelError(
-                f"the parameters were NaN or Inf in {self._not_finite} rounds in a row although "
-                "they were replaced by a mate's: lower the learning rate or check the data"
+                f"the parameters were NaN or Inf after {self._not_finite} trained rounds in a "
+                "row, whatever mates had to give: lower the learning rate or check the data"
             )
-        self.link.send(m.Leave("nan"))
-        self._enter_again(-1)
 
     def _committable(self) -> tuple[int, ...]:
         """Return the batches consumed under leases that still hold."""

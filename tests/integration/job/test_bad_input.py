@@ -83,7 +83,8 @@ def test_a_port_in_use_is_named(job: Job) -> None:
             LOOP.replace("    sync.step()", "    pass"), ["sync.step()", "never"], id="no step"
         ),
         pytest.param(
-            LOOP.replace("optimizer.step()", "model.weight.data.fill_(float('nan'))"),
+            "dataset = range(400)"
+            + LOOP.replace("optimizer.step()", "model.weight.data.fill_(float('nan'))"),
             ["NaN", "learning rate"],
             id="NaN for ever",
         ),
