@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import sys
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -59,6 +60,8 @@ class Findings:
     figures: list[Figure] = field(default_factory=list)
     ratios: list[Ratio] = field(default_factory=list)
     bars: list[Bar] = field(default_factory=list)
+    reform: dict[int, list[float]] = field(default_factory=dict)
+    """Seconds to re-formed, by megabytes."""
     retries_elsewhere: int = 0
     wrong_results: int = 0
 
@@ -68,34 +71,46 @@ class Findings:
 
 
 async def kills(found: Findings, effort: Effort, megabytes: int) -> None:
-    """Kill workers under dssync and under torchrun."""
-    case = f"SIGKILL of 1 of {WORKERS}, {megabytes} MB"
+    """Kill workers under dssync."""
+    case = _case(megabytes)
     ours = await kill_workers(megabytes * MEGABYTE, effort.kills)
+    found.reform[megabytes] = ours.reform
     found.retries_elsewhere += ours.retries_elsewhere
     found.wrong_results += ours.wrong_results
     found.seconds(case, "dssync", REFORM, ours.reform)
     found.seconds(case, "dssync", ROUND, ours.rounds)
     found.seconds(case, "dssync", "round and 20 ms of work, undisturbed", ours.cycles)
     found.seconds(case, "dssync, restarted worker", "ready to first round", ours.joins)
-    times = {"dssync": ours.reform}
+    if megabytes == 1:
+        found.bars += _reform_bars(ours)
+    _join_bar(found, ours, f"join, restarted worker, {megabytes} MB", megabytes)
+
+
+async def peers(found: Findings, effort: Effort, megabytes: int) -> None:
+    """Kill workers under torchrun, and compare."""
+    case, ours = _case(megabytes), found.reform[megabytes]
+    times = {"dssync": ours}
     by_name = {subject.name: subject for subject in subjects(WORKERS)}
     for subject in (by_name[name] for name in effort.peers):
         peer = [await one_kill(subject, megabytes, WORKERS) for _ in range(effort.peer_kills)]
         times[subject.name] = peer
         found.seconds(case, subject.name, REFORM, peer)
-        found.ratios.append(ratio(case, REFORM, (subject.name, peer), ("dssync", ours.reform)))
+        found.ratios.append(ratio(case, REFORM, (subject.name, peer), ("dssync", ours)))
     plot_distributions(_svg(f"reform-{megabytes}mb"), case, "seconds to re-formed", times)
     if megabytes == 1:
-        found.bars += _reform_bars(ours, times[TUNED])
-    _join_bar(found, ours, f"join, restarted worker, {megabytes} MB", megabytes)
+        value = median(times[TUNED]) / median(ours)
+        found.bars.append(at_least("ratio_to_tuned_torchrun", value, 50, ""))
 
 
-def _reform_bars(ours: Killed, tuned: list[float]) -> list[Bar]:
+def _case(megabytes: int) -> str:
+    return f"SIGKILL of 1 of {WORKERS}, {megabytes} MB"
+
+
+def _reform_bars(ours: Killed) -> list[Bar]:
     times = figure("", "", "", "ms", [1000 * each for each in ours.reform])
     return [
         at_most("reform_p50", times.median, 100, "ms"),
         at_most("reform_p99", times.p99, 500, "ms"),
-        at_least("ratio_to_tuned_torchrun", median(tuned) / median(ours.reform), 50, ""),
     ]
 
 
@@ -146,21 +161,22 @@ async def overheads(found: Findings, effort: Effort) -> None:
 
 async def main(effort: Effort) -> None:
     found = Findings()
-    for megabytes in effort.megabytes:
-        print(f"kills, {megabytes} MB")
-        await kills(found, effort, megabytes)
+    parts = (
+        *(partial(kills, megabytes=each) for each in effort.megabytes),
+        pod_events,
+        overheads,
+        *(partial(peers, megabytes=each) for each in effort.megabytes),
+    )
+    for part in parts:
+        await part(found, effort)
+        # A run that is cut short leaves that much behind.
         save(_report(found, effort), OUTPUT)
-    print("pods")
-    await pod_events(found, effort)
-    save(_report(found, effort), OUTPUT)
-    print("overhead")
-    await overheads(found, effort)
     publish(_report(found, effort))
     sys.exit(not all(bar.holds for bar in _report(found, effort).bars))
 
 
 def _report(found: Findings, effort: Effort) -> Report:
-    """Return what is known so far: a run that is cut short leaves that much behind."""
+    """Return what is known so far."""
     bars = (
         *found.bars,
         at_most("no_retry_elsewhere", found.retries_elsewhere, 0, "retries"),
