@@ -3,7 +3,7 @@
 A frame is a length (four bytes, big-endian) and that many bytes. Before anything of a peer is
 parsed, both sides prove that they hold the job's token: the server sends a nonce, the client
 answers with its own and an HMAC over both, the server answers with its HMAC. Until then a frame
-may hold 128 bytes, afterwards `MAX_FRAME_BYTES`.
+may hold 128 bytes, afterwards `MAX_FRAME_BYTES`; and until then a peer has a few seconds.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dssync.errors import AuthenticationError, ProtocolError
 
 MAX_FRAME_BYTES = 16 << 20
+HANDSHAKE_SECONDS = 5.0
 _HANDSHAKE_FRAME_BYTES = 128
 _NONCE_BYTES = 32
 _LENGTH = struct.Struct(">I")
@@ -69,11 +70,20 @@ class FrameProtocol(asyncio.Protocol):
         on_frame: Callable[["FrameProtocol", bytes], None],
         on_lost: Callable[["FrameProtocol"], None],
         greeting: bytes = b"",
+        limit_bytes: int = MAX_FRAME_BYTES,
     ) -> None:
+        """Prepare a connection.
+
+        Args:
+            on_frame: takes what the peer sends; a ``ProtocolError`` in it ends the connection.
+            on_lost: called once when the connection has ended.
+            greeting: sent first.
+            limit_bytes: size that a frame of the peer may have until it is trusted.
+        """
         self._on_frame = on_frame
         self._on_lost = on_lost
         self._greeting = greeting
-        self._unframer = Unframer()
+        self._unframer = Unframer(limit_bytes)
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -83,9 +93,9 @@ class FrameProtocol(asyncio.Protocol):
         if self._greeting:
             self.send(self._greeting)
 
-    def allow(self, limit_bytes: int) -> None:
-        """Set the size that a frame of the peer may have."""
-        self._unframer.limit_bytes = limit_bytes
+    def trust(self) -> None:
+        """Let frames of the peer, which has proved the token, have any legal size."""
+        self._unframer.limit_bytes = MAX_FRAME_BYTES
 
     def data_received(self, data: bytes) -> None:
         """Pass complete frames on; end the connection of a peer that breaks the framing."""
@@ -171,11 +181,12 @@ async def connect(
     token: bytes,
     on_frame: Callable[[bytes], None],
     on_lost: Callable[[], None],
+    handshake_seconds: float = HANDSHAKE_SECONDS,
 ) -> FrameProtocol:
     """Connect, prove the token and return the connection.
 
     Raises:
-        OSError: nobody listens there.
+        OSError: nobody listens there, or nobody answers.
         AuthenticationError: one side does not hold the token, or the server went away.
     """
     loop = asyncio.get_running_loop()
@@ -191,20 +202,28 @@ async def connect(
             connection.send(handshake.reply(payload))
         else:
             handshake.check(payload)
+            connection.trust()
             ready.set_result(None)
 
     def lost(_: FrameProtocol) -> None:
-        if ready.done():
-            on_lost()
-        else:
+        if not ready.done():
             ready.set_exception(
                 AuthenticationError(
                     f"{host}:{port} ended the handshake: check that both sides use one token file"
                 )
             )
+        elif not ready.cancelled():
+            on_lost()
 
-    _, connection = await loop.create_connection(lambda: FrameProtocol(handle, lost), host, port)
-    await ready
+    async with asyncio.timeout(handshake_seconds):
+        _, connection = await loop.create_connection(
+            lambda: FrameProtocol(handle, lost, limit_bytes=_HANDSHAKE_FRAME_BYTES), host, port
+        )
+        try:
+            await ready
+        except asyncio.CancelledError:
+            connection.close()
+            raise
     return connection
 
 
@@ -214,6 +233,7 @@ async def serve(
     token: bytes,
     on_frame: Callable[[FrameProtocol, bytes], None],
     on_lost: Callable[[FrameProtocol], None],
+    handshake_seconds: float = HANDSHAKE_SECONDS,
 ) -> asyncio.Server:
     """Accept connections; only frames of peers that proved the token reach ``on_frame``.
 
@@ -232,15 +252,17 @@ async def serve(
                 on_frame(connection, payload)
             else:
                 connection.send(handshake.answer(payload))
-                connection.allow(MAX_FRAME_BYTES)
+                connection.trust()
                 admitted = True
+                expiry.cancel()
 
         def lost(connection: FrameProtocol) -> None:
+            expiry.cancel()
             if admitted:
                 on_lost(connection)
 
-        connection = FrameProtocol(handle, lost, greeting=handshake.challenge)
-        connection.allow(_HANDSHAKE_FRAME_BYTES)
+        connection = FrameProtocol(handle, lost, handshake.challenge, _HANDSHAKE_FRAME_BYTES)
+        expiry = loop.call_later(handshake_seconds, connection.close)
         return connection
 
     return await loop.create_server(accept, host, port)
