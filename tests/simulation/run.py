@@ -91,12 +91,12 @@ class Simulation:
             scheduler=self.scheduler,
             fabric=self.fabric,
             sync=_sync(self.random),
-            batches=(self.random.randint(90, 110), EPOCHS),
+            batches=(self.random.randint(100, 120), EPOCHS),
             transfer=self._transfer,
             on_attempt=self.monitor.values.begun,
             on_apply=self.monitor.values.applied,
             member_state=protocol.member_state,
-            restarts=self.random.random() < 0.7,
+            restarts=self.random.random() < 0.6,
         )
         self.pods: list[Pod] = []
         self._incarnations = 0

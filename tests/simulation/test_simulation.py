@@ -8,7 +8,7 @@ import pytest
 from simulation.run import Simulation
 
 CHUNK = 25
-CHUNKS = 10
+CHUNKS = 8
 
 
 @pytest.mark.parametrize("first", range(0, CHUNKS * CHUNK, CHUNK))

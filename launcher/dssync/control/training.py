@@ -100,7 +100,8 @@ class Training:
 
     def _take_results(self, world: World, now: float) -> None:
         missed, world.rounds.missed = world.rounds.missed, []
-        for key, kind in missed:
+        # Rounds that share a communicator are missed together: that is one miss.
+        for key, kind in sorted(set(missed)):
             self._missed(key, kind, now)
         earned, world.rounds.earned = world.rounds.earned, []
         for key, number in earned:

@@ -1,0 +1,247 @@
+"""Groups in their rounds: freeze, loss, retry, deadline, commit."""
+
+import pytest
+
+from dssync.control import messages as m
+from unit.control.job import SYNC, JobOnPaper
+
+STRICT = m.SyncSettings("allreduce", 4, 1, "strict", 0)
+PAIRS = m.SyncSettings("grid", 2, 1, "relaxed", 0)
+
+
+@pytest.fixture
+def job() -> JobOnPaper:
+    """Three members in one group, round 0 frozen."""
+    job = JobOnPaper(desired=3)
+    job.begin("0.0.a", "1.0.b", "2.0.c")
+    return job
+
+
+def test_the_first_arrival_in_a_round_freezes_the_next(job: JobOnPaper) -> None:
+    assert job.assignment("0.0.a").round == 0
+
+    job.arrive("1.0.b")
+
+    assert [job.assignment(key).round for key in ("0.0.a", "1.0.b", "2.0.c")] == [1, 1, 1]
+
+
+def test_a_member_that_was_too_quick_to_announce_its_operation_arrives_by_applying(
+    job: JobOnPaper,
+) -> None:
+    job.apply("1.0.b")
+
+    assert job.assignment("0.0.a").round == 1
+
+
+def test_a_claim_to_be_far_ahead_freezes_one_round_at_most(job: JobOnPaper) -> None:
+    job.says("1.0.b", m.Arrive(10**9, 0, False))
+
+    assert job.assignment("0.0.a").round == 1
+
+
+def test_weights_of_a_round_are_equal(job: JobOnPaper) -> None:
+    assert [job.weight(key) for key in ("0.0.a", "1.0.b", "2.0.c")] == [1 / 3] * 3
+
+
+def test_a_loss_makes_the_others_abandon_and_try_again_without_it(job: JobOnPaper) -> None:
+    job.arrive("0.0.a", "1.0.b", "2.0.c")
+
+    job.hear(2, m.Exited("2.0.c", -9, True))
+    assert job.last("0.0.a", m.Abandon) == m.Abandon(1, 0)
+    assert m.Abandon(0, 0) in job.of("0.0.a", m.Abandon)
+    job.says("0.0.a", m.Abandoned(0, 0))
+    assert job.assignment("0.0.a", 0).attempt == 0
+    job.says("1.0.b", m.Abandoned(0, 0))
+
+    assert job.assignment("0.0.a", 0).attempt == 1
+    assert job.mates("0.0.a") == ("0.0.a", "1.0.b")
+    assert job.assignment("0.0.a", 0).cause == "exit"
+
+
+def test_who_has_applied_is_not_in_the_retry(job: JobOnPaper) -> None:
+    job.apply("0.0.a")
+    job.hear(2, m.Exited("2.0.c", -9, True))
+
+    job.says("1.0.b", m.Abandoned(0, 0))
+
+    assert job.assignment("0.0.a", 0).attempt == 0
+    assert job.assignment("1.0.b", 0).attempt == 1
+    assert job.mates("1.0.b") == ()
+
+
+def test_a_retry_uses_another_communicator_and_the_old_one_is_retired(job: JobOnPaper) -> None:
+    broken = job.assignment("0.0.a", 0).stages[0].communicator
+    job.hear(2, m.Exited("2.0.c", -9, True))
+    job.says("0.0.a", m.Abandoned(0, 0))
+    job.says("1.0.b", m.Abandoned(0, 0))
+
+    assert job.assignment("0.0.a", 0).stages[0].communicator != broken
+    assert broken in job.assignment("0.0.a", 0).retire
+
+
+def test_a_failed_operation_probes_the_group_and_evicts_nobody(job: JobOnPaper) -> None:
+    job.says("1.0.b", m.Failed(0, 0, "connection reset"))
+
+    for key in ("0.0.a", "1.0.b", "2.0.c"):
+        job.says(key, m.Abandoned(0, 0))
+
+    assert job.mates("0.0.a") == ("0.0.a", "1.0.b", "2.0.c")
+    assert job.assignment("0.0.a", 0).attempt == 1
+    assert not [note for note in job.notes if note.kind == "evict"]
+
+
+def test_a_communicator_shared_with_a_later_round_is_given_up_in_both(job: JobOnPaper) -> None:
+    job.arrive("0.0.a")
+    assert job.assignment("0.0.a", 0).stages == job.assignment("0.0.a", 1).stages
+
+    job.says("1.0.b", m.Failed(0, 0, "connection reset"))
+
+    assert job.of("2.0.c", m.Abandon) == [m.Abandon(0, 0), m.Abandon(1, 0)]
+
+
+def test_a_loss_gives_up_nothing_of_other_groups() -> None:
+    job = JobOnPaper(desired=4, sync=PAIRS)
+    job.begin("0.0.a", "1.0.b", "2.0.c", "3.0.d")
+    victim, mate = job.mates("0.0.a")
+    others = [key for key in ("0.0.a", "1.0.b", "2.0.c", "3.0.d") if key not in (victim, mate)]
+
+    job.hear(int(victim[0]), m.Exited(victim, -9, True))
+
+    assert job.of(mate, m.Abandon)
+    assert not any(job.of(key, m.Abandon) for key in others)
+
+
+def test_a_straggler_is_skipped_after_the_deadline_and_not_before(job: JobOnPaper) -> None:
+    job.arrive("0.0.a", "1.0.b")
+
+    job.wait(4.8, 0, 1, 2)
+    assert not job.of("2.0.c", m.Skip)
+    job.wait(0.4, 0, 1, 2)
+
+    assert job.of("2.0.c", m.Skip) == [m.Skip(0, 1)]
+    assert job.of("0.0.a", m.Abandon)
+
+
+def test_idle_members_do_not_hurry_a_mate_that_trains(job: JobOnPaper) -> None:
+    job.arrive("0.0.a", "1.0.b", idle=True)
+
+    job.wait(60.0, 0, 1, 2)
+
+    assert not job.of("2.0.c", m.Skip)
+
+
+def test_once_all_have_arrived_even_idle_members_wait_no_longer_than_the_deadline(
+    job: JobOnPaper,
+) -> None:
+    for key in ("0.0.a", "1.0.b", "2.0.c"):
+        job.says(key, m.Arrive(0, 0, True))
+
+    job.wait(5.2, 0, 1, 2)
+
+    assert m.Abandon(0, 0) in job.of("0.0.a", m.Abandon)
+
+
+def test_members_that_build_are_not_late_and_the_one_they_wait_for_is(job: JobOnPaper) -> None:
+    job.says("0.0.a", m.Arrive(0, 0, False, building=True))
+    job.says("1.0.b", m.Arrive(0, 0, False, building=True))
+
+    job.wait(9.8, 0, 1, 2)
+    assert not job.of("0.0.a", m.Abandon)
+    job.wait(0.4, 0, 1, 2)
+
+    assert job.of("2.0.c", m.Skip)
+    assert not job.of("0.0.a", m.Skip)
+
+
+def test_who_does_not_answer_an_abandon_is_skipped(job: JobOnPaper) -> None:
+    job.arrive("0.0.a", "1.0.b", "2.0.c")
+    job.says("0.0.a", m.Failed(0, 0, "timeout"))
+    job.says("0.0.a", m.Abandoned(0, 0))
+    job.says("1.0.b", m.Abandoned(0, 0))
+
+    job.wait(1.2, 0, 1, 2)
+
+    assert job.of("2.0.c", m.Skip) == [m.Skip(0, 1), m.Skip(1, 2)]
+    assert job.mates("0.0.a") == ("0.0.a", "1.0.b")
+
+
+def test_a_member_held_up_by_a_lower_round_is_not_late_in_a_higher_one() -> None:
+    job = JobOnPaper(desired=4, sync=PAIRS)
+    job.begin("0.0.a", "1.0.b", "2.0.c", "3.0.d")
+    slow, held = job.mates("0.0.a")
+    other, partner = job.mates(next(k for k in job.roster if k not in (slow, held)))
+    job.says(held, m.Arrive(0, 0, False))
+    job.wait(1.0, 0, 1, 2, 3)
+    job.apply(other, partner)
+    for key in (other, partner):
+        job.says(key, m.Arrive(1, 0, False))
+
+    job.wait(4.8, 0, 1, 2, 3)
+
+    assert job.of(slow, m.Skip)
+    assert not job.of(held, m.Skip)
+
+
+def test_strict_commits_when_the_last_member_has_confirmed() -> None:
+    job = JobOnPaper(desired=2, sync=STRICT)
+    job.begin("0.0.a", "1.0.b")
+
+    job.says("0.0.a", m.Confirm(0, 0))
+    assert not job.of("0.0.a", m.Commit)
+    job.says("1.0.b", m.Confirm(0, 0))
+
+    assert job.of("0.0.a", m.Commit) == job.of("1.0.b", m.Commit) == [m.Commit(0, 0)]
+
+
+def test_strict_a_loss_before_the_last_confirmation_undoes_the_attempt() -> None:
+    job = JobOnPaper(desired=3, sync=STRICT)
+    job.begin("0.0.a", "1.0.b", "2.0.c")
+    job.says("0.0.a", m.Confirm(0, 0))
+    job.says("1.0.b", m.Confirm(0, 0))
+
+    job.hear(2, m.Exited("2.0.c", -9, True))
+
+    assert job.of("0.0.a", m.Abandon) == [m.Abandon(0, 0)]
+    assert not job.of("0.0.a", m.Commit)
+
+
+def test_strict_a_loss_after_the_decision_changes_nothing() -> None:
+    job = JobOnPaper(desired=2, sync=STRICT)
+    job.begin("0.0.a", "1.0.b")
+    job.says("0.0.a", m.Confirm(0, 0))
+    job.says("1.0.b", m.Confirm(0, 0))
+
+    job.hear(1, m.Exited("1.0.b", -9, True))
+    job.apply("0.0.a")
+
+    assert not job.of("0.0.a", m.Abandon)
+    assert job.notes[-1].kind == "round"
+
+
+def test_no_round_is_frozen_beyond_a_period_and_two_while_a_group_waits() -> None:
+    job = JobOnPaper(desired=2, sync=SYNC)
+    job.begin("0.0.a", "1.0.b")
+
+    for number in range(10):
+        job.says("0.0.a", m.Arrive(number, 0, False))
+
+    assert job.assignment("1.0.b").round == 2
+
+
+def test_rendezvous_data_goes_to_the_other_members_of_a_communicator(job: JobOnPaper) -> None:
+    communicator = job.assignment("0.0.a").stages[0].communicator
+    blob = m.Blob(communicator, "0", "aGVsbG8=")
+
+    job.says("0.0.a", blob)
+
+    assert job.of("1.0.b", m.Blob) == job.of("2.0.c", m.Blob) == [blob]
+    assert not job.of("0.0.a", m.Blob)
+
+
+def test_rendezvous_data_of_a_broken_communicator_goes_nowhere(job: JobOnPaper) -> None:
+    communicator = job.assignment("0.0.a").stages[0].communicator
+    job.says("1.0.b", m.Failed(0, 0, "reset"))
+
+    job.says("0.0.a", m.Blob(communicator, "0", ""))
+
+    assert not job.of("1.0.b", m.Blob)
