@@ -1,0 +1,86 @@
+"""Whatever well-formed messages members send, in whatever order, the coordinator stands."""
+
+import dataclasses
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dssync.control import messages as m
+from dssync.control.events import Connected, Disconnected, Received, Ticked
+from dssync.control.ledger import Ledger
+from dssync.errors import ProtocolError
+from unit.control.job import MODEL, SYNC, JobOnPaper
+
+KEYS = ("0.0.a", "0.1.b", "1.0.c", "2.0.d")
+NUMBERS = st.sampled_from((-1, 0, 1, 2, 3, 10**12))
+ENTER = st.builds(
+    m.Enter, st.just(MODEL), st.just(SYNC), st.just("a:1"), st.sampled_from((-1, 0, 5))
+)
+
+
+def any_message() -> st.SearchStrategy[object]:
+    """A message of a member with small, likely or absurd numbers in it."""
+    for_type = {int: NUMBERS, str: st.sampled_from((*KEYS, "", "x")), bool: st.booleans()}
+    kinds = [kind for kind in m.FromMemberBody.__args__ if kind is not m.Enter]
+    return ENTER | st.one_of(*(_instances(kind, for_type) for kind in kinds))
+
+
+def _instances(
+    kind: type, for_type: dict[type, st.SearchStrategy[object]]
+) -> st.SearchStrategy[object]:
+    fields = {
+        field.name: for_type.get(field.type, st.lists(NUMBERS, max_size=3).map(tuple))
+        for field in dataclasses.fields(kind)
+    }
+    return st.builds(kind, **fields)
+
+
+EVENTS = st.one_of(
+    st.tuples(st.sampled_from(KEYS), any_message()),
+    st.tuples(
+        st.sampled_from(KEYS),
+        st.sampled_from((m.Drain(), m.Exited(KEYS[0], 1, True), m.Exited(KEYS[2], 1, False))),
+    ),
+    st.sampled_from(("tick", "connect", "disconnect")).map(lambda what: (what, None)),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(EVENTS, max_size=60))
+def test_no_sequence_of_messages_breaks_the_coordinator(
+    events: list[tuple[str, object]],
+) -> None:
+    job = JobOnPaper(desired=2)
+    job.connect(0, workers=2)
+    job.connect(1)
+    job.enters("0.0.a", "0.1.b", "1.0.c")
+
+    for number, (name, message) in enumerate(events):
+        handle(job, name, message, now=number * 0.3)
+        check(job.coordinator.ledger)
+
+
+def handle(job: JobOnPaper, name: str, message: object, now: float) -> None:
+    hello = m.Hello(int(now) % 3, "pod", 1, ("", "", ""))
+    event: object
+    match name:
+        case "tick":
+            event = Ticked()
+        case "connect":
+            event = Connected(hello)
+        case "disconnect":
+            event = Disconnected(hello.slot, "pod")
+        case key if isinstance(message, m.Drain | m.Exited):
+            event = Received(int(key[0]), message)
+        case key:
+            event = Received(int(key[0]), m.FromMember(key, m.MEMBER.encode_text(message)))
+    try:
+        effects = job.coordinator.handle(event, now)  # type: ignore[arg-type]
+    except ProtocolError:
+        return
+    assert len(effects) < 200
+
+
+def check(ledger: Ledger) -> None:
+    assert 0 <= ledger.committed <= ledger.total
+    assert ledger.available >= 0
