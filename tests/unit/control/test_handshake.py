@@ -41,7 +41,8 @@ class Server:
 @pytest.fixture
 async def server() -> AsyncIterator[Server]:
     state = Server()
-    listening = await serve("127.0.0.1", 0, TOKEN, state.on_frame, state.on_lost)
+    # Nothing here may rest on the time limit, but for the test of it.
+    listening = await serve("127.0.0.1", 0, TOKEN, state.on_frame, state.on_lost, 600.0)
     state.port = listening.sockets[0].getsockname()[1]
     yield state
     listening.close()

@@ -182,6 +182,32 @@ def test_a_member_held_up_by_a_lower_round_is_not_late_in_a_higher_one() -> None
     assert not job.of(held, m.Skip)
 
 
+def test_strict_a_member_that_confirms_has_arrived() -> None:
+    job = JobOnPaper(desired=3, sync=STRICT)
+    job.begin("0.0.a", "1.0.b", "2.0.c")
+    job.arrive("0.0.a")
+    job.says("1.0.b", m.Confirm(0, 0))
+
+    job.wait(5.2, 0, 1, 2)
+
+    assert job.of("2.0.c", m.Skip)
+    assert not job.of("1.0.b", m.Skip)
+
+
+def test_rounds_missed_together_are_one_miss(job: JobOnPaper) -> None:
+    for number in range(2):
+        job.arrive("0.0.a", round=number)
+    job.says("0.0.a", m.Failed(0, 0, "timeout"))
+    for key in ("0.0.a", "1.0.b"):
+        for number in range(3):
+            job.says(key, m.Abandoned(number, 0))
+
+    job.wait(1.2, 0, 1, 2)
+
+    assert len(job.of("2.0.c", m.Skip)) == 3
+    assert not job.of("2.0.c", m.Bench)
+
+
 def test_strict_commits_when_the_last_member_has_confirmed() -> None:
     job = JobOnPaper(desired=2, sync=STRICT)
     job.begin("0.0.a", "1.0.b")

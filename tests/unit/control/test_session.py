@@ -74,6 +74,13 @@ def test_what_is_acknowledged_is_forgotten() -> None:
     assert sender.resume() == []
 
 
+def test_a_message_that_arrives_twice_is_heard_once() -> None:
+    sender, receiver = Session(), Session()
+    frame = sender.number(b"once")
+
+    assert [receiver.accept(frame), receiver.accept(frame)] == [b"once", None]
+
+
 def test_a_gap_is_refused() -> None:
     sender, receiver = Session(), Session()
     sender.number(b"lost")
