@@ -159,12 +159,24 @@ async def overheads(found: Findings, effort: Effort) -> None:
                 found.bars.append(at_most(name, found.ratios[-1].ratio, limits[megabytes], ""))
 
 
+async def strict_overhead(found: Findings, effort: Effort) -> None:
+    """Measure rounds with strict commits beside bare all-reduces."""
+    case = f"{WORKERS} workers in groups of {GROUP}, 1 MB, strict commits"
+    seen = await overhead.measure(MEGABYTE, effort.pairs, WORKERS, "strict")
+    found.seconds(case, "dssync", "round", seen.rounds)
+    found.seconds(case, "gloo", "bare all-reduce", seen.bare)
+    both = ("dssync", seen.rounds), ("gloo", seen.bare)
+    found.ratios.append(paired_ratio(case, "overhead_strict", *both))
+    found.bars.append(at_most("overhead_strict", found.ratios[-1].ratio, 1.08, ""))
+
+
 async def main(effort: Effort) -> None:
     found = Findings()
     parts = (
         *(partial(kills, megabytes=each) for each in effort.megabytes),
         pod_events,
         overheads,
+        strict_overhead,
         *(partial(peers, megabytes=each) for each in effort.megabytes),
     )
     for part in parts:

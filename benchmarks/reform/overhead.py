@@ -37,7 +37,9 @@ def duration(halves: Sequence[Half]) -> float:
     return max(end for _, end in halves) - max(begun for begun, _ in halves)
 
 
-async def measure(payload_bytes: int, pairs: int, workers: int) -> Overhead:
+async def measure(
+    payload_bytes: int, pairs: int, workers: int, commit: str = "relaxed"
+) -> Overhead:
     """Run pairs in a world of its own.
 
     Raises:
@@ -48,6 +50,7 @@ async def measure(payload_bytes: int, pairs: int, workers: int) -> Overhead:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "dssync.cli", "run", "--standalone"),
             *("--nproc-per-node", str(workers), "--mode", "pool", "--group-size", "4"),
+            *("--commit", commit),
             *(SCRIPT, str(folder), str(payload_bytes), str(pairs)),
             env={**os.environ, contract.ENV_JOB_UID: uid},
             stdin=asyncio.subprocess.DEVNULL,
