@@ -7,7 +7,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 PACKAGES := prometheus
-EXTRAS := train,operator,examples,test
+EXTRAS := train,cluster,operator,examples,test
 SOURCES := launcher operator tests benchmarks examples
 
 .PHONY: help

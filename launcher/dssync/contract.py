@@ -86,7 +86,13 @@ RECORD_NODES: Final = f"{GROUP}/nodes"
 """JSON object: node name to zone/rack path."""
 RECORD_COMPLETED: Final = f"{GROUP}/completed"
 RECORD_VIEW: Final = f"{GROUP}/view"
+"""JSON object with the integers ``VIEW_KEYS``: the view that the coordinator reached last."""
+VIEW_KEYS: Final = ("term", "sequence", "pods", "workers")
 RECORD_PROGRESS: Final = f"{GROUP}/progress"
+"""JSON object with the integer ``PROGRESS_STEP`` and, once it is known, ``PROGRESS_TOTAL``."""
+PROGRESS_STEP: Final = "step"
+"""Optimizer steps that are committed, of all workers together; rounds where the data is not led."""
+PROGRESS_TOTAL: Final = "total_steps"
 
 # --- Verdicts of a launcher, in its termination message. ------------------------------------
 VERDICT_DONE: Final = "Done"

@@ -132,11 +132,12 @@ def _object(written: str) -> Manifest:
 def _view(said: Manifest) -> View | None:
     if not isinstance(said.get("sequence"), int):
         return None
-    return View(*(number(said, key, 0) for key in ("term", "sequence", "pods", "workers")))
+    return View(*(number(said, key, 0) for key in contract.VIEW_KEYS))
 
 
 def _progress(said: Manifest) -> Progress | None:
-    if not isinstance(said.get("step"), int):
+    if not isinstance(said.get(contract.PROGRESS_STEP), int):
         return None
-    total = said.get("total_steps")
-    return Progress(number(said, "step", 0), total if isinstance(total, int) else None)
+    total = said.get(contract.PROGRESS_TOTAL)
+    step = number(said, contract.PROGRESS_STEP, 0)
+    return Progress(step, total if isinstance(total, int) else None)

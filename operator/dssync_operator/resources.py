@@ -90,14 +90,20 @@ def _service_account(job: Job) -> Object:
     return _object(job, "v1", "ServiceAccount")
 
 
-def _role(job: Job) -> Object:
-    rule = {
+def role_rules(lease_name: str) -> list[Object]:
+    """What a pod may do: read and swap its job's record."""
+    rule: Object = {
         "apiGroups": ["coordination.k8s.io"],
         "resources": ["leases"],
-        "resourceNames": [job.child_name],
+        "resourceNames": [lease_name],
         "verbs": ["get", "watch", "update"],
     }
-    return {**_object(job, "rbac.authorization.k8s.io/v1", "Role"), "rules": [rule]}
+    return [rule]
+
+
+def _role(job: Job) -> Object:
+    rules = role_rules(job.child_name)
+    return {**_object(job, "rbac.authorization.k8s.io/v1", "Role"), "rules": rules}
 
 
 def _role_binding(job: Job) -> Object:

@@ -82,6 +82,16 @@ class ControlPlane:
 
     def kubeconfig_of(self, user: str, url: str | None = None) -> Path:
         """Write and return the configuration of one user, for this server or a proxy before it."""
+        return self._write_kubeconfig(user, self.tokens[user], url)
+
+    def kubeconfig_of_account(self, namespace: str, name: str, url: str | None = None) -> Path:
+        """Write and return the configuration of a service account, with a fresh token."""
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+        code, said = self.request("POST", path, {"spec": {"expirationSeconds": 3600}})
+        assert code == 201, said
+        return self._write_kubeconfig(f"{namespace}-{name}", said["status"]["token"], url)
+
+    def _write_kubeconfig(self, user: str, token: str, url: str | None) -> Path:
         path = self.folder / f"kubeconfig-{user}-{abs(hash(url)) if url else 'direct'}"
         cluster = {"server": url or self.url, "certificate-authority": str(self.ca_file)}
         content = {
@@ -90,7 +100,7 @@ class ControlPlane:
             "current-context": "ground",
             "contexts": [{"name": "ground", "context": {"cluster": "ground", "user": user}}],
             "clusters": [{"name": "ground", "cluster": cluster}],
-            "users": [{"name": user, "user": {"token": self.tokens[user]}}],
+            "users": [{"name": user, "user": {"token": token}}],
         }
         path.write_text(yaml.safe_dump(content))
         return path

@@ -3,7 +3,8 @@
 An arbiter is one record under compare-and-swap. It is deliberately this small: elections, terms
 and views are decided by the state machines of ``dssync.control``; what they need from outside is
 only that two candidates who read the same version cannot both win. A JSON file serves the
-launchers of one machine, a fixed endpoint serves jobs that want no failover.
+launchers of one machine, a fixed endpoint serves jobs that want no failover; the Lease of a job on
+Kubernetes is in ``lease``.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dssync import contract
-from dssync.errors import ArbiterError, UsageError
+from dssync.errors import ArbiterError
 
 LOCK_WAIT_SECONDS: Final = 5.0
 """A swap holds the lock for milliseconds; longer means that its holder was stopped inside."""
@@ -135,37 +136,6 @@ class StaticArbiter:
             return None
         self._record = replace(new, version=str(int(expected.version or 0) + 1))
         return self._record
-
-
-def parse(text: str, *, is_host: bool = False) -> Arbiter:
-    """Return the arbiter that a flag or ``DSSYNC_ARBITER`` names.
-
-    Args:
-        text: ``file:PATH`` or ``static:HOST:PORT`` (an IPv6 host in brackets).
-        is_host: Whether this launcher is the coordinator of a static endpoint.
-
-    Raises:
-        UsageError: The text names no known kind, or its rest is malformed.
-    """
-    kind, _, rest = text.partition(":")
-    match kind:
-        case "file" if rest:
-            return FileArbiter(Path(rest).absolute())
-        case "static" if rest:
-            return StaticArbiter(*_endpoint(rest, text), is_host)
-        case "lease":
-            raise UsageError(
-                f"arbiter {text!r}: this build has no Lease arbiter yet; "
-                "use file:PATH on one machine or static:HOST:PORT across machines"
-            )
-    raise UsageError(f"arbiter {text!r} is not known; expected file:PATH or static:HOST:PORT")
-
-
-def _endpoint(rest: str, text: str) -> tuple[str, int]:
-    host, _, port = rest.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
-        raise UsageError(f"arbiter {text!r}: expected static:HOST:PORT with a port of 1 to 65535")
-    return host.removeprefix("[").removesuffix("]"), int(port)
 
 
 @contextmanager

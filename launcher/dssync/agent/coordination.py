@@ -6,22 +6,27 @@ its address in the record. There is no take-over yet: a job whose coordinator is
 
 import asyncio
 import contextlib
-from dataclasses import replace
 from pathlib import Path
 
 from dssync import contract
 from dssync.agent.arbiters import Arbiter, FileArbiter, Record, StaticArbiter
 from dssync.agent.host import CoordinatorHost
+from dssync.agent.lease import LeaseArbiter
+from dssync.agent.recorder import Recorder, Sizes
 from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
 from dssync.agent.uplink import Handlers, LocalUplink, RemoteUplink, Uplink
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import ControlSettings, Note, Resized
-from dssync.errors import UsageError
+from dssync.errors import ArbiterError, UsageError
 
 WATCH_SECONDS = 0.2
+LEASE_WATCH_SECONDS = 1.0
+"""An API server is asked less often than a file: it has many jobs to answer."""
 FIND_SECONDS = 0.05
+REACH_SECONDS = 60.0
+"""How long a launcher that starts waits for the arbiter."""
 LINGER_SECONDS = 10.0
 """How long a coordinator stays for launchers that have not left after completion."""
 
@@ -36,7 +41,8 @@ class Coordination:
         self._arbiter = arbiter_of(settings)
         self._host: CoordinatorHost | None = None
         self._uplink: Uplink | None = None
-        self._watch: asyncio.Task[None] | None = None
+        self._recorder: Recorder | None = None
+        self._recording: asyncio.Task[None] | None = None
         self._completed = False
 
     async def open(self, handlers: Handlers) -> Uplink:
@@ -69,13 +75,13 @@ class Coordination:
             self._reporter.census(self._host.census, self._host.view_sequence)
 
     async def close(self) -> None:
-        """End connections, server and watch."""
-        if self._watch is not None:
-            self._watch.cancel()
+        """End connections, server and recorder."""
+        if self._recording is not None:
+            self._recording.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._watch
-        if self._completed and self._arbiter is not None:
-            await record_completed(self._arbiter)
+                await self._recording
+        if self._completed and self._recorder is not None:
+            await self._finish(self._recorder)
         if self._uplink is not None:
             await self._uplink.close()
         if self._host is not None:
@@ -83,7 +89,7 @@ class Coordination:
 
     async def _try_to_host(self) -> CoordinatorHost | None:
         """Become coordinator if the cell is empty; None if somebody else is or was faster."""
-        record = await self._arbiter.read() if self._arbiter is not None else Record()
+        record = await self._read_patiently()
         if record.holder:
             return None
         term = record.term + 1
@@ -106,59 +112,74 @@ class Coordination:
             if written is None:
                 await host.close()
                 return None
-            self._watch = asyncio.create_task(self._follow_record(self._arbiter, written))
+            self._record(self._arbiter, written, host)
         self._reporter.log("coordinating", slot=self._hello.slot, address=address, term=term)
         self._host = host
         return host
 
     def _port(self) -> int:
-        """The fixed port of a static endpoint; any other arbiter publishes an ephemeral one."""
+        """The port of a static endpoint, or a pod's own; files publish an ephemeral one."""
+        control = self._settings.control
+        if control.arbiter == "lease":
+            return control.port
         static = isinstance(self._arbiter, StaticArbiter)
-        return int(self._settings.control.arbiter_target.rpartition(":")[2]) if static else 0
+        return int(control.arbiter_target.rpartition(":")[2]) if static else 0
 
     def _control_settings(self, record: Record) -> ControlSettings:
         world, control = self._settings.world, self._settings.control
-        settings = ControlSettings(
-            desired=world.desired,
-            minimum=world.min,
+        sizes = Sizes(world.desired, world.min).updated(record)
+        return ControlSettings(
+            desired=sizes.desired,
+            minimum=sizes.minimum,
             join_window_seconds=world.join_window_seconds,
             lease_seconds=control.lease_seconds,
         )
-        desired, minimum = _sizes(record, settings.desired, settings.minimum)
-        return replace(settings, desired=desired, minimum=minimum)
 
     async def _find(self) -> str:
         """Return the coordinator's address as the arbiter knows it now."""
         record = await self._arbiter.read() if self._arbiter is not None else Record()
         return record.values.get(contract.RECORD_ADDRESS, "")
 
-    async def _follow_record(self, arbiter: Arbiter, record: Record) -> None:
-        """Pass on what the operator writes, and write what the coordinator decides."""
-        sizes = _sizes(record, self._settings.world.desired, self._settings.world.min)
+    async def _read_patiently(self) -> Record:
+        """Read the record; a pod may start while the API server does.
+
+        Raises:
+            ArbiterError: It could not be read for ``REACH_SECONDS``.
+        """
+        if self._arbiter is None:
+            return Record()
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + REACH_SECONDS
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            record = await arbiter.read()
-            current = _sizes(record, *sizes)
-            if current != sizes and self._host is not None:
-                self._host.handle(Resized(*current))
-                sizes = current
-            if self._completed:
-                await record_completed(arbiter)
-                return
+            try:
+                return await self._arbiter.read()
+            except ArbiterError as error:
+                if loop.time() > give_up:
+                    raise
+                self._reporter.log("waiting", arbiter=f"{error}")
+            await asyncio.sleep(LEASE_WATCH_SECONDS)
+
+    def _record(self, arbiter: Arbiter, mine: Record, host: CoordinatorHost) -> None:
+        lease = self._settings.control.arbiter == "lease"
+        self._recorder = Recorder(
+            arbiter,
+            mine,
+            lambda: host.entries,
+            lambda sizes: host.handle(Resized(sizes.desired, sizes.minimum)),
+            LEASE_WATCH_SECONDS if lease else WATCH_SECONDS,
+        )
+        self._recording = asyncio.create_task(self._recorder.run())
+
+    async def _finish(self, recorder: Recorder) -> None:
+        try:
+            await recorder.finish()
+        except ArbiterError as error:
+            self._reporter.log("unrecorded", completed=True, arbiter=f"{error}")
 
     def _note(self, note: Note) -> None:
         if note.kind == "completed":
             self._completed = True
         self._reporter.note(note)
-
-
-async def record_completed(arbiter: Arbiter) -> None:
-    """Write into the record that the job is done, whoever else writes meanwhile."""
-    record = await arbiter.read()
-    while contract.RECORD_COMPLETED not in record.values:
-        values = {**record.values, contract.RECORD_COMPLETED: "true"}
-        await arbiter.swap(record, replace(record, values=values))
-        record = await arbiter.read()
 
 
 def read_token(settings: Settings) -> bytes:
@@ -186,13 +207,7 @@ def arbiter_of(settings: Settings) -> Arbiter | None:
         return None
     if control.arbiter == "file":
         return FileArbiter(Path(control.arbiter_target))
+    if control.arbiter == "lease":
+        return LeaseArbiter(settings.job.namespace, control.arbiter_target)
     host, _, port = control.arbiter_target.rpartition(":")
     return StaticArbiter(host, int(port), settings.job.slot == 0)
-
-
-def _sizes(record: Record, desired: int, minimum: int) -> tuple[int, int]:
-    values = record.values
-    return (
-        int(values.get(contract.RECORD_DESIRED, desired)),
-        int(values.get(contract.RECORD_MIN, minimum)),
-    )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dssync.agent.awake import AwakeClock
+from dssync.agent.recorder import entries
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import Connected, Disconnected, Event, Note, Received, Send, Ticked
@@ -76,6 +77,11 @@ class CoordinatorHost:
     def others(self) -> int:
         """Connected launchers besides this process."""
         return len(self._slots)
+
+    @property
+    def entries(self) -> dict[str, str]:
+        """What the arbiter's record shall say of the job."""
+        return entries(self._coordinator)
 
     @property
     def census(self) -> dict[str, int]:

@@ -13,7 +13,7 @@ Stream = Literal["stdout", "stderr"]
 ScheduleMode = Literal["grid", "pool", "cross", "allreduce"]
 CommitMode = Literal["relaxed", "strict"]
 Backend = Literal["auto", "gloo", "nccl"]
-ArbiterKind = Literal["file", "static"]
+ArbiterKind = Literal["file", "static", "lease"]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class ControlSettings:
     arbiter: ArbiterKind = "static"
     """Kind of the cell that decides who is coordinator."""
     arbiter_target: str = ""
-    """Path or ``HOST:PORT``; empty: this launcher is the only one."""
+    """Path, ``HOST:PORT`` or a Lease's name; empty: this launcher is the only one."""
     address: str = "127.0.0.1"
     """Address that this launcher and its workers bind to and publish."""
     port: int = 0

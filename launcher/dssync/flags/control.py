@@ -64,7 +64,7 @@ def _arbiter(values: Values, world: WorldSettings, standalone: bool) -> _Arbiter
     if said is not None and rendezvous is not None:
         raise UsageError(f"{said.where} and {rendezvous.where} both say who coordinates: give one")
     if said is not None:
-        return _named(said)
+        return _named(said, values.variable(contract.ENV_JOB_NAMESPACE) is not None)
     if rendezvous is not None:
         return _static(rendezvous)
     if world.max > 1:
@@ -93,15 +93,15 @@ def _rendezvous(values: Values) -> Origin | None:
     return Origin(host.text + suffix, host.where)
 
 
-def _named(said: Origin) -> _Arbiter:
+def _named(said: Origin, in_namespace: bool) -> _Arbiter:
     kind, _, target = said.text.partition(":")
     if kind == "static" and target:
         return _static(Origin(target, said.where))
     if kind == "file" and target:
         return _Arbiter("file", target)
-    if kind == "lease":
-        said.refuse("file:PATH or static:HOST:PORT; Leases are not implemented")
-    said.refuse("file:PATH or static:HOST:PORT")
+    if kind == "lease" and target and in_namespace:
+        return _Arbiter("lease", target)
+    said.refuse("file:PATH, static:HOST:PORT or, in a job's pod, lease:NAME")
 
 
 def _static(said: Origin) -> _Arbiter:

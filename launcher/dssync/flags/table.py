@@ -135,7 +135,13 @@ FLAGS: Final = (
         contract.ENV_METRICS_PORT,
     ),
     Flag("token-file", "FILE", "file with the job's secret", "", contract.ENV_TOKEN_FILE),
-    Flag("arbiter", "file:PATH|static:HOST:PORT", "who is coordinator", "", contract.ENV_ARBITER),
+    Flag(
+        "arbiter",
+        "file:PATH|static:HOST:PORT|lease:NAME",
+        "who is coordinator",
+        "",
+        contract.ENV_ARBITER,
+    ),
 )
 
 SWITCHES: Final = {

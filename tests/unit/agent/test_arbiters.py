@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from dssync import contract
-from dssync.agent.arbiters import Arbiter, FileArbiter, Record, StaticArbiter, locked, parse
-from dssync.errors import ArbiterError, UsageError
+from dssync.agent.arbiters import Arbiter, FileArbiter, Record, StaticArbiter, locked
+from dssync.errors import ArbiterError
 
 PROCESSES = 8
 SWAPS = 50
@@ -159,29 +159,6 @@ async def test_static_guest_reads_the_endpoint_and_never_wins() -> None:
     assert record.values[contract.RECORD_ADDRESS] == "[fd00::1]:29400"
     assert record.holder != ""
     assert await arbiter.swap(record, Record(holder="b", term=1)) is None
-
-
-async def test_parse_names_the_arbiter(tmp_path: Path) -> None:
-    host = parse("static:[fd00::1]:29400", is_host=True)
-
-    assert isinstance(parse(f"file:{tmp_path}/cell"), FileArbiter)
-    assert (await host.read()).values == {contract.RECORD_ADDRESS: "[fd00::1]:29400"}
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("lease:job-1", "no Lease arbiter yet"),
-        ("etcd:127.0.0.1", "is not known"),
-        ("file:", "is not known"),
-        ("static:29400", "expected static:HOST:PORT"),
-        ("static:host:0", "port of 1 to 65535"),
-        ("static:host:x", "port of 1 to 65535"),
-    ],
-)
-def test_parse_refuses_with_a_sentence(text: str, message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        parse(text)
 
 
 if __name__ == "__main__":

@@ -223,7 +223,7 @@ def test_a_refused_variable_is_refused_too() -> None:
         (["--standalone", "--rdzv-endpoint", "a:1"], "--standalone and --rdzv-endpoint exclude"),
         (["--arbiter", "file:c", "--rdzv-endpoint", "a:1"], "both say who coordinates"),
         (["--arbiter", "raft:x"], "--arbiter: 'raft:x' was given, expected file:PATH"),
-        (["--arbiter", "lease:job"], "Leases are not implemented"),
+        (["--arbiter", "lease:job"], "lease:job' was given, expected file:PATH, static:HOST:PORT"),
         (["--rdzv-endpoint", "host:port"], "--rdzv-endpoint: 'port' was given, expected a port"),
         (["--rdzv-endpoint", "::1"], "brackets"),
         (["--rdzv-endpoint", "no.such.host.invalid:1"], "'no.such.host.invalid' of the rendezv"),

@@ -1,0 +1,154 @@
+"""Keeps the coordinator and the arbiter's record in step.
+
+What the operator writes there goes to the coordinator; where the coordinator has got to is copied
+there for people to see. Nothing waits for either: membership is decided in memory, and an arbiter
+that cannot be reached delays only what is shown.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from dssync import contract
+from dssync.agent.arbiters import Arbiter, Record
+from dssync.control.coordinator import Coordinator
+from dssync.control.view import slot_of
+from dssync.errors import ArbiterError
+
+WRITE_SECONDS: Final = 1.0
+"""Time between two writes; each makes the operator look at the job."""
+PROGRESS_SECONDS: Final = 10.0
+"""Time between two writes that change nothing but the progress."""
+FINISH_SECONDS: Final = 10.0
+"""How long the last word is tried; the launchers' verdicts say it, too."""
+_RETRY_SECONDS: Final = 0.1
+
+
+def entries(coordinator: Coordinator) -> dict[str, str]:
+    """What the record shall say of a coordinator's job, as ``dssync.contract`` spells it."""
+    world = coordinator.world
+    if world is None:
+        return {}
+    view, ledger = world.view, coordinator.ledger
+    pods = len({slot_of(key) for key in view.members})
+    numbers = (view.term, view.sequence, pods, len(view.members))
+    progress = {contract.PROGRESS_STEP: world.latest_arrival + 1}
+    if ledger.total:
+        progress = {
+            contract.PROGRESS_STEP: ledger.committed,
+            contract.PROGRESS_TOTAL: ledger.total,
+        }
+    told = {
+        contract.RECORD_VIEW: json.dumps(dict(zip(contract.VIEW_KEYS, numbers, strict=True))),
+        contract.RECORD_PROGRESS: json.dumps(progress),
+    }
+    return told | ({contract.RECORD_COMPLETED: "true"} if coordinator.completed else {})
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How many pods the record asks for."""
+
+    desired: int
+    minimum: int
+
+    def updated(self, record: Record) -> "Sizes":
+        """Return what the record says; these numbers where it says nothing."""
+        return Sizes(
+            int(record.values.get(contract.RECORD_DESIRED, self.desired)),
+            int(record.values.get(contract.RECORD_MIN, self.minimum)),
+        )
+
+
+class Recorder:
+    """Reads and writes the record on behalf of one coordinatorship, until another takes over.
+
+    Args:
+        arbiter: where the record is.
+        mine: the record by which this launcher became coordinator.
+        current: returns what the record shall say now.
+        resized: called when the record asks for another number of pods.
+        poll_seconds: time between two reads.
+    """
+
+    def __init__(
+        self,
+        arbiter: Arbiter,
+        mine: Record,
+        current: Callable[[], Mapping[str, str]],
+        resized: Callable[[Sizes], None],
+        poll_seconds: float,
+    ) -> None:
+        self._arbiter = arbiter
+        self._mine = mine
+        self._current = current
+        self._resized = resized
+        self._poll_seconds = poll_seconds
+        self._sizes = Sizes(0, 0).updated(mine)
+        self._may_write = self._may_progress = 0.0
+
+    async def run(self) -> None:
+        """Go on until the job is over or has another coordinator."""
+        clock = asyncio.get_running_loop().time
+        while True:
+            if await self.look(clock()):
+                return
+            await asyncio.sleep(self._poll_seconds)
+
+    async def look(self, now: float) -> bool:
+        """Read and write once; tell whether that was the last time."""
+        try:
+            record = await self._arbiter.read()
+            if self._superseded(record):
+                return True
+            self._read(record)
+            written = await self._write(record, now)
+        except ArbiterError:
+            return False
+        return written and contract.RECORD_COMPLETED in self._current()
+
+    async def finish(self) -> None:
+        """Write the last word.
+
+        Raises:
+            ArbiterError: The arbiter could not be reached for ``FINISH_SECONDS``.
+        """
+        clock = asyncio.get_running_loop().time
+        give_up = clock() + FINISH_SECONDS
+        self._may_write = self._may_progress = 0.0
+        while True:
+            try:
+                if self._superseded(record := await self._arbiter.read()):
+                    return
+                if await self._write(record, clock()):
+                    return
+            except ArbiterError:
+                if clock() > give_up:
+                    raise
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    def _superseded(self, record: Record) -> bool:
+        return (record.holder, record.term) != (self._mine.holder, self._mine.term)
+
+    def _read(self, record: Record) -> None:
+        sizes = self._sizes.updated(record)
+        if sizes != self._sizes:
+            self._sizes = sizes
+            self._resized(sizes)
+
+    async def _write(self, record: Record, now: float) -> bool:
+        """Write what is new, not too often; tell whether nothing is left to write."""
+        current = self._current()
+        new = {key for key, text in current.items() if record.values.get(key) != text}
+        if not new:
+            return True
+        due = self._may_progress if new == {contract.RECORD_PROGRESS} else self._may_write
+        if now < due:
+            return False
+        values = {**record.values, **current}
+        if await self._arbiter.swap(record, replace(record, values=values)) is None:
+            return False
+        self._may_write, self._may_progress = now + WRITE_SECONDS, now + PROGRESS_SECONDS
+        return True
