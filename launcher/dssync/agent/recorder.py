@@ -27,24 +27,27 @@ _RETRY_SECONDS: Final = 0.1
 
 
 def entries(coordinator: Coordinator) -> dict[str, str]:
-    """What the record shall say of a coordinator's job, as ``dssync.contract`` spells it."""
-    world = coordinator.world
-    if world is None:
-        return {}
-    view, ledger = world.view, coordinator.ledger
-    pods = len({slot_of(key) for key in view.members})
-    numbers = (view.term, view.sequence, pods, len(view.members))
-    progress = {contract.PROGRESS_STEP: world.latest_arrival + 1}
+    """What the record shall say of a coordinator's job, as ``dssync.contract`` spells it.
+
+    At the end members leave one by one: the view that finished the job is the last one shown.
+    """
+    world, ledger = coordinator.world, coordinator.ledger
+    told: dict[str, object] = {}
     if ledger.total:
-        progress = {
+        told[contract.RECORD_PROGRESS] = {
             contract.PROGRESS_STEP: ledger.committed,
             contract.PROGRESS_TOTAL: ledger.total,
         }
-    told = {
-        contract.RECORD_VIEW: json.dumps(dict(zip(contract.VIEW_KEYS, numbers, strict=True))),
-        contract.RECORD_PROGRESS: json.dumps(progress),
-    }
-    return told | ({contract.RECORD_COMPLETED: "true"} if coordinator.completed else {})
+    elif world is not None:
+        told[contract.RECORD_PROGRESS] = {contract.PROGRESS_STEP: world.latest_arrival + 1}
+    if coordinator.completed:
+        told[contract.RECORD_COMPLETED] = True
+    elif world is not None:
+        view = world.view
+        pods = len({slot_of(key) for key in view.members})
+        numbers = (view.term, view.sequence, pods, len(view.members))
+        told[contract.RECORD_VIEW] = dict(zip(contract.VIEW_KEYS, numbers, strict=True))
+    return {key: json.dumps(value) for key, value in told.items()}
 
 
 @dataclass(frozen=True)

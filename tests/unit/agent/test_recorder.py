@@ -93,6 +93,24 @@ def test_without_data_that_is_led_rounds_are_the_steps(job: JobOnPaper) -> None:
     assert (before.progress, after.progress) == (Progress(0, None), Progress(1, None))
 
 
+def test_at_the_end_the_job_is_completed_whoever_has_left(job: JobOnPaper) -> None:
+    job.says(A, m.Register(1, 1), m.Take(1))
+    job.apply(A, batches=(0,))
+    job.apply(B, C)
+    number = job.assignment(A).round
+    for key in (A, B, C):
+        job.says(key, m.Confirm(number, 0))
+    job.apply(A, B, C, round=number)
+
+    for slot, key in enumerate((A, B, C)):
+        job.hear(slot, m.Exited(key, 0, False))
+
+    record = parse_record({"metadata": {"annotations": entries(job.coordinator)}, "spec": {}})
+    assert record.completed
+    assert record.view is None
+    assert record.progress == Progress(1, 1)
+
+
 def test_before_the_first_world_there_is_nothing_to_write() -> None:
     assert entries(JobOnPaper().coordinator) == {}
 

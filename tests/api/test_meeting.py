@@ -1,0 +1,112 @@
+"""Operator and launchers meet: pods are real launchers, on a real API server, without a cluster."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ground.control_plane import Manifest
+from ground.machine import Machine
+from ground.scene import Scene, live
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+PATIENCE_SECONDS = 150.0
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def machine(scene: Scene) -> Iterator[Machine]:
+    with Machine(scene, DIGITS) as machine:
+        yield machine
+
+
+def digits(tmp_path: Path, epochs: int, replicas: int = 3, **spec: object) -> Manifest:
+    """The example's job, shortened; ports are chosen so that pods could share an address."""
+    arguments = ["--epochs", str(epochs), "--out", str(tmp_path / "result.json")]
+    container = {
+        "name": "worker",
+        "image": "none",
+        "command": ["dssync", "run", "train.py", *arguments],
+    }
+    return {
+        "apiVersion": "dssync.io/v1alpha1",
+        "kind": "DSSyncJob",
+        "metadata": {"name": "demo"},
+        "spec": {
+            "replicas": replicas,
+            "elastic": {"minReplicas": 1, "maxReplicas": 4},
+            "sync": {"groupSize": 2},
+            "template": {"spec": {"containers": [container]}},
+            **spec,
+        },
+    }
+
+
+def until(scene: Scene, machine: Machine, condition: str) -> Manifest:
+    """Wait for a condition of the job and return the job's status."""
+    try:
+        scene.condition(condition, seconds=PATIENCE_SECONDS)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{machine.logs()}") from error
+    return scene.job()["status"]
+
+
+def workers_of(pid: int) -> set[tuple[int, str]]:
+    """The processes below a launcher, by pid and start time."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(after_name[1]) == pid:
+            found.add((int(stat.parent.name), after_name[19]))
+    return found
+
+
+def test_a_job_runs_to_complete_and_its_status_tells_of_it(
+    scene: Scene, machine: Machine, tmp_path: Path
+) -> None:
+    scene.create(digits(tmp_path, epochs=2))
+
+    status = until(scene, machine, "Complete")
+
+    pods = scene.pods_until(lambda found: not live(found))
+    assert len(pods) == 3
+    assert status["membership"]["worldSize"] == 3
+    assert status["membership"]["coordinator"] in {pod["metadata"]["uid"] for pod in pods}
+    assert status["progress"]["percent"] == 100
+    assert status["progress"]["step"] == status["progress"]["totalSteps"] > 0
+    assert status["restarts"]["total"] == 0
+    said = [pod["status"]["containerStatuses"][0]["state"]["terminated"] for pod in pods]
+    assert {json.loads(each["message"])["verdict"] for each in said} == {"Done"}
+    assert json.loads((tmp_path / "result.json").read_text())["accuracy"] > 0.5
+
+
+def test_a_killed_pod_is_replaced_while_the_others_go_on(
+    scene: Scene, machine: Machine, tmp_path: Path
+) -> None:
+    scene.create(digits(tmp_path, epochs=12))
+    status = until(scene, machine, "Running")
+    pods = scene.live_pods(3)
+    coordinator = status["membership"]["coordinator"]
+    survivors = [p for p in pods if p["metadata"]["uid"] == coordinator]
+    victim, *others = [p for p in pods if p["metadata"]["uid"] != coordinator]
+    survivors += others
+    before = [workers_of(machine.running(pod).process.pid) for pod in survivors]
+
+    machine.running(victim).process.kill()
+    replaced = scene.pods_until(
+        lambda found: (
+            victim["metadata"]["uid"] not in {p["metadata"]["uid"] for p in live(found)}
+            and len(live(found)) == 3
+        )
+    )
+
+    scene.status_until(lambda said: said["membership"]["worldSize"] == 3, seconds=PATIENCE_SECONDS)
+    after = [workers_of(machine.running(pod).process.pid) for pod in survivors]
+    assert before == after
+    assert all(before)
+    assert len(replaced) == 4
+    assert until(scene, machine, "Complete")["restarts"]["total"] == 1
