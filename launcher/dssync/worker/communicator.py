@@ -51,11 +51,25 @@ class Communicator:
         return self.members.index(member)
 
 
+class Operation(Protocol):
+    """A sum that was started. Ends once: in a ``wait`` that returns True, or in ``on_done``."""
+
+    def wait(self, seconds: float) -> bool:
+        """Waits for the end, without the interpreter's lock; tells whether it has come.
+
+        Raises:
+            CommunicatorError: It has ended with an error.
+        """
+
+    def when_done(self, on_done: Done) -> None:
+        """Has ``on_done`` called at the end, at once if that has come; not after a ``wait``."""
+
+
 class Group(Protocol):
     """A connected process group. No method blocks."""
 
-    def allreduce(self, tensor: torch.Tensor, on_done: Done) -> None:
-        """Starts to sum a tensor over the members, in place; owns it until ``on_done``."""
+    def allreduce(self, tensor: torch.Tensor) -> Operation:
+        """Starts to sum a tensor over the members, in place; owns it until the end."""
 
     def abandon(self) -> int:
         """Releases stuck operations and has the group destroyed; returns their number."""

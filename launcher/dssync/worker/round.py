@@ -10,14 +10,23 @@ link's thread has then already answered and released the communicators.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
+
+import torch
 
 from dssync.control import messages as m
 from dssync.errors import BuildCancelledError, CommunicatorError
 from dssync.worker.buckets import Buckets
-from dssync.worker.communicator import Communicator, Communicators, Group, Pending
+from dssync.worker.communicator import (
+    Communicator,
+    Communicators,
+    Group,
+    Operation,
+    Pending,
+)
 from dssync.worker.link import Link
 
 ARRIVE_AFTER_SECONDS = 0.02
@@ -49,29 +58,59 @@ class Clock:
 
 
 class _Operations:
-    """The all-reduces of one stage, counted down by callbacks from any thread."""
+    """The all-reduces of one stage: waited for in turn, or counted down from any thread."""
 
     def __init__(self, link: Link) -> None:
         self._link = link
-        self.pending = 0
+        self._started: list[Operation] = []
         self.error: Exception | None = None
+
+    def start(self, group: Group, buckets: Iterable[torch.Tensor]) -> None:
+        """Start a sum for each bucket."""
+        try:
+            for bucket in buckets:
+                self._started.append(group.allreduce(bucket))
+        except CommunicatorError as error:
+            self.error = error
+
+    @property
+    def pending(self) -> int:
+        """Operations that have not ended, as far as this was told."""
+        return len(self._started)
 
     @property
     def over(self) -> bool:
         """Whether all have ended, or one has failed."""
-        return self.pending == 0 or self.error is not None
+        return not self._started or self.error is not None
 
     @property
     def succeeded(self) -> bool:
         """Whether all have ended well."""
-        return self.pending == 0 and self.error is None
+        return not self._started and self.error is None
 
-    def done(self, error: Exception | None) -> None:
-        """Count one operation down; called by any thread."""
+    def end_within(self, seconds: float) -> bool:
+        """Wait a moment; tell whether they were over in it."""
+        give_up = time.monotonic() + seconds
+        while not self.over:
+            left = give_up - time.monotonic()
+            try:
+                if left <= 0 or not self._started[0].wait(left):
+                    return False
+            except CommunicatorError as error:
+                self.error = error
+            del self._started[0]
+        return True
+
+    def tell(self) -> None:
+        """Have the ends wake whoever waits on the link's condition; does nothing twice."""
+        for operation in list(self._started):
+            operation.when_done(partial(self._done, operation))
+
+    def _done(self, operation: Operation, error: Exception | None) -> None:
         with self._link.condition:
-            self.pending -= 1
+            self._started.remove(operation)
             self.error = self.error or error
-            if self.pending == 0 or error is not None:
+            if self.over:
                 self._link.condition.notify_all()
 
 
@@ -150,37 +189,21 @@ class RoundEngine:
             return False
         started = time.monotonic()
         operations = _Operations(self._link)
+        operations.start(group, self._buckets.buckets())
         try:
-            self._start(group, operations)
-        except CommunicatorError as error:
-            operations.error = error
-
-        def over() -> bool:
-            return operations.over or not self._link.state.is_current(assign)
-
-        try:
-            if arrive is not None and not self._is_soon(over):
-                self._link.send(arrive)
-            self._wait(over)
+            # They mostly end at once, and then ``Applied`` says all: one message a round less for
+            # everybody. An attempt that is given up ends them too.
+            if not operations.end_within(ARRIVE_AFTER_SECONDS):
+                if arrive is not None:
+                    self._link.send(arrive)
+                operations.tell()
+                self._wait(lambda: operations.over or not self._link.state.is_current(assign))
         finally:
             if operations.pending:
                 self._buckets.renew()
+                operations.tell()
         clock.allreduce += time.monotonic() - started
         return operations.succeeded or self._fail(assign, operations.error)
-
-    def _is_soon(self, over: Callable[[], bool]) -> bool:
-        """Wait a moment; tell whether the operations ended in it.
-
-        They mostly do, and then ``Applied`` says all: one message a round less for everybody.
-        """
-        with self._link.condition:
-            return self._link.condition.wait_for(over, ARRIVE_AFTER_SECONDS)
-
-    def _start(self, group: Group, operations: "_Operations") -> None:
-        buckets = list(self._buckets.buckets())
-        operations.pending = len(buckets)
-        for bucket in buckets:
-            group.allreduce(bucket, operations.done)
 
     def _group(self, assign: m.Assign, communicator: str, pending: Pending) -> Group | None:
         """Return the group of a stage when it is built; None if the attempt is over before."""

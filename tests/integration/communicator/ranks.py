@@ -126,7 +126,7 @@ class Worker:
             operation.ended.set()
 
         self.operations[communicator_id] = operation
-        self.groups[communicator_id].allreduce(operation.tensor, on_done)
+        self.groups[communicator_id].allreduce(operation.tensor).when_done(on_done)
 
     def end(self, communicator_id: str) -> set[float]:
         """Waits for the all-reduce; returns the different values in the tensor."""
@@ -143,6 +143,20 @@ class Worker:
         self.begin(*arguments)
         return self.end(arguments[0])
 
+    def poll(self, communicator_id: str, count: int) -> None:
+        """Ends all-reduces one after the other by asking again and again."""
+        for _ in range(count):
+            operation = self.groups[communicator_id].allreduce(torch.ones(100_000))
+            while not operation.wait(0.0):
+                pass
+
+    def wait_and_abandon(self, communicator_id: str) -> None:
+        """Waits inside an all-reduce that another thread gives up."""
+        operation = self.groups.pop(communicator_id).allreduce(torch.ones(10))
+        assert not operation.wait(0.001)
+        threading.Timer(0.05, self.communicators.abandon, (communicator_id,)).start()
+        operation.wait(HANG_SECONDS)
+
     def allreduce_and_close(self, communicator_id: str) -> None:
         """Retires a communicator in the callback of its only operation."""
         ended = threading.Event()
@@ -151,7 +165,7 @@ class Worker:
             self.communicators.retire(communicator_id)
             ended.set()
 
-        self.groups.pop(communicator_id).allreduce(torch.ones(10), on_done)
+        self.groups.pop(communicator_id).allreduce(torch.ones(10)).when_done(on_done)
         assert ended.wait(HANG_SECONDS), "the callback was not called"
 
     def abandon(self, communicator_id: str) -> float:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dssync.errors import BuildCancelledError, CommunicatorError
-from dssync.worker.communicator import Communicator, Communicators, Done, Group
+from dssync.worker.communicator import Communicator, Communicators, Group, Operation
 from dssync.worker.reaper import Reaper
 from dssync.worker.store import Mailbox
 
@@ -23,7 +23,7 @@ class RecordedGroup:
 
     abandoned: threading.Event = field(default_factory=threading.Event)
 
-    def allreduce(self, tensor: torch.Tensor, on_done: Done) -> None:
+    def allreduce(self, tensor: torch.Tensor) -> Operation:
         raise NotImplementedError
 
     def abandon(self) -> int:

@@ -105,6 +105,16 @@ def test_survivors_of_a_frozen_rank_go_on_and_it_comes_back(tmp_path: Path) -> N
         ranks.call(range(4), "usage")
 
 
+def test_who_waits_for_an_operation_hears_that_it_was_given_up(tmp_path: Path) -> None:
+    with running(2, tmp_path, BRIEF) as ranks:
+        ranks.call(range(2), "build", communicator("pair", range(2)))
+
+        with pytest.raises(CommunicatorError, match="communicator pair failed"):
+            ranks[0].call("wait_and_abandon", "pair")
+
+        ranks[0].call("usage")  # the group was destroyed
+
+
 def test_an_operation_that_waits_for_a_mate_is_released_long_before_its_timeout(
     tmp_path: Path,
 ) -> None:

@@ -63,6 +63,15 @@ def test_groups_that_wait_for_each_other_in_a_circle_are_built(tmp_path: Path) -
     assert sums == {"0-1": [{3}] * 2, "1-2": [{6}] * 2, "2-0": [{5}] * 2}
 
 
+def test_an_operation_that_ends_as_the_time_is_over_has_not_failed(tmp_path: Path) -> None:
+    with running(2, tmp_path) as ranks:
+        ranks.call(range(2), "build", communicator("pair", range(2)))
+
+        ranks.call(range(2), "poll", "pair", 1000)
+
+        assert ranks.allreduce(range(2), "pair") == [{3}] * 2
+
+
 def test_preparing_twice_builds_once(tmp_path: Path) -> None:
     with running(2, tmp_path) as ranks:
         for _ in range(2):
