@@ -107,4 +107,6 @@ EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_DO_NOT_RESTART: Final = 93
 EXIT_FENCED: Final = 94
+EXIT_REJOIN: Final = 95
+"""Of a worker, to its launcher: start me anew, whatever my restarts; a communicator hangs."""
 EXIT_SIGNAL_BASE: Final = 128

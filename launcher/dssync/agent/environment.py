@@ -19,6 +19,7 @@ def worker_environment(settings: Settings, local_rank: int, restarts: int) -> di
     """
     return {
         **_master(settings),
+        **_transports(settings, local_rank),
         **settings.environment,
         **_ranks(settings, local_rank),
         **_elastic(settings, restarts),
@@ -38,6 +39,28 @@ def _master(settings: Settings) -> dict[str, str]:
         "MASTER_ADDR": host.strip("[]") or settings.control.address,
         "MASTER_PORT": str(int(port) + 1 if port else 29500),
     }
+
+
+def _transports(settings: Settings, local_rank: int) -> dict[str, str]:
+    """Tell gloo and NCCL where to listen, and torch to leave a failed NCCL group alone.
+
+    Whoever sets one of these for the launcher knows better.
+    """
+    variables = {}
+    if settings.control.interface:
+        name = settings.control.interface
+        variables = {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
+    if settings.sync.backend != "gloo":
+        variables |= {
+            # Its watchdog would end the process for a mate's death, its monitor for a slow one.
+            "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0",
+            "TORCH_NCCL_ENABLE_MONITORING": "0",
+            "TORCH_NCCL_RETHROW_CUDA_ERRORS": "0",
+        }
+    if settings.sync.backend == "nccl" and settings.sync.shares_gpus:
+        # NCCL refuses two ranks of one host on one device. To be tried on a GPU.
+        variables["NCCL_HOSTID"] = f"{settings.job.slot}-{local_rank}"
+    return variables
 
 
 def _ranks(settings: Settings, local_rank: int) -> dict[str, str]:

@@ -115,6 +115,8 @@ class Launcher:
             "seed": sync.seed,
             "backend": sync.backend,
             "host": control.address,
+            "interface": control.interface,
+            "workers": self._settings.world.nproc_per_node,
             "token": read_token(self._settings).hex(),
         }
 

@@ -2,7 +2,7 @@
 
 import enum
 
-from dssync.contract import EXIT_DO_NOT_RESTART
+from dssync.contract import EXIT_DO_NOT_RESTART, EXIT_REJOIN
 
 
 class Action(enum.Enum):
@@ -26,6 +26,8 @@ def after_exit(returncode: int, restarts: int, max_restarts: int) -> Action:
     """
     if returncode == 0:
         return Action.DONE
+    if returncode == EXIT_REJOIN:
+        return Action.RESTART  # the worker did nothing wrong: its device hangs
     if returncode == EXIT_DO_NOT_RESTART or restarts >= max_restarts:
         return Action.GIVE_UP
     return Action.RESTART

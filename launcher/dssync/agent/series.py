@@ -112,6 +112,11 @@ SERIES: Final = (
         "Collective operations left to the reaper.",
     ),
     Series(
+        "dssync_aborts_hung_total",
+        "counter",
+        "Aborts of communicators that did not end; the worker started anew.",
+    ),
+    Series(
         "dssync_state_transfer_bytes_total",
         "counter",
         "Bytes of training state between donors and joiners.",

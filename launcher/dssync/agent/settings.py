@@ -95,7 +95,9 @@ class SyncSettings:
     commit: CommitMode = "relaxed"
     """When a member may apply a round's result."""
     backend: Backend = "auto"
-    """Transport of the groups; auto takes NCCL where the tensors are on a GPU."""
+    """Transport of the groups; auto takes NCCL where each worker's model is on a GPU of its own."""
+    shares_gpus: bool = False
+    """This launcher has more workers than GPUs."""
     seed: int = 0
     """Seed of the schedule and of the data's order."""
 
@@ -110,6 +112,8 @@ class ControlSettings:
     """Path, ``HOST:PORT`` or a Lease's name; empty: this launcher is the only one."""
     address: str = "127.0.0.1"
     """Address that this launcher and its workers bind to and publish."""
+    interface: str = ""
+    """Network interface of the workers' groups; empty: the one that holds ``address``."""
     port: int = 0
     """Port that this launcher's control plane listens on; 0 lets the system choose."""
     seeds: tuple[str, ...] = ()

@@ -25,6 +25,7 @@ class SyncSettings:
     every: int
     commit: str
     seed: int
+    backend: str = "gloo"
 
 
 # --- member to coordinator ------------------------------------------------------------------

@@ -33,7 +33,9 @@ _STREAMS: Final[dict[str, frozenset[Stream]]] = {
 _MONITOR_NOTICE: Final = "--monitor-interval has nothing to set: exits are noticed at once"
 
 
-def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+def parse(
+    argv: Sequence[str], environ: Mapping[str, str], devices: Path = Path("/dev")
+) -> Settings:
     """Return the settings that a command line and its environment ask for.
 
     Flags win over ``DSSYNC_`` variables, these over torchrun's ``PET_`` variables.
@@ -41,6 +43,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     Args:
         argv: What follows ``dssync run``.
         environ: The launcher's environment; workers inherit it.
+        devices: Where the machine shows its GPUs.
 
     Raises:
         UsageError: A value is wrong or two contradict each other; one sentence says which.
@@ -48,7 +51,8 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
     namespace = read(argv, environ)
     values = Values(namespace, environ)
     command = _command(namespace.script, namespace.arguments, _kind(vars(namespace)))
-    world = _world(values, environ)
+    gpus = machine.gpu_count(environ, devices)
+    world = _world(values, gpus)
     slot = _slot(values, world)
     control, control_notices = control_settings(values, world, slot, namespace.standalone)
     environment, thread_notices = _environment(environ, world.nproc_per_node)
@@ -56,7 +60,7 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
         command=command,
         job=_job(values, slot),
         world=world,
-        sync=_sync(values),
+        sync=_sync(values, world, gpus),
         control=control,
         supervision=_supervision(values),
         logs=_logs(values, world.nproc_per_node),
@@ -81,7 +85,7 @@ def _command(target: str, arguments: Sequence[str], kind: CommandKind) -> Comman
     return Command(kind, target, tuple(arguments))
 
 
-def _world(values: Values, environ: Mapping[str, str]) -> WorldSettings:
+def _world(values: Values, gpus: int) -> WorldSettings:
     low, desired, high = _pods(values)
     window = _last_call(values)
     limit = values.variable(contract.ENV_BELOW_MIN_TIMEOUT_SECONDS)
@@ -89,7 +93,7 @@ def _world(values: Values, environ: Mapping[str, str]) -> WorldSettings:
         desired=desired,
         min=low,
         max=high,
-        nproc_per_node=_workers(values, environ),
+        nproc_per_node=_workers(values, gpus),
         join_window_seconds=window,
         below_min_timeout_seconds=None if limit is None else seconds(limit),
     )
@@ -120,13 +124,14 @@ def _pods(values: Values) -> tuple[int, int, int]:
     return least, most, most
 
 
-def _workers(values: Values, environ: Mapping[str, str]) -> int:
+def _workers(values: Values, gpus: int) -> int:
     text = values.text("nproc-per-node")
-    gpus = machine.gpu_count(environ) if text in ("gpu", "auto") else 0
     if text == "gpu" and gpus == 0:
         raise UsageError("--nproc-per-node gpu: there is no GPU here; say cpu or a number")
-    if text in ("auto", "cpu", "gpu"):
-        return gpus or machine.cpu_count()
+    if text in ("auto", "gpu") and gpus:
+        return gpus
+    if text in ("auto", "cpu"):
+        return machine.cpu_count()
     return values.integer("nproc-per-node", minimum=1)
 
 
@@ -179,13 +184,16 @@ def _job(values: Values, slot: int) -> JobSettings:
     )
 
 
-def _sync(values: Values) -> SyncSettings:
+def _sync(values: Values, world: WorldSettings, gpus: int) -> SyncSettings:
+    if values.text("backend") == "nccl" and not gpus:
+        raise UsageError("--backend nccl needs a GPU, and none is visible here: say gloo")
     return SyncSettings(
         group_size=values.integer("group-size", minimum=2),
         every=values.integer("every", minimum=1),
         mode=values.choice("mode", ("grid", "pool", "cross", "allreduce")),
         commit=values.choice("commit", ("relaxed", "strict")),
         backend=values.choice("backend", ("auto", "gloo", "nccl")),
+        shares_gpus=world.nproc_per_node > gpus,
         seed=values.integer("seed", minimum=0),
     )
 
@@ -271,7 +279,7 @@ def _environment(
 def _notices(values: Values) -> tuple[str, ...]:
     notices: list[str] = []
     if values.text("backend") == "nccl":
-        notices.append("--backend nccl is experimental")
+        notices.append("--backend nccl is experimental: it has not been measured")
     if values.origin("monitor-interval"):
         values.seconds("monitor-interval")
         notices.append(_MONITOR_NOTICE)

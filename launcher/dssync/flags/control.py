@@ -38,6 +38,7 @@ def control_settings(
         arbiter=arbiter.kind,
         arbiter_target=arbiter.target,
         address=_address(values, arbiter),
+        interface=_interface(values),
         port=_own_port(values, arbiter, slot),
         seeds=tuple(filter(None, (seeds.text if seeds else "").split(","))),
         token_file=values.file("token-file"),
@@ -120,6 +121,16 @@ def _address(values: Values, arbiter: _Arbiter) -> str:
             f"host {arbiter.host!r} of the rendezvous cannot be reached: {error.strerror}; check "
             "its name, or say this machine's address with --local-addr"
         ) from None
+
+
+def _interface(values: Values) -> str:
+    said = values.origin("interface")
+    if said is None:
+        return ""
+    present = machine.interfaces()
+    if said.text not in present:
+        said.refuse(f"one of this machine's network interfaces {', '.join(present)}")
+    return said.text
 
 
 def _own_port(values: Values, arbiter: _Arbiter, slot: int) -> int:

@@ -22,6 +22,11 @@ def gpu_count(environ: Mapping[str, str], devices: Path = Path("/dev")) -> int:
     return len([entry for entry in visible.split(",") if entry.strip() not in ("", "-1")])
 
 
+def interfaces() -> tuple[str, ...]:
+    """Return the names of this machine's network interfaces."""
+    return tuple(name for _, name in socket.if_nameindex())
+
+
 def address_towards(host: str, port: int) -> str:
     """Return the address of this machine from which packets to ``host`` would leave.
 

@@ -76,6 +76,13 @@ FLAGS: Final = (
         "127.0.0.1",
         contract.ENV_POD_IP,
     ),
+    Flag(
+        "interface",
+        "NAME",
+        "network interface of the groups, in place of the address",
+        "",
+        contract.ENV_INTERFACE,
+    ),
     Flag("slot", "N", "durable index of this launcher in its job", "", contract.ENV_SLOT),
     Flag("group-size", "N", "members that average with each other", "4", contract.ENV_GROUP_SIZE),
     Flag(

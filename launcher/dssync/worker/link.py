@@ -39,6 +39,10 @@ class Setup:
     seed: int = 0
     backend: str = "auto"
     host: str = "127.0.0.1"
+    interface: str = ""
+    """Network interface that groups bind to instead of ``host``."""
+    workers: int = 1
+    """Of this launcher."""
     token: str = ""
     """Hexadecimal."""
 

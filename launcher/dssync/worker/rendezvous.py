@@ -1,12 +1,18 @@
 """What the link's thread does for the communicators: build ahead, give up, deliver addresses."""
 
+import os
+import sys
+
+import torch
+
+from dssync.contract import EXIT_REJOIN
 from dssync.control import messages as m
 from dssync.worker.communicator import Communicator, Communicators
-from dssync.worker.gloo import GlooBackend, GlooSettings
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.reaper import Reaper
 from dssync.worker.store import Mailbox
+from dssync.worker.transport import make_backend
 
 REAP_SECONDS = 2.0
 
@@ -14,10 +20,11 @@ REAP_SECONDS = 2.0
 class Rendezvous:
     """The communicators of this member, and what keeps them in step with its assignments."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, device: torch.device, measure: Measure) -> None:
         reaper = Reaper()
+        self._measure = measure
         self._mailbox = Mailbox(link.send_blob)
-        backend = GlooBackend(link.setup.member, reaper, GlooSettings(host=link.setup.host))
+        backend = make_backend(link.setup, device, reaper, self._rejoin)
         self.communicators = Communicators(backend, self._mailbox, reaper)
         link.listen(self)
 
@@ -38,8 +45,9 @@ class Rendezvous:
         """Take a mate's rendezvous data."""
         self._mailbox.deliver(communicator, key, value)
 
-    def measure(self, measure: Measure) -> None:
+    def measure(self) -> None:
         """Feed the series of communicators."""
+        measure = self._measure
         counts = self.communicators.counts()
         measure.total("dssync_communicator_builds_total", counts.builds_succeeded, result="built")
         measure.total("dssync_communicator_builds_total", counts.builds_failed, result="failed")
@@ -57,3 +65,13 @@ class Rendezvous:
     def close(self) -> None:
         """Give every communicator up; an operation that fails in a dying process aborts it."""
         self.communicators.close_all(REAP_SECONDS)
+
+    def _rejoin(self, communicator: str) -> None:
+        """End the process, which nothing else would free, and come back as a newcomer."""
+        self._measure.increment("dssync_aborts_hung_total")
+        self._measure.push()
+        sys.stderr.write(
+            f"dssync: the abort of communicator {communicator} hangs: this worker starts anew\n"
+        )
+        sys.stderr.flush()
+        os._exit(EXIT_REJOIN)

@@ -6,11 +6,12 @@ training thread's chores: a joiner's snapshot is taken here, at a boundary, by w
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from dssync.control import messages as m
 from dssync.control.view import Member
 from dssync.errors import ModelError
-from dssync.worker.buckets import Buckets, averaged
+from dssync.worker.buckets import HOST, Buckets, averaged
 from dssync.worker.entrance import Entrance
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
@@ -20,6 +21,7 @@ from dssync.worker.payload import Payload
 from dssync.worker.rendezvous import Rendezvous
 from dssync.worker.round import Clock, Result, RoundEngine
 from dssync.worker.snapshots import Snapshots
+from dssync.worker.transport import Machine, staging_device
 
 CLOSE_SECONDS = 10.0
 """How long a member that leaves goes on serving its state."""
@@ -45,7 +47,12 @@ class MemberSession:
         self._applied_round = -1
         self._not_finite = 0
         self._measure = Measure(link.push_metrics, Member.parse(link.setup.member).local_rank)
-        self._rendezvous = Rendezvous(link)
+        tensors = averaged(payload.model).tensors
+        machine = Machine.look(link.setup.workers)
+        self._device = staging_device(
+            link.setup.backend, [each.device for each in tensors], machine
+        )
+        self._rendezvous = Rendezvous(link, self._device, self._measure)
         self._snapshots = Snapshots(link, payload, self._measure)
         self._entrance = Entrance(link, payload, self._measure, self.wait)
 
@@ -125,7 +132,7 @@ class MemberSession:
         self._payload.check()
         chosen = averaged(self._payload.model)
         self._lines, self._frozen = chosen.lines, chosen.frozen
-        self._buckets = Buckets(chosen.tensors)
+        self._buckets = Buckets(chosen.tensors, self._device)
         self._engine = RoundEngine(
             self.link, self._rendezvous.communicators, self._buckets, self.wait
         )
@@ -133,7 +140,9 @@ class MemberSession:
 
     def _enter(self, applied_round: int = -1) -> None:
         address = self._snapshots.address
-        self._entrance.enter(m.Enter(self._lines, self.options.message, address, applied_round))
+        backend = "gloo" if self._device == HOST else "nccl"
+        sync = replace(self.options.message, backend=backend)
+        self._entrance.enter(m.Enter(self._lines, sync, address, applied_round))
         if self.link.state.started and not self.link.state.weighted:
             # The mates' values come before any training of this member could count.
             started = time.monotonic()
@@ -230,7 +239,7 @@ class MemberSession:
 
     def _push(self, now: bool = False) -> None:
         if now or self._measure.due:
-            self._rendezvous.measure(self._measure)
+            self._rendezvous.measure()
             if self.joined:
                 hits, misses = self._engine.cache_hits, self._engine.cache_misses
                 self._measure.total("dssync_communicator_cache_hits_total", hits)

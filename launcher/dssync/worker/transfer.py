@@ -53,10 +53,14 @@ def take_snapshot(state: object, reuse: torch.Tensor | None) -> Snapshot:
     offsets, size = _offsets(tensors)
     buffer = reuse
     if buffer is None or buffer.numel() < size:
-        buffer = torch.empty(size, dtype=torch.uint8)
+        # Pinned memory takes a device's copies several times faster, and without a host wait each.
+        on_device = any(tensor.is_cuda for tensor in tensors)
+        buffer = torch.empty(size, dtype=torch.uint8, pin_memory=on_device)
     for tensor, offset in zip(tensors, offsets, strict=True):
         view = _view(buffer, offset, tensor.dtype, tuple(tensor.shape))
-        view.copy_(tensor)
+        view.copy_(tensor, non_blocking=buffer.is_pinned())
+    if buffer.is_pinned():
+        torch.cuda.current_stream().synchronize()
     specs = [[str(t.dtype).removeprefix("torch."), list(t.shape)] for t in tensors]
     header = json.dumps({"tree": tree, "tensors": specs, "bytes": size}).encode()
     return Snapshot(header, buffer[:size], buffer)

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.distributed import ProcessGroupGloo, Store
 
 from dssync.worker.sockets import connected_sockets, listener_endpoint
+from dssync.worker.store import Mailbox, MailboxStore
 
 MEMBERS = 3
 
@@ -91,3 +92,32 @@ def test_an_operation_takes_its_timeout_from_its_options() -> None:
     options.timeout = timedelta(seconds=1.5)
 
     assert options.timeout == timedelta(seconds=1.5)
+
+
+def test_the_nccl_groups_have_what_the_backend_calls() -> None:
+    # Without a driver their constructors end the process, so only names can be looked at.
+    if not dist.is_nccl_available():
+        pytest.skip("torch was built without NCCL")
+    called = {"allreduce", "abort", "shutdown", "get_error", "memory_stats"}
+
+    assert called <= set(dir(dist.ProcessGroupNCCL2))
+    assert called | {"eager_connect_single_device"} <= set(dir(dist.ProcessGroupNCCL))
+    options = dist.ProcessGroupNCCL.Options()
+    options._timeout = timedelta(seconds=1)
+    options.config.blocking = 0
+    options.config.max_ctas = 8
+    assert (options.config.blocking, options.config.max_ctas) == (0, 8)
+    assert dist.AllreduceOptions().asyncOp, "the backend turns it off to keep to one stream"
+
+
+def test_nccls_bootstrap_is_served_by_the_mailboxs_store() -> None:
+    pushed: list[tuple[str, str, bytes]] = []
+    mailbox = Mailbox(lambda *blob: pushed.append(blob))
+    mailbox_store = MailboxStore(mailbox, "pair", 1.0)  # torch keeps only the C++ half alive
+    store = dist.PrefixStore("name", mailbox_store)
+
+    store.set("id", b"unique")
+    store.wait(["id"], timedelta(seconds=1))
+
+    assert store.multi_get(["id"]) == [b"unique"]
+    assert pushed == [("pair", "name/id", b"unique")]

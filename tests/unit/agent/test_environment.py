@@ -11,6 +11,7 @@ from dssync.agent.settings import (
     JobSettings,
     Settings,
     SupervisionSettings,
+    SyncSettings,
     WorldSettings,
 )
 
@@ -70,3 +71,36 @@ def test_a_master_that_the_user_chose_is_kept() -> None:
 
 def test_the_launchers_environment_is_inherited() -> None:
     assert worker_environment(SETTINGS, 0, 0)["HOME"] == "/home/user"
+
+
+def test_the_interface_is_told_to_both_transports_unless_the_user_said_otherwise() -> None:
+    told = replace(
+        SETTINGS,
+        control=ControlSettings(interface="eth1"),
+        environment={"NCCL_SOCKET_IFNAME": "ib0"},
+    )
+
+    environment = worker_environment(told, local_rank=0, restarts=0)
+
+    assert environment["GLOO_SOCKET_IFNAME"] == "eth1"
+    assert environment["NCCL_SOCKET_IFNAME"] == "ib0"
+
+
+@pytest.mark.parametrize(
+    ("sync", "expected"),
+    [
+        (SyncSettings(backend="gloo"), {}),
+        (SyncSettings(backend="auto"), {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "0"}),
+        (
+            SyncSettings(backend="nccl", shares_gpus=True),
+            {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "0", "NCCL_HOSTID": "2-1"},
+        ),
+    ],
+)
+def test_torchs_watchdog_is_told_to_leave_failed_groups_to_us(
+    sync: SyncSettings, expected: dict[str, str]
+) -> None:
+    environment = worker_environment(replace(SETTINGS, sync=sync), local_rank=1, restarts=0)
+
+    names = ("TORCH_NCCL_ASYNC_ERROR_HANDLING", "NCCL_HOSTID")
+    assert {name: environment[name] for name in names if name in environment} == expected

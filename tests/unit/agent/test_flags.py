@@ -141,10 +141,15 @@ def test_only_slot_zero_listens_on_the_endpoints_port() -> None:
     assert settings(*flags).control.port == 0
 
 
-def test_what_is_taken_in_another_sense_is_said_in_one_line_each() -> None:
-    flags = ("--rdzv-backend", "c10d", "--monitor-interval", "5", "--backend", "nccl")
+def test_what_is_taken_in_another_sense_is_said_in_one_line_each(tmp_path: Path) -> None:
+    flags = ["--rdzv-backend", "c10d", "--monitor-interval", "5", "--backend", "nccl"]
+    (tmp_path / "nvidia0").touch()
 
-    notices = settings(*flags, "--nproc-per-node", "2").notices
+    arguments = [*flags, "--nproc-per-node", "2", "train.py"]
+    parsed = parse(arguments, NO_VARIABLES, devices=tmp_path)
+
+    notices = parsed.notices
+    assert parsed.sync.shares_gpus
 
     assert [notice.split()[:2] for notice in notices] == [
         ["--rdzv-backend", "c10d"],
@@ -233,6 +238,7 @@ def test_a_refused_variable_is_refused_too() -> None:
         (["--mode", "stream"], "--mode: 'stream' was given, expected one of grid, pool, cross"),
         (["--commit", "maybe"], "--commit: 'maybe' was given, expected one of relaxed, strict"),
         (["--backend", "mpi"], "--backend: 'mpi'"),
+        (["--interface", "eth99"], "--interface: 'eth99' was given, expected one of this mach"),
         (["--lease", "nan"], "--lease: 'nan' was given, expected a duration above 0"),
         (["--lease", "0.3", "--heartbeat", "0.2"], "two heartbeats"),
         (["--metrics-port", "65536"], "--metrics-port: '65536'"),
@@ -253,6 +259,15 @@ def test_a_wrong_value_gets_one_sentence(flags: list[str], words: str) -> None:
 
     assert words in said
     assert "\n" not in said
+
+
+def test_nccl_without_a_gpu_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="needs a GPU, and none is visible here: say gloo"):
+        parse(["--backend", "nccl", "train.py"], NO_VARIABLES, devices=tmp_path)
+
+
+def test_the_interface_that_is_there_is_taken() -> None:
+    assert settings(DSSYNC_INTERFACE="lo").control.interface == "lo"
 
 
 def test_the_variable_that_was_wrong_is_named() -> None:

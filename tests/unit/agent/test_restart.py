@@ -19,5 +19,10 @@ def test_a_failed_worker_is_restarted_until_its_own_limit(returncode: int) -> No
     assert actions == [Action.RESTART, Action.RESTART, Action.GIVE_UP, Action.GIVE_UP]
 
 
+@given(st.integers(0, 10))
+def test_a_worker_whose_device_hangs_is_always_started_anew(restarts: int) -> None:
+    assert after_exit(95, restarts, 0) is Action.RESTART
+
+
 def test_a_worker_that_forbids_it_is_not_restarted() -> None:
     assert after_exit(93, 0, 5) is Action.GIVE_UP
