@@ -60,6 +60,10 @@ check: .setup/python ## Format, lint, types and import contracts, in under a min
 test: .setup/python ## All tests that need no cluster
 	$(BIN)/pytest
 
+.PHONY: test-gpu
+test-gpu: .setup/python ## What needs an NVIDIA GPU; left out with one line where there is none
+	$(BIN)/pytest tests/gpu tests/unit/worker
+
 SEEDS ?= 1000
 
 .PHONY: simulate
@@ -86,6 +90,10 @@ bench-reform: .setup/python ## A worker dies: dssync beside torchrun, on the sam
 .PHONY: bench-accuracy
 bench-accuracy: .setup/python ## The mean model of grid rounds beside that of allreduce, both examples
 	$(BIN)/python -m benchmarks.accuracy
+
+.PHONY: bench-gpu
+bench-gpu: .setup/python ## Communicators and a 100 M parameter transformer on a GPU
+	PYTHONPATH=tests:. $(BIN)/python -m benchmarks.gpu
 
 .PHONY: clean
 clean: ## Remove what was built here; set-up stays

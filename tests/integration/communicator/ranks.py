@@ -24,14 +24,24 @@ from typing import Any
 
 import torch
 
+from dssync.contract import EXIT_REJOIN
 from dssync.errors import BuildCancelledError
-from dssync.worker.communicator import Communicator, Communicators
-from dssync.worker.gloo import GlooBackend, GlooGroup, GlooSettings
+from dssync.worker.communicator import Backend, Communicator, Communicators, Group
+from dssync.worker.gloo import GlooBackend, GlooSettings
 from dssync.worker.reaper import Reaper
 from dssync.worker.store import Mailbox
 
 HANG_SECONDS = 30.0
 """A rank that takes longer for a command is reported as hung."""
+BUILD_SECONDS = 90.0
+"""NCCL loads its kernels with a process' first group."""
+NCCL_VARIABLES = {
+    "NCCL_SOCKET_IFNAME": "lo",
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0",
+    "TORCH_NCCL_ENABLE_MONITORING": "0",
+    "TORCH_NCCL_RETHROW_CUDA_ERRORS": "0",
+}
+"""What a launcher tells its workers, and that all are on this machine."""
 
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(["dssync.worker.gloo"])
@@ -53,6 +63,14 @@ class Usage:
     threads: int
 
 
+@dataclass(frozen=True)
+class Nccl:
+    """Settings of ranks that sum over NCCL, all on the first GPU."""
+
+
+Settings = GlooSettings | Nccl
+
+
 @dataclass
 class _Operation:
     tensor: torch.Tensor
@@ -63,14 +81,15 @@ class _Operation:
 class Worker:
     """One rank: its methods are the commands of the tests."""
 
-    def __init__(self, rank: int, settings: GlooSettings, connection: Connection) -> None:
+    def __init__(self, rank: int, settings: Settings, connection: Connection) -> None:
+        self._device = torch.device("cuda", 0) if isinstance(settings, Nccl) else None
         self._connection = connection
         self._sending = threading.Lock()
         self.mailbox = Mailbox(lambda *blob: self._send("blob", blob))
         self.reaper = Reaper()
-        backend = GlooBackend(key_of(rank), self.reaper, settings)
+        backend = _backend(rank, settings, self.reaper)
         self.communicators = Communicators(backend, self.mailbox, self.reaper)
-        self.groups: dict[str, GlooGroup] = {}
+        self.groups: dict[str, Group] = {}
         self.operations: dict[str, _Operation] = {}
 
     def serve(self) -> None:
@@ -107,9 +126,7 @@ class Worker:
         self.communicators.prepare(spec)
 
     def build(self, spec: Communicator) -> None:
-        group = self.communicators.prepare(spec).result(HANG_SECONDS)
-        assert isinstance(group, GlooGroup)
-        self.groups[spec.id] = group
+        self.groups[spec.id] = self.communicators.prepare(spec).result(BUILD_SECONDS)
 
     def begin(
         self,
@@ -119,7 +136,8 @@ class Worker:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         """Starts the all-reduce of a tensor full of one value."""
-        operation = _Operation(torch.full((size,), value, dtype=dtype), threading.Event())
+        tensor = torch.full((size,), value, dtype=dtype, device=self._device)
+        operation = _Operation(tensor, threading.Event())
 
         def on_done(error: Exception | None) -> None:
             operation.error = error
@@ -174,6 +192,11 @@ class Worker:
         self.communicators.abandon(communicator_id)
         return time.perf_counter() - started
 
+    def device_bytes(self) -> int:
+        """Return what of the GPU is in use, by all processes."""
+        free, total = torch.cuda.mem_get_info()
+        return total - free
+
     def retire(self, communicator_id: str) -> None:
         self.communicators.retire(communicator_id)
 
@@ -204,6 +227,18 @@ class Worker:
         return len(self.mailbox)
 
 
+def _backend(rank: int, settings: Settings, reaper: Reaper) -> Backend:
+    if isinstance(settings, GlooSettings):
+        return GlooBackend(key_of(rank), reaper, settings)
+    from dssync.worker.nccl import NcclBackend
+    from dssync.worker.ncclgroup import connector
+
+    def on_hung(name: str) -> None:
+        os._exit(EXIT_REJOIN)
+
+    return NcclBackend(key_of(rank), reaper, connector(torch.device("cuda", 0)), on_hung)
+
+
 def _usage() -> Usage:
     return Usage(len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")))
 
@@ -214,7 +249,10 @@ def _join_builds() -> None:
             thread.join(HANG_SECONDS)
 
 
-def _run(rank: int, settings: GlooSettings, connection: Connection, stderr: Path) -> None:
+def _run(rank: int, settings: Settings, connection: Connection, stderr: Path) -> None:
+    if isinstance(settings, Nccl):
+        # NCCL takes two ranks of one host on one device for a mistake.
+        os.environ |= {**NCCL_VARIABLES, "NCCL_HOSTID": str(rank)}
     with stderr.open("wb") as file:
         os.dup2(file.fileno(), 2)
     torch.set_num_threads(1)
@@ -224,7 +262,7 @@ def _run(rank: int, settings: GlooSettings, connection: Connection, stderr: Path
 class Rank:
     """The test's end of one rank."""
 
-    def __init__(self, number: int, settings: GlooSettings, folder: Path) -> None:
+    def __init__(self, number: int, settings: Settings, folder: Path) -> None:
         self._number = number
         self._stderr = folder / f"rank-{number}.stderr"
         self._replies: SimpleQueue[tuple[str, Any]] = SimpleQueue()
@@ -249,7 +287,7 @@ class Rank:
 
     def reply(self) -> Any:
         try:
-            kind, content = self._replies.get(timeout=HANG_SECONDS)
+            kind, content = self._replies.get(timeout=BUILD_SECONDS)
         except Empty:
             raise AssertionError(f"rank {self._number} hung in {self._what()}") from None
         if kind == "error":
@@ -286,7 +324,7 @@ class Rank:
 class Ranks:
     """All ranks of a test; forwards their blobs."""
 
-    def __init__(self, size: int, settings: GlooSettings, folder: Path) -> None:
+    def __init__(self, size: int, settings: Settings, folder: Path) -> None:
         self._ranks = [Rank(number, settings, folder) for number in range(size)]
         self.blobs: SimpleQueue[bytes] = SimpleQueue()
         """What ranks have pushed, in order."""
@@ -340,7 +378,7 @@ class Ranks:
 
 
 @contextlib.contextmanager
-def running(size: int, folder: Path, settings: GlooSettings | None = None) -> Iterator[Ranks]:
+def running(size: int, folder: Path, settings: Settings | None = None) -> Iterator[Ranks]:
     """Ranks for the time of a test; at its end nobody may have written to stderr."""
     ranks = Ranks(size, settings or GlooSettings(), folder)
     try:
