@@ -79,6 +79,10 @@ class Assignments:
     def drains(self, key: str, last_round: int) -> None:
         self._last_round[key] = max(last_round, self._last_round.get(key, -1))
 
+    def of(self, key: str, number: int, attempt: int) -> m.Assign | None:
+        """Return what a member was to do in an attempt."""
+        return self._all[key, number].get(attempt)
+
     def kind_of(self, key: str, number: int) -> str:
         """Return what a member's round was frozen as."""
         return next(iter(self._all[key, number].values())).kind

@@ -206,7 +206,7 @@ class Faults:
 def _is(worker: Worker, moment: str) -> bool:
     """Tell whether a worker is at a moment."""
     if moment == "last data":
-        return bool(worker.state.leases) or worker.training.busy
+        return bool(worker.state.leases(0).batches) or worker.training.busy
     if moment == "final":
         return any(assign.kind == "final" for assign in worker.state.upcoming)
     return moment in ("now", worker.phase)

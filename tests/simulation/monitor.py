@@ -34,6 +34,7 @@ class Monitor:
         self._coordinator = coordinator
         self._coverage = coverage
         self._view: set[str] = set()
+        self._decisions: set[tuple[int, int, tuple[int, ...]]] = set()
 
     def before(self, event: Event, now: float) -> None:
         """Look at an event before the coordinator handles it."""
@@ -44,6 +45,10 @@ class Monitor:
         self.events += 1
         self.last = f"{key} {text}"
         body = wire.from_member(text)
+        if isinstance(body, m.Applied | m.Confirm) and body.batches:
+            assign = self.assignments.of(key, body.round, body.attempt)
+            counts = assign is None or assign.weighted
+            require(counts, f"{key} trained for round {body.round}, where it has no weight")
         if isinstance(body, m.Applied):
             self.progressed = True
             if key in self._coordinator.roster.peers:
@@ -99,10 +104,17 @@ class Monitor:
                 kind = self.assignments.kind_of(key, number)
                 require(kind == "train", f"{key} is skipped in round {number}, a {kind}")
                 self.assignments.given_up(key, number)
-            case m.Commit(number, _):
+            case m.Commit(number, attempt, batches):
                 self.assignments.committed(key, number)
+                self._decided(number, attempt, batches)
             case m.LastRound(number):
                 self.assignments.drains(key, number)
+
+    def _decided(self, number: int, attempt: int, batches: tuple[int, ...]) -> None:
+        """Count what a decision commits, once for all members that are told."""
+        if (number, attempt, batches) not in self._decisions:
+            self._decisions.add((number, attempt, batches))
+            self.commits.update(batches)
 
     def _require_touched(self, key: str, what: str) -> None:
         require(key in self.touched, f"{key} is {what} though no fault has hit it")
@@ -111,3 +123,7 @@ class Monitor:
         ledger = self._coordinator.ledger
         counted, said = ledger.committed + ledger.repeated, self.commits.total()
         require(counted == said, f"members committed {said} batches but {counted} are counted")
+        world = self._coordinator.world
+        if world is not None and world.strict:
+            twice = [batch for batch, count in self.commits.items() if count > 1]
+            require(not twice, f"batches {twice} are committed twice")

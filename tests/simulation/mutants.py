@@ -111,7 +111,7 @@ class CommitsEarly(Rounds):
     def confirm(self, key: str, message: m.Confirm, now: float) -> None:
         exchange = self._find(key, message.round)
         if exchange is not None and exchange.attempt == message.attempt:
-            exchange.confirmed.update(exchange.members)
+            exchange.confirmed |= dict.fromkeys(exchange.members, ())
         super().confirm(key, message, now)
 
 
@@ -262,6 +262,14 @@ class AnswersOnlyNow(MemberState):
         return [] if number > self.next_round else super()._abandon(number, attempt)
 
 
+class TrainsUnweighted(MemberState):
+    """A joiner trains at once, although its first sum will replace what it learns."""
+
+    def _start(self, start: m.Start) -> None:
+        super()._start(start)
+        self.weighted = True
+
+
 class StaysInRound(MemberState):
     """A skipped member waits for its round to begin again."""
 
@@ -305,6 +313,7 @@ MUTANTS = MappingProxyType(
         "believes accusers": _part(coordinator=BelievesAccusers),
         "applies after abandoning": lambda: Protocol(member_state=AppliesAfterAbandon),
         "answers only for its round": lambda: Protocol(member_state=AnswersOnlyNow),
+        "trains before it counts": lambda: Protocol(member_state=TrainsUnweighted),
         "stays in a skipped round": lambda: Protocol(member_state=StaysInRound),
         "forgets messages on reconnect": lambda: Protocol(session=ForgetsMessages),
     }

@@ -78,6 +78,8 @@ class Training:
     busy: bool = False
     registered: bool = False
     welcomed: bool = False
+    counts: bool = False
+    """Its values have weight in the next round."""
     attempt: Attempt | None = None
 
 
@@ -152,12 +154,10 @@ class Worker(Process):
             self._mailbox.setdefault(message.communicator, set()).add(message.key)
             self._finish_build(message.communicator)
         else:
-            ended = None
-            if isinstance(message, m.Abandon | m.Skip):
-                ended = self.state.known(message.round)
+            ended = [] if isinstance(message, m.Bench) else self.state.ended_by(message)
             for answer in self.state.handle(message):
                 self._say(self.key, answer)
-            for stage in ended.stages if ended else ():
+            for stage in (stage for assign in ended for stage in assign.stages):
                 self._give_up(stage.communicator)
         if isinstance(message, m.Assign):
             for communicator in message.retire:
@@ -250,18 +250,27 @@ class Worker(Process):
     def _step(self) -> None:
         """Train on a batch, or find that there is none."""
         state, training = self.state, self.training
+        if not (state.weighted or training.counts):
+            if state.assignment is None:
+                return
+            training.counts = state.assignment.weighted
+            if not training.counts:
+                self._enter_step(idle=True)
+                return
         if not training.registered:
             training.registered = True
-            self.say(m.Register(*self.job.batches))
-        if len(state.leases) < LEASE_DEPTH and not state.lease_wanted and not state.starved:
-            state.lease_wanted = True
-            self.say(m.Take(LEASE_DEPTH))
-        if state.leases:
-            batch, training.busy = state.leases.popleft(), True
+            batches, epochs = self.job.batches
+            self.say(m.Register((m.Track("", batches),), epochs))
+        leases = state.leases(0)
+        if len(leases.batches) < LEASE_DEPTH and not leases.wanted and not leases.starved:
+            leases.wanted = True
+            self.say(m.Take(LEASE_DEPTH, 0))
+        if leases.batches:
+            batch, training.busy = leases.batches.popleft(), True
             seconds = self.slow.train_seconds * self.scheduler.random.uniform(0.8, 1.2)
             seconds, self.slow.extra_seconds = seconds + self.slow.extra_seconds, 0.0
             self.later(seconds, lambda: self._trained(training, batch))
-        elif not state.lease_wanted:
+        elif not leases.wanted:
             self._enter_step(idle=True)
 
     def _trained(self, training: Training, batch: int) -> None:
@@ -312,7 +321,7 @@ class Worker(Process):
             self._apply(attempt)
         elif not attempt.confirmed:
             attempt.confirmed = True
-            self.say(m.Confirm(assign.round, assign.attempt))
+            self.say(m.Confirm(assign.round, assign.attempt, self.training.consumed))
 
     def _announce_build(self, attempt: Attempt) -> None:
         if not attempt.announced and not attempt.waits:

@@ -23,6 +23,7 @@ from dssync.agent.supervisor import Supervisor, WorkerExit, WorkerProcess, Worke
 from dssync.agent.uplink import Handlers, Uplink
 from dssync.agent.verdict import Ending, Verdict, verdict_of
 from dssync.control import messages as m
+from dssync.control.records import CommitRecords
 from dssync.control.view import Member
 
 LEAVE_SECONDS = 1.0
@@ -44,6 +45,7 @@ class Launcher:
         self._reporter = reporter
         self._supervisor = Supervisor(settings, self._exited)
         self._workers: dict[str, Worker] = {}
+        self._records = CommitRecords()
         self._early_exits: dict[WorkerProcess, WorkerExit] = {}
         self._starting = 0
         self._ending = Ending()
@@ -135,6 +137,7 @@ class Launcher:
         again = exit_.action is Action.RESTART and not self._ending.over
         del self._workers[worker.key]
         worker.link.close()
+        self._records.gone(worker.key)
         self._send(m.Exited(worker.key, exit_.returncode, again))
         self._reporter.exited(exit_, again)
         if again:
@@ -157,6 +160,7 @@ class Launcher:
 
     def _from_worker(self, key: str, body: str) -> None:
         self._workers[key].says(body)
+        self._records.said(key, body)
         self._send(m.FromMember(key, body))
 
     # --- coordinator ------------------------------------------------------------------------
@@ -167,8 +171,13 @@ class Launcher:
 
     def _deliver(self, message: m.ToLauncher) -> None:
         match message:
-            case m.ToMember(key, body) if key in self._workers:
-                self._workers[key].is_told(body)
+            case m.ToMember(key, body):
+                # Also for a member that has just died: its mates may die with the coordinator.
+                self._records.told(key, body)
+                if key in self._workers:
+                    self._workers[key].is_told(body)
+            case m.LedgerNews(ledger):
+                self._records.learn(ledger)
             case m.Evicted(key, reason) if key in self._workers:
                 self._evict(self._workers[key], reason)
             case m.JobCompleted():

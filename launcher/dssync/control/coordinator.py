@@ -146,8 +146,8 @@ class Coordinator:
                 self.admission.fetch_failed(key, donor)
             case m.Register():
                 self.training.register(key, message)
-            case m.Take(count):
-                self.training.lease(key, count)
+            case m.Take():
+                self.training.lease(key, message)
             case m.Leave(reason):
                 self.departures.gone(key, reason, now)
             case _ if world is not None:

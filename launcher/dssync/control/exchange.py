@@ -23,6 +23,8 @@ class Exchange:
     members: tuple[str, ...]
     """Those of the current attempt, in rank order."""
     unweighted: frozenset[str]
+    progress: float = 0.0
+    """Committed fraction of the run when the round was frozen."""
     attempt: int = 0
     cause: str = ""
     """Why the current attempt is not the first."""
@@ -32,7 +34,8 @@ class Exchange:
     decided: bool = False
     """Strict: the commit was decided; losses from here on change nothing."""
     arrived: set[str] = field(default_factory=set)
-    confirmed: set[str] = field(default_factory=set)
+    confirmed: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Strict: who holds the results, and the batches that the decision commits for it."""
     applied: set[str] = field(default_factory=set)
     """Over all attempts."""
     abandoned: set[str] = field(default_factory=set)
@@ -79,7 +82,7 @@ class Exchange:
     @property
     def all_confirmed(self) -> bool:
         """Strict: whether every member of the attempt holds its results."""
-        return self.strict and not self.collecting and self.confirmed.issuperset(self.members)
+        return self.strict and not self.collecting and self.confirmed.keys() >= {*self.members}
 
     def expire_at(self, seconds: float) -> None:
         """Set the deadline, unless it is earlier."""

@@ -13,6 +13,18 @@ from dssync.control import messages as m
 
 
 @dataclass
+class Leases:
+    """What a member holds of one track."""
+
+    batches: deque[int] = field(default_factory=deque)
+    """Leased and not yet drawn."""
+    wanted: bool = False
+    """An answer to ``Take`` is under way."""
+    starved: bool = False
+    """The last answer held nothing; the coordinator sends more when there is more."""
+
+
+@dataclass
 class MemberState:
     """What a member knows; all changes come through its methods."""
 
@@ -35,12 +47,9 @@ class MemberState:
     generation: int = 0
     """How often it entered again; leases of an earlier generation are void."""
     progress: float = 0.0
-    leases: deque[int] = field(default_factory=deque)
-    """Batches leased and not yet handed out."""
-    lease_wanted: bool = False
-    """An answer to ``Take`` is under way."""
-    starved: bool = False
-    """The last answer held nothing; the coordinator sends more when there is more."""
+    """Committed fraction of the run, as of the last round that this member applied."""
+    tracks: dict[int, "Leases"] = field(default_factory=dict)
+    """What it holds of each track."""
     _assigns: dict[int, m.Assign] = field(default_factory=dict)
     _skipped: set[int] = field(default_factory=set)
     _commits: set[tuple[int, int]] = field(default_factory=set)
@@ -52,12 +61,12 @@ class MemberState:
                 self._assign(message)
             case m.Abandon(number, attempt):
                 return self._abandon(number, attempt)
-            case m.Commit(number, attempt):
+            case m.Commit(number, attempt, _):
                 self._commits.add((number, attempt))
             case m.Skip(number, _):
                 self._skip(number)
-            case m.Leases(batches, progress):
-                self._take_leases(batches, progress)
+            case m.Leases(track, batches):
+                self._take_leases(track, batches)
             case m.Start():
                 self._start(message)
             case m.LastRound(number):
@@ -100,6 +109,22 @@ class MemberState:
         """Whether it trains no further: the job is done, it leaves, or it was refused."""
         return self.completed is not None or self.last_round is not None or bool(self.refused)
 
+    def leases(self, track: int) -> Leases:
+        """Return what it holds of a track."""
+        return self.tracks.setdefault(track, Leases())
+
+    @property
+    def starved(self) -> bool:
+        """Whether there was nothing more to lease, of any track, when it last asked."""
+        return bool(self.tracks) and all(each.starved for each in self.tracks.values())
+
+    def ended_by(self, message: m.ToMemberBody) -> list[m.Assign]:
+        """Return the assignments that a message ends; ask before ``handle``."""
+        if isinstance(message, m.Abandon | m.Skip):
+            known = self.known(message.round)
+            return [] if known is None or self.is_committed(known) else [known]
+        return self.upcoming if isinstance(message, m.Bench) else []
+
     def is_current(self, assign: m.Assign) -> bool:
         """Tell whether this attempt still stands."""
         return self._assigns.get(self.next_round) is assign
@@ -112,8 +137,10 @@ class MemberState:
         """Decide that the attempt's result is applied; None if the attempt no longer stands."""
         if not self.is_current(assign):
             return None
+        decided = self.is_committed(assign)
         self._advance_past(assign.round)
-        return m.Applied(assign.round, assign.attempt, batches)
+        self.progress = max(self.progress, assign.progress)
+        return m.Applied(assign.round, assign.attempt, () if decided else batches)
 
     def restart(self) -> None:
         """Forget everything about rounds before entering again."""
@@ -121,6 +148,7 @@ class MemberState:
             next_round=self.next_round,
             last_round=self.last_round,
             generation=self.generation + 1,
+            progress=self.progress,
         )
         self.__dict__.update(fresh.__dict__)
 
@@ -128,8 +156,7 @@ class MemberState:
         self.started, self.next_round = True, start.round
         self.position, self.weighted = start.position, start.weighted
         # What was leased before belongs to others now, and its answers have all arrived.
-        self.leases.clear()
-        self.lease_wanted = self.starved = False
+        self.tracks.clear()
         self._drop_before(start.round)
 
     def _assign(self, assign: m.Assign) -> None:
@@ -149,16 +176,18 @@ class MemberState:
         return [m.Abandoned(number, attempt)]
 
     def _skip(self, number: int) -> None:
+        known = self._assigns.get(number)
+        if known is not None and self.is_committed(known):
+            return  # The decision came first: what it commits counts this member's values.
         self._skipped.add(number)
         self._assigns.pop(number, None)
         if number == self.next_round:
             self._advance_past(number)
 
-    def _take_leases(self, batches: tuple[int, ...], progress: float) -> None:
-        self.leases.extend(batches)
-        self.lease_wanted = False
-        self.starved = not batches
-        self.progress = progress
+    def _take_leases(self, track: int, batches: tuple[int, ...]) -> None:
+        leases = self.leases(track)
+        leases.batches.extend(batches)
+        leases.wanted, leases.starved = False, not batches
 
     def _advance_past(self, number: int) -> None:
         self.next_round = number + 1

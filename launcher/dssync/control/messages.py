@@ -77,6 +77,8 @@ class Confirm:
 
     round: int
     attempt: int
+    batches: tuple[int, ...]
+    """Batches consumed since its last committed round; the decision commits them."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ class Applied:
     round: int
     attempt: int
     batches: tuple[int, ...]
-    """Batches consumed since its last committed round; they are committed with this one."""
+    """Batches consumed since its last committed round; they are committed with this one. Empty
+    after a strict decision, which has committed them."""
 
 
 @dataclass(frozen=True)
@@ -117,18 +120,28 @@ class Blob:
 
 
 @dataclass(frozen=True)
+class Track:
+    """The data of one loader."""
+
+    name: str
+    batches_per_epoch: int
+
+
+@dataclass(frozen=True)
 class Register:
     """The data of the job: how many batches an epoch has, and how many epochs there are."""
 
-    batches_per_epoch: int
+    tracks: tuple[Track, ...]
     epochs: int
 
 
 @dataclass(frozen=True)
 class Take:
-    """Asks for leases on this many batches."""
+    """Asks for leases on this many batches of one track."""
 
     count: int
+    track: int
+    """Index in ``Register``."""
 
 
 @dataclass(frozen=True)
@@ -207,6 +220,11 @@ class Assign:
     """Key of the member that speaks for the job (writes results, logs)."""
     cause: str
     """Why there is a retry: ``exit``, ``eof``, ``lease``, ``deadline``, ``leave``, ``failed``."""
+    weighted: bool
+    """Whether the member's values count. While they do not it trains on nothing: its first sum
+    would replace what it had learned, and the samples would be lost."""
+    progress: float
+    """Committed fraction of the run when the round was frozen, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -223,6 +241,9 @@ class Commit:
 
     round: int
     attempt: int
+    batches: tuple[int, ...]
+    """What the decision commits, of the whole group: each launcher keeps it until a ledger that
+    covers it arrives (``control.records``)."""
 
 
 @dataclass(frozen=True)
@@ -244,9 +265,8 @@ class Bench:
 class Leases:
     """Batches to train on; none: all are leased or done, more come if a member is lost."""
 
+    track: int
     batches: tuple[int, ...]
-    progress: float
-    """Committed fraction of the run, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -264,6 +284,61 @@ class Completed:
 
 
 # --- launcher to coordinator and back -------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrackState:
+    """What is done of one track."""
+
+    name: str
+    batches_per_epoch: int
+    cursor: int
+    """Batches from here on were never leased."""
+    open: tuple[int, ...]
+    """Batches below the cursor that are not committed."""
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """What of the data is done."""
+
+    epochs: int
+    tracks: tuple[TrackState, ...]
+    repeated: int
+
+
+@dataclass(frozen=True)
+class LedgerNews:
+    """The coordinator's ledger, for every launcher to keep in case the coordinator is lost."""
+
+    ledger: LedgerState
+
+
+@dataclass(frozen=True)
+class Held:
+    """Batches that a member holds: leased and not committed."""
+
+    member: str
+    batches: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """A member's confirmation whose decision its launcher has not seen."""
+
+    member: str
+    confirm: Confirm
+
+
+@dataclass(frozen=True)
+class LedgerReport:
+    """What a launcher knows of the data; a new coordinator joins those of all launchers."""
+
+    ledger: LedgerState | None
+    committed: tuple[int, ...]
+    """Batches of commit records that ``ledger`` does not cover."""
+    held: tuple[Held, ...]
+    confirmed: tuple[Confirmed, ...]
 
 
 @dataclass(frozen=True)
@@ -352,7 +427,7 @@ ToMemberBody = (
     | Completed | Blob
 )  # fmt: skip
 FromLauncher = Hello | Heartbeat | Exited | Drain | FromMember
-ToLauncher = ToMember | Evicted | Drained | JobCompleted
+ToLauncher = ToMember | Evicted | Drained | JobCompleted | LedgerNews
 
 MEMBER = Codec(FromMemberBody.__args__)
 TO_MEMBER = Codec(ToMemberBody.__args__)

@@ -1,9 +1,9 @@
 """What the coordinator knows of each launcher and each worker process."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
-from dssync.control.messages import SyncSettings
+from dssync.control.messages import SyncSettings, Take
 from dssync.control.view import Member, slot_of
 from dssync.schedule import Place
 
@@ -52,8 +52,8 @@ class Peer:
     donor: str = ""
     avoid: str = ""
     """The donor whose state it could not get."""
-    hungry: int = 0
-    """Batches it asked for and did not get."""
+    hungry: dict[int, Take] = field(default_factory=dict)
+    """What it asked for and did not get, by track."""
     misses: int = 0
     """Round deadlines missed in a row."""
 

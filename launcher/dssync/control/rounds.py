@@ -61,21 +61,30 @@ class Rounds:
         """Members that missed a deadline since the coordinator last looked, with the kind."""
         self.earned: list[tuple[str, int]] = []
         """Who has applied a sum since the coordinator last looked, and in which round."""
+        self.committed: list[tuple[str, tuple[int, ...]]] = []
+        """Batches committed since the coordinator last looked, by member."""
         self._deadline = RoundDeadline(deadline)
         self._directory = Directory(term)
         self._send = send
         self._open: dict[int, list[Exchange]] = {}
         self._views: dict[int, View] = {}
 
-    def freeze(self, view: View, kind: str, strict: bool) -> None:
-        """Freeze the next round on ``view`` and tell every member its part."""
+    def freeze(self, view: View, kind: str, strict: bool, progress: float = 0.0) -> None:
+        """Freeze the next round on ``view`` and tell every member its part.
+
+        Args:
+            view: who takes part.
+            kind: ``train``, ``flush`` or ``final``.
+            strict: whether one decision for each group commits it.
+            progress: committed fraction of the run.
+        """
         number, self.next_round = self.next_round, self.next_round + 1
         self._views[number] = view
         groups = (
             groups_of(view.layout, self.settings, number) if kind == "train" else (view.members,)
         )
         self._open[number] = [
-            Exchange(number, kind, strict, group, view.unweighted) for group in groups
+            Exchange(number, kind, strict, group, view.unweighted, progress) for group in groups
         ]
         # A layout that was replaced leaves communicators behind; those in use come round again
         # within one period of the schedule.
@@ -122,17 +131,25 @@ class Rounds:
         exchange = self._find(key, message.round)
         if exchange is None or exchange.attempt != message.attempt or exchange.collecting:
             return
-        exchange.confirmed.add(key)
+        exchange.confirmed[key] = message.batches
         # A member whose operations are over soon does not announce them.
         exchange.arrived.add(key)
         if exchange.all_confirmed and not exchange.decided:
-            exchange.decided = True
-            exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
-            for member in exchange.members:
-                self._send(member, Commit(exchange.round, exchange.attempt))
+            self._decide(exchange, now)
+
+    def _decide(self, exchange: Exchange, now: float) -> None:
+        """Commit an attempt: what its members consumed is done, whoever of them is lost now."""
+        exchange.decided = True
+        exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
+        done = [(member, exchange.confirmed[member]) for member in exchange.members]
+        self.committed += done
+        batches = tuple(batch for _, each in done for batch in each)
+        for member in exchange.members:
+            self._send(member, Commit(exchange.round, exchange.attempt, batches))
 
     def applied(self, key: str, message: Applied, now: float) -> None:
-        """Note that a member has applied; ignored if the round had gone on without it."""
+        """Note that a member has applied, also if the round had gone on without it."""
+        self.committed.append((key, message.batches))
         exchange = self._find(key, message.round)
         if exchange is not None:
             exchange.applied.add(key)
@@ -265,6 +282,8 @@ class Rounds:
                     view=view.sequence,
                     first=view.members[0],
                     cause=exchange.cause,
+                    weighted=member not in exchange.unweighted,
+                    progress=exchange.progress,
                 ),
             )
 

@@ -10,6 +10,10 @@ from dssync.errors import ProtocolError
 
 LEAD_ROUNDS = 2
 """Rounds beyond one period of the schedule that may be open at the same time."""
+LEDGER_SECONDS = 0.25
+"""Time between two copies of the ledger; launchers keep commit records for that long."""
+LEDGER_PODS = 32
+"""With more pods than this the copies become rarer, so that they cost the same."""
 
 
 class Training:
@@ -18,30 +22,36 @@ class Training:
     def __init__(self, job: Job, departures: Departures) -> None:
         self._job = job
         self._departures = departures
+        self._published = 0
+        self._published_seconds = 0.0
 
     # --- data -------------------------------------------------------------------------------
 
     def register(self, key: str, message: m.Register) -> None:
         """Take in the size of the run; refuse a member that states another."""
         try:
-            self._job.ledger.register(message.batches_per_epoch, message.epochs)
+            self._job.ledger.register(message.tracks, message.epochs)
         except ProtocolError as error:
             self._job.outbox.tell(key, m.Refuse(str(error)))
 
-    def lease(self, key: str, count: int) -> None:
+    def lease(self, key: str, take: m.Take) -> None:
         """Lease batches to a member; it gets more later if there are none now."""
         job, peer = self._job, self._job.roster.peers[key]
-        batches = job.ledger.take(key, count) if peer.phase is Phase.ACTIVE else ()
-        peer.hungry = 0 if batches else count
-        job.outbox.tell(key, m.Leases(batches, job.ledger.progress))
+        active = peer.phase is Phase.ACTIVE
+        batches = job.ledger.take(key, take.count, take.track) if active else ()
+        peer.hungry.pop(take.track, None)
+        if not batches:
+            peer.hungry[take.track] = take
+        job.outbox.tell(key, m.Leases(take.track, batches))
 
     def _feed(self) -> None:
         """Offer holes to the members that asked in vain."""
         peers = self._job.roster.peers
         self._job.ledger.fresh_holes = False
         for key in self._job.roster.in_phase(Phase.ACTIVE):
-            if peers[key].hungry and self._job.ledger.available:
-                self.lease(key, peers[key].hungry)
+            for take in list(peers[key].hungry.values()):
+                if self._job.ledger.available_of(take.track):
+                    self.lease(key, take)
 
     # --- rounds -----------------------------------------------------------------------------
 
@@ -72,7 +82,6 @@ class Training:
 
     def _applied(self, world: World, key: str, message: m.Applied, now: float) -> None:
         self._job.roster.peers[key].misses = 0
-        self._job.ledger.commit(key, message.batches)
         # A member that was alone had nobody to arrive for.
         self._reached(world, message.round)
         world.rounds.applied(key, message, now)
@@ -85,6 +94,18 @@ class Training:
         """Let time go by for the open rounds."""
         if self._job.world is not None:
             self._job.world.rounds.tick(now)
+        self._publish(now)
+
+    def _publish(self, now: float) -> None:
+        """Send the ledger to all launchers if it has changed; to many of them less often."""
+        job = self._job
+        interval = LEDGER_SECONDS * max(1.0, len(job.roster.pods) / LEDGER_PODS)
+        if job.ledger.changes == self._published or now - self._published_seconds < interval:
+            return
+        self._published, self._published_seconds = job.ledger.changes, now
+        news = m.LedgerNews(job.ledger.state)
+        for slot in job.roster.pods:
+            job.outbox.send(slot, news)
 
     def advance(self, now: float) -> None:
         """Do what has become possible: take results, freeze, give up a world without members."""
@@ -99,6 +120,9 @@ class Training:
             self._freeze(world)
 
     def _take_results(self, world: World, now: float) -> None:
+        committed, world.rounds.committed = world.rounds.committed, []
+        for key, batches in committed:
+            self._job.ledger.commit(key, batches)
         missed, world.rounds.missed = world.rounds.missed, []
         # Rounds that share a communicator are missed together: that is one miss.
         for key, kind in sorted(set(missed)):
@@ -170,7 +194,8 @@ class Training:
             kind, world.final_frozen = "final", True
         elif world.flush_asked:
             kind, world.flush_asked = "flush", False
-        world.rounds.freeze(world.view, kind, world.strict or kind != "train")
+        strict = world.strict or kind != "train"
+        world.rounds.freeze(world.view, kind, strict, self._job.ledger.progress)
 
     def _complete(self) -> None:
         """End the job: its members hold the final state, latecomers fetch it from them."""

@@ -32,6 +32,8 @@ class Batches:
                 "both must be at least 1"
             )
         self.batch_size = batch_size
+        self.track = 0
+        """Index of this data among those that ``run`` was given."""
         self.drawn: deque[tuple[int, int]] = deque()
         """Batches given to the loader, with the generation of their leases."""
         self._link = link
@@ -62,26 +64,33 @@ class Batches:
     def _next(self) -> int | None:
         """Return the next leased batch; None at the end, or when this member is to leave."""
         state = self._link.state
+
+        def ready() -> bool:
+            leases = state.leases(self.track)
+            return bool(leases.batches) or leases.starved or state.over
+
         while True:
             self._top_up()
-            self._wait(lambda: bool(state.leases) or state.starved or state.over)
+            self._wait(ready)
             with self._link.condition:
+                leases = state.leases(self.track)
                 if state.over:
                     return None
-                if state.leases:
-                    return state.leases.popleft()
-                if state.starved:
+                if leases.batches:
+                    return leases.batches.popleft()
+                if leases.starved:
                     return None
 
     def _top_up(self) -> None:
         """Ask for leases early enough that drawing rarely waits."""
         state = self._link.state
         with self._link.condition:
-            wanted = len(state.leases) < LEASE_AHEAD and not state.lease_wanted
-            if not wanted or state.starved or state.over:
+            leases = state.leases(self.track)
+            enough = len(leases.batches) >= LEASE_AHEAD
+            if enough or leases.wanted or leases.starved or state.over:
                 return
-            state.lease_wanted = True
-        self._link.send(Take(LEASE_AHEAD))
+            leases.wanted = True
+        self._link.send(Take(LEASE_AHEAD, self.track))
 
 
 def check_loader(loader: object) -> Batches:

@@ -95,7 +95,7 @@ class GroupSync(AbstractContextManager["GroupSync"]):
             raise UsageError(f"run() got epochs={epochs}: at least 1")
         session = self._session
         session.join()
-        session.link.send(m.Register(len(sampler), epochs))
+        session.link.send(m.Register((m.Track("", len(sampler)),), epochs))
         try:
             while not session.over:
                 yield from self._drain_loader(loader, sampler)

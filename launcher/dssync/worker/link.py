@@ -117,7 +117,7 @@ class Link:
 
     def _handle(self, message: m.ToMemberBody) -> None:
         with self.condition:
-            ended = self._ended_by(message)
+            ended = self.state.ended_by(message)
             for answer in self.state.handle(message):
                 self.send(answer)
             self.condition.notify_all()
@@ -127,13 +127,6 @@ class Link:
             self._handlers.on_abandon(assign)
         if isinstance(message, m.Assign):
             self._handlers.on_assign(message)
-
-    def _ended_by(self, message: m.ToMemberBody) -> list[m.Assign]:
-        """Return the assignments that this message ends."""
-        if isinstance(message, m.Abandon | m.Skip):
-            known = self.state.known(message.round)
-            return [] if known is None else [known]
-        return self.state.upcoming if isinstance(message, m.Bench) else []
 
 
 def open_link(environ: dict[str, str]) -> Link:

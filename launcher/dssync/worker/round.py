@@ -165,7 +165,7 @@ class RoundEngine:
                     return Result.ABANDONED
                 arrive = None
         started = time.monotonic()
-        if assign.strict and not self._confirm(assign):
+        if assign.strict and not self._confirm(assign, batches):
             return Result.ABANDONED
         clock.commit = time.monotonic() - started
         started = time.monotonic()
@@ -233,9 +233,9 @@ class RoundEngine:
             self._wait(lambda: not self._link.state.is_current(assign))
         return False
 
-    def _confirm(self, assign: m.Assign) -> bool:
+    def _confirm(self, assign: m.Assign, batches: tuple[int, ...]) -> bool:
         state = self._link.state
-        self._link.send(m.Confirm(assign.round, assign.attempt))
+        self._link.send(m.Confirm(assign.round, assign.attempt, batches))
         self._wait(lambda: state.is_committed(assign) or not state.is_current(assign))
         with self._link.condition:
             return state.is_committed(assign)

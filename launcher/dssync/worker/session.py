@@ -149,6 +149,19 @@ class MemberSession:
             self.sync(idle=True)
             seconds = time.monotonic() - started
             self._measure.observe("dssync_join_duration_seconds", seconds, phase="first_round")
+            self._idle_until_weighted()
+
+    def _idle_until_weighted(self) -> None:
+        """Take part without training in the rounds that were frozen before this member counts."""
+        state = self.link.state
+        generation = state.generation
+        while True:
+            self.wait(lambda: state.assignment is not None or self._interrupted)
+            with self.link.condition:
+                assign = state.assignment
+            if assign is None or assign.weighted or state.generation != generation:
+                return
+            self.sync(idle=True)
 
     def _enter_again(self, applied_round: int) -> None:
         """Take part again with a donor's state, in place.

@@ -67,7 +67,7 @@ def test_a_late_word_is_a_sign_of_life_but_no_return(worker: Worker, clock: Cloc
     worker.is_told(told(m.Bench("late")))
     clock.seconds += 7
 
-    worker.says(said(m.Take(2)))
+    worker.says(said(m.Take(2, 0)))
 
     assert worker.benched
     assert worker.silent_seconds == 0

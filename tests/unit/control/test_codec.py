@@ -97,11 +97,11 @@ def test_a_known_tag_with_arbitrary_fields_is_a_message_or_refused(data: st.Data
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('["Take",true]', "True on the wire is not of type int"),
-        ('["Take",1.0]', "1.0 on the wire is not of type int"),
-        ('["Take","1"]', "'1' on the wire is not of type int"),
+        ('["Take",true,0]', "True on the wire is not of type int"),
+        ('["Take",1.0,0]', "1.0 on the wire is not of type int"),
+        ('["Take","1",0]', "'1' on the wire is not of type int"),
         ('["Take"]', "Take on the wire has the wrong number of fields"),
-        ('["Take",1,2]', "Take on the wire has the wrong number of fields"),
+        ('["Take",1,0,2]', "Take on the wire has the wrong number of fields"),
         ('["Leave",7]', "7 on the wire is not text"),
         ('["Leave","\\ud800"]', "is not Unicode"),
         ('["Applied",1,0,{"a":1}]', "{'a': 1} on the wire is not a list"),
@@ -126,16 +126,19 @@ def test_what_is_no_message_of_a_member_is_refused_with_a_sentence(
 
 def test_a_number_beyond_floats_is_refused() -> None:
     with pytest.raises(ProtocolError, match="too large"):
-        m.TO_MEMBER.decode('["Leases",[],1' + "0" * 400 + "]")
+        m.TO_MEMBER.decode(_assign("1" + "0" * 400))
 
 
 def test_a_float_may_be_written_as_a_whole_number() -> None:
-    message = m.TO_MEMBER.decode('["Leases",[3],1]')
+    message = m.TO_MEMBER.decode(_assign("1"))
 
-    assert message == m.Leases((3,), 1.0)
-    assert isinstance(message, m.Leases)
+    assert isinstance(message, m.Assign)
     assert math.copysign(1, message.progress) == 1.0
     assert type(message.progress) is float
+
+
+def _assign(progress: str) -> str:
+    return f'["Assign",1,0,"train",false,[],[],2,1,"0.0.a","",true,{progress}]'
 
 
 def test_optional_fields_and_nested_records_survive() -> None:

@@ -20,13 +20,19 @@ ENTER = st.builds(
 
 def any_message() -> st.SearchStrategy[object]:
     """A message of a member with small, likely or absurd numbers in it."""
-    for_type = {int: NUMBERS, str: st.sampled_from((*KEYS, "", "x")), bool: st.booleans()}
+    tracks = st.lists(st.builds(m.Track, st.sampled_from(("", "x")), NUMBERS), max_size=2)
+    for_type = {
+        int: NUMBERS,
+        str: st.sampled_from((*KEYS, "", "x")),
+        bool: st.booleans(),
+        tuple[m.Track, ...]: tracks.map(tuple),
+    }
     kinds = [kind for kind in m.FromMemberBody.__args__ if kind is not m.Enter]
     return ENTER | st.one_of(*(_instances(kind, for_type) for kind in kinds))
 
 
 def _instances(
-    kind: type, for_type: dict[type, st.SearchStrategy[object]]
+    kind: type, for_type: dict[object, st.SearchStrategy[object]]
 ) -> st.SearchStrategy[object]:
     fields = {
         field.name: for_type.get(field.type, st.lists(NUMBERS, max_size=3).map(tuple))

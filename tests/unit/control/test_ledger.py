@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dssync.control.ledger import Ledger
+from dssync.control.messages import Track
 from dssync.errors import ProtocolError
 
 MEMBERS = st.sampled_from(("a", "b", "c"))
@@ -18,7 +19,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ledger = Ledger()
-        self.ledger.register(7, 3)
+        self.ledger.register((Track("", 7),), 3)
         self.held: dict[str, set[int]] = {"a": set(), "b": set(), "c": set()}
         self.done: set[int] = set()
         self.said = 0
@@ -70,7 +71,7 @@ TestLedger.settings = hypothesis_settings(max_examples=60, stateful_step_count=4
 
 def test_holes_are_leased_before_new_batches_lowest_first() -> None:
     ledger = Ledger()
-    ledger.register(6, 1)
+    ledger.register((Track("", 6),), 1)
     ledger.take("a", 3)
     ledger.commit("a", (1,))
     ledger.release("a")
@@ -87,7 +88,7 @@ def test_nothing_is_available_or_complete_before_the_run_has_a_size() -> None:
 
 def test_progress_is_the_committed_fraction() -> None:
     ledger = Ledger()
-    ledger.register(4, 2)
+    ledger.register((Track("", 4),), 2)
     ledger.commit("a", ledger.take("a", 2))
 
     assert ledger.progress == 0.25
@@ -95,15 +96,15 @@ def test_progress_is_the_committed_fraction() -> None:
 
 def test_members_must_agree_on_the_size_of_the_run() -> None:
     ledger = Ledger()
-    ledger.register(4, 2)
-    ledger.register(4, 2)
+    ledger.register((Track("", 4),), 2)
+    ledger.register((Track("", 4),), 2)
 
     with pytest.raises(ProtocolError, match=r"5 batches and 2 epochs here but 4 .* and 2 epochs"):
-        ledger.register(5, 2)
+        ledger.register((Track("", 5),), 2)
 
 
 @given(st.integers(-3, 0), st.integers(-3, 3))
 def test_a_run_without_data_is_refused(nothing: int, something: int) -> None:
     for size in ((nothing, something), (something, nothing)):
         with pytest.raises(ProtocolError, match="at least 1 of each"):
-            Ledger().register(*size)
+            Ledger().register((Track("", size[0]),), size[1])

@@ -1,5 +1,7 @@
 """A member decides once for each attempt, applied or abandoned, and nothing stale moves it."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from dssync.control.member import MemberState
 
 
 def assign(number: int, attempt: int = 0, *, strict: bool = False) -> m.Assign:
-    return m.Assign(number, attempt, "train", strict, (), (), 2, 1, "0.0.a", "")
+    return m.Assign(number, attempt, "train", strict, (), (), 2, 1, "0.0.a", "", True, 0.0)
 
 
 @pytest.fixture
@@ -102,22 +104,22 @@ def test_a_skipped_round_does_not_come_back(state: MemberState) -> None:
 def test_a_commit_counts_for_its_attempt_only(state: MemberState) -> None:
     first, second = assign(5, strict=True), assign(5, 1, strict=True)
     state.handle(first)
-    state.handle(m.Commit(5, 0))
+    state.handle(m.Commit(5, 0, ()))
 
     assert state.is_committed(first)
     assert not state.is_committed(second)
 
 
 def test_what_was_sent_to_a_former_life_is_ignored(state: MemberState) -> None:
-    state.handle(m.Leases((3, 4), 0.1))
+    state.handle(m.Leases(0, (3, 4)))
     state.restart()
     state.handle(assign(9))
-    state.handle(m.Leases((5,), 0.2))
+    state.handle(m.Leases(0, (5,)))
 
     state.handle(m.Start(8, 1, False))
 
     assert state.upcoming == []
-    assert list(state.leases) == []
+    assert list(state.leases(0).batches) == []
     assert not state.starved
     assert not state.weighted
 
@@ -133,13 +135,43 @@ def test_a_benched_member_stands_in_no_attempt(state: MemberState) -> None:
 
 
 def test_an_empty_answer_to_take_starves_until_more_comes(state: MemberState) -> None:
-    state.handle(m.Leases((), 0.5))
+    state.handle(m.Leases(0, ()))
     assert state.starved
 
-    state.handle(m.Leases((3,), 0.6))
+    state.handle(m.Leases(0, (3,)))
 
     assert not state.starved
-    assert (list(state.leases), state.progress) == ([3], 0.6)
+    assert list(state.leases(0).batches) == [3]
+
+
+def test_one_track_without_data_does_not_starve_a_member(state: MemberState) -> None:
+    state.handle(m.Leases(0, ()))
+    state.handle(m.Leases(1, (3,)))
+
+    assert not state.starved
+
+
+def test_a_skip_after_the_decision_undoes_nothing(state: MemberState) -> None:
+    """What was decided counts this member's values: it applies them, however late."""
+    now = assign(5, strict=True)
+    state.handle(now)
+    state.handle(m.Commit(5, 0, (7,)))
+
+    assert state.ended_by(m.Skip(5, 6)) == []
+    state.handle(m.Skip(5, 6))
+
+    assert state.is_current(now)
+    assert state.apply(now, (7,)) == m.Applied(5, 0, ())
+
+
+def test_progress_is_that_of_the_last_round_applied(state: MemberState) -> None:
+    now = replace(assign(5), progress=0.6)
+    state.handle(now)
+    assert state.progress == 0.0
+
+    state.apply(now, ())
+
+    assert state.progress == 0.6
 
 
 def test_a_draining_member_leaves_after_its_last_round(state: MemberState) -> None:

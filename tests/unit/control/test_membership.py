@@ -189,7 +189,7 @@ def test_the_only_donor_is_tried_again() -> None:
 
 
 def test_a_member_that_enters_again_starts_anew(job: JobOnPaper) -> None:
-    job.says("0.0.a", m.Register(10, 1), m.Take(2))
+    job.says("0.0.a", m.Register((m.Track("", 10),), 1), m.Take(2, 0))
 
     job.enters("0.0.a")
 
@@ -243,13 +243,13 @@ def test_a_silent_pod_loses_its_members_and_gets_them_back_when_it_speaks(
 def test_a_benched_member_is_told_once_whatever_it_still_says(job: JobOnPaper) -> None:
     job.wait(2.2, 0)
 
-    job.says("1.0.b", m.Arrive(0, 0, False), m.Applied(0, 0, ()), m.Take(1))
+    job.says("1.0.b", m.Arrive(0, 0, False), m.Applied(0, 0, ()), m.Take(1, 0))
 
     assert len(job.of("1.0.b", m.Bench)) == 1
 
 
 def test_what_a_benched_member_commits_does_not_count(job: JobOnPaper) -> None:
-    job.says("1.0.b", m.Register(10, 1), m.Take(2))
+    job.says("1.0.b", m.Register((m.Track("", 10),), 1), m.Take(2, 0))
     job.wait(2.2, 0)
 
     job.says("1.0.b", m.Applied(0, 0, (0, 1)))
@@ -280,7 +280,7 @@ def test_an_applied_round_forgives_misses(job: JobOnPaper) -> None:
 def test_nobody_left_with_the_state_starts_the_job_anew_with_new_numbers() -> None:
     job = JobOnPaper()
     job.begin("0.0.a")
-    job.says("0.0.a", m.Register(10, 1), m.Take(2))
+    job.says("0.0.a", m.Register((m.Track("", 10),), 1), m.Take(2, 0))
     job.apply("0.0.a", batches=(0, 1))
     view = job.assignment("0.0.a").view
 
@@ -297,7 +297,7 @@ def test_nobody_left_with_the_state_starts_the_job_anew_with_new_numbers() -> No
 def test_a_member_that_comes_back_with_its_state_continues_the_job() -> None:
     job = JobOnPaper()
     job.begin("0.0.a")
-    job.says("0.0.a", m.Register(10, 1), m.Take(2))
+    job.says("0.0.a", m.Register((m.Track("", 10),), 1), m.Take(2, 0))
     job.apply("0.0.a", batches=(0, 1))
     job.wait(2.2)
 
@@ -357,14 +357,14 @@ def test_a_worker_of_a_draining_pod_is_not_let_in(job: JobOnPaper) -> None:
 
 
 def test_a_drained_member_gives_its_batches_back(job: JobOnPaper) -> None:
-    job.says("0.0.a", m.Register(4, 1), m.Take(1))
-    job.says("1.0.b", m.Register(4, 1), m.Take(3))
-    job.says("0.0.a", m.Take(1))
+    job.says("0.0.a", m.Register((m.Track("", 4),), 1), m.Take(1, 0))
+    job.says("1.0.b", m.Register((m.Track("", 4),), 1), m.Take(3, 0))
+    job.says("0.0.a", m.Take(1, 0))
     job.hear(1, m.Drain())
 
     job.says("1.0.b", m.Leave("drain"))
 
-    assert job.last("0.0.a", m.Leases) == m.Leases((1,), 0.0)
+    assert job.last("0.0.a", m.Leases) == m.Leases(0, (1,))
 
 
 def test_below_the_minimum_no_round_is_frozen(job: JobOnPaper) -> None:
@@ -382,7 +382,7 @@ def test_below_the_minimum_no_round_is_frozen(job: JobOnPaper) -> None:
 
 def finish(job: JobOnPaper) -> int:
     """Consume all data; return the number of the final round."""
-    job.says("0.0.a", m.Register(2, 1), m.Take(2))
+    job.says("0.0.a", m.Register((m.Track("", 2),), 1), m.Take(2, 0))
     job.apply("0.0.a", batches=(0, 1))
     job.apply("1.0.b")
     return job.assignment("0.0.a").round
@@ -391,7 +391,7 @@ def finish(job: JobOnPaper) -> int:
 def commit_final(job: JobOnPaper, number: int, *keys: str) -> None:
     attempt = job.assignment(keys[0], number).attempt
     for key in keys:
-        job.says(key, m.Confirm(number, attempt))
+        job.says(key, m.Confirm(number, attempt, ()))
     job.apply(*keys, round=number)
 
 
@@ -425,7 +425,7 @@ def test_a_member_late_for_a_flush_is_benched_and_the_others_flush_without_it(
 def test_a_flush_decided_but_not_applied_in_time_benches_too(job: JobOnPaper) -> None:
     number = finish(job)
     for key in ("0.0.a", "1.0.b"):
-        job.says(key, m.Confirm(number, 0))
+        job.says(key, m.Confirm(number, 0, ()))
     job.apply("0.0.a", round=number)
     assert not job.coordinator.completed
 
@@ -471,7 +471,7 @@ def test_a_latecomer_that_finds_nobody_is_told_that_the_job_is_done(job: JobOnPa
 
 
 def test_a_stop_ends_the_job_with_a_flush_before_its_data_do(job: JobOnPaper) -> None:
-    job.says("0.0.a", m.Register(100, 1), m.AskStop())
+    job.says("0.0.a", m.Register((m.Track("", 100),), 1), m.AskStop())
 
     job.arrive("0.0.a")
 
@@ -497,10 +497,10 @@ def test_a_flush_that_was_asked_for_is_strict_and_weights_the_groups(job: JobOnP
     "message",
     [
         m.FromMember("0.0.a", "nonsense"),
-        m.FromMember("0.0.a", '["Take","many"]'),
-        m.FromMember("1.0.b", '["Take",1]'),
-        m.FromMember("nobody", '["Take",1]'),
-        m.FromMember("0.x.a", '["Take",1]'),
+        m.FromMember("0.0.a", '["Take","many",0]'),
+        m.FromMember("1.0.b", '["Take",1,0]'),
+        m.FromMember("nobody", '["Take",1,0]'),
+        m.FromMember("0.x.a", '["Take",1,0]'),
         m.Exited("1.0.b", -9, False),
         m.Exited("", 0, False),
     ],

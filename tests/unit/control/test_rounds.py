@@ -186,7 +186,7 @@ def test_strict_a_member_that_confirms_has_arrived() -> None:
     job = JobOnPaper(desired=3, sync=STRICT)
     job.begin("0.0.a", "1.0.b", "2.0.c")
     job.arrive("0.0.a")
-    job.says("1.0.b", m.Confirm(0, 0))
+    job.says("1.0.b", m.Confirm(0, 0, ()))
 
     job.wait(5.2, 0, 1, 2)
 
@@ -212,18 +212,44 @@ def test_strict_commits_when_the_last_member_has_confirmed() -> None:
     job = JobOnPaper(desired=2, sync=STRICT)
     job.begin("0.0.a", "1.0.b")
 
-    job.says("0.0.a", m.Confirm(0, 0))
+    job.says("0.0.a", m.Confirm(0, 0, ()))
     assert not job.of("0.0.a", m.Commit)
-    job.says("1.0.b", m.Confirm(0, 0))
+    job.says("1.0.b", m.Confirm(0, 0, ()))
 
-    assert job.of("0.0.a", m.Commit) == job.of("1.0.b", m.Commit) == [m.Commit(0, 0)]
+    assert job.of("0.0.a", m.Commit) == job.of("1.0.b", m.Commit) == [m.Commit(0, 0, ())]
+
+
+def test_strict_the_decision_commits_the_batches_of_the_whole_group() -> None:
+    job = JobOnPaper(desired=2, sync=STRICT)
+    job.begin("0.0.a", "1.0.b")
+    for key in ("0.0.a", "1.0.b"):
+        job.says(key, m.Register((m.Track("", 4),), 1), m.Take(2, 0))
+    job.says("0.0.a", m.Confirm(0, 0, (0,)))
+    job.says("1.0.b", m.Confirm(0, 0, (2, 3)))
+
+    job.hear(1, m.Exited("1.0.b", -9, True))
+
+    assert job.last("0.0.a", m.Commit) == m.Commit(0, 0, (0, 2, 3))
+    assert (job.coordinator.ledger.committed, job.coordinator.ledger.available) == (3, 0)
+
+
+def test_launchers_get_the_ledger_when_it_has_changed() -> None:
+    job = JobOnPaper(desired=2)
+    job.begin("0.0.a", "1.0.b")
+    job.says("0.0.a", m.Register((m.Track("", 4),), 1), m.Take(2, 0))
+    job.apply("0.0.a", batches=(1,))
+
+    job.wait(2.0, 0, 1)
+
+    news = m.LedgerNews(m.LedgerState(1, (m.TrackState("", 4, 2, (0,)),), 0))
+    assert job.sent == [(0, news), (1, news)]
 
 
 def test_strict_a_loss_before_the_last_confirmation_undoes_the_attempt() -> None:
     job = JobOnPaper(desired=3, sync=STRICT)
     job.begin("0.0.a", "1.0.b", "2.0.c")
-    job.says("0.0.a", m.Confirm(0, 0))
-    job.says("1.0.b", m.Confirm(0, 0))
+    job.says("0.0.a", m.Confirm(0, 0, ()))
+    job.says("1.0.b", m.Confirm(0, 0, ()))
 
     job.hear(2, m.Exited("2.0.c", -9, True))
 
@@ -234,8 +260,8 @@ def test_strict_a_loss_before_the_last_confirmation_undoes_the_attempt() -> None
 def test_strict_a_loss_after_the_decision_changes_nothing() -> None:
     job = JobOnPaper(desired=2, sync=STRICT)
     job.begin("0.0.a", "1.0.b")
-    job.says("0.0.a", m.Confirm(0, 0))
-    job.says("1.0.b", m.Confirm(0, 0))
+    job.says("0.0.a", m.Confirm(0, 0, ()))
+    job.says("1.0.b", m.Confirm(0, 0, ()))
 
     job.hear(1, m.Exited("1.0.b", -9, True))
     job.apply("0.0.a")

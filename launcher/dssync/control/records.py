@@ -1,0 +1,85 @@
+"""What a launcher keeps of the data, so that no coordinator's death loses a commit. Sans IO.
+
+The coordinator's ledger is in one memory. From time to time it sends its state to every launcher
+(``LedgerNews``); in between, each launcher keeps the *commit records* of its members: a strict
+``Commit`` names the batches of the whole group, so every launcher of the group has them, and an
+``Applied`` names those of a member that committed by itself. A record is dropped when a ledger
+that covers it arrives. A new coordinator joins the newest ledger with everybody's records: batch
+numbers are committed or not, so nothing is counted twice however often it is reported.
+
+The launcher keeps them and not the worker, because a worker's death is the more frequent one.
+"""
+
+from typing import Final
+
+from dssync.control import messages as m
+from dssync.control.codec import tag_of
+from dssync.control.ledger import committed_in
+
+SAID: Final = frozenset({"Enter", "Confirm", "Abandoned", "Applied"})
+TOLD: Final = frozenset({"Commit", "Leases"})
+"""Tags of the messages that matter here; launchers pass the others on unread."""
+
+
+class CommitRecords:
+    """The records of one launcher's members."""
+
+    def __init__(self) -> None:
+        self.ledger: m.LedgerState | None = None
+        self._committed: set[int] = set()
+        self._held: dict[str, set[int]] = {}
+        self._confirmed: dict[str, m.Confirm] = {}
+
+    def said(self, key: str, body: str) -> None:
+        """Note what a member says to the coordinator."""
+        if tag_of(body) not in SAID:
+            return
+        match m.MEMBER.decode(body):
+            case m.Enter():
+                self.gone(key)
+            case m.Confirm() as confirm:
+                self._confirmed[key] = confirm
+            case m.Abandoned():
+                self._confirmed.pop(key, None)
+            case m.Applied(_, _, batches):
+                self._confirmed.pop(key, None)
+                self._commit(key, batches)
+            case _:
+                pass
+
+    def told(self, key: str, body: str) -> None:
+        """Note what a member hears from the coordinator."""
+        if tag_of(body) not in TOLD:
+            return
+        match m.TO_MEMBER.decode(body):
+            case m.Commit(_, _, batches):
+                self._confirmed.pop(key, None)
+                self._commit(key, batches)
+            case m.Leases(_, batches):
+                self._held.setdefault(key, set()).update(batches)
+            case _:
+                pass
+
+    def gone(self, key: str) -> None:
+        """A member's process has ended, or begins anew: it holds nothing any more."""
+        self._held.pop(key, None)
+        self._confirmed.pop(key, None)
+
+    def learn(self, ledger: m.LedgerState) -> None:
+        """Take a newer ledger; forget the records that it covers."""
+        self.ledger = ledger
+        self._committed = {b for b in self._committed if not committed_in(ledger, b)}
+
+    @property
+    def report(self) -> m.LedgerReport:
+        """What a new coordinator needs of this launcher to rebuild the ledger."""
+        return m.LedgerReport(
+            self.ledger,
+            tuple(sorted(self._committed)),
+            tuple(m.Held(key, tuple(sorted(held))) for key, held in self._held.items()),
+            tuple(m.Confirmed(key, each) for key, each in self._confirmed.items()),
+        )
+
+    def _commit(self, key: str, batches: tuple[int, ...]) -> None:
+        self._held.setdefault(key, set()).difference_update(batches)
+        self._committed.update(batches)

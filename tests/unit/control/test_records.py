@@ -1,0 +1,119 @@
+"""What launchers keep rebuilds the ledger of a coordinator that is gone."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dssync.control import messages as m
+from dssync.control.ledger import Ledger, committed_in
+from dssync.control.records import CommitRecords
+
+TRACKS = (m.Track("", 5), m.Track("other", 3))
+EPOCHS = 2
+
+
+def ledger() -> Ledger:
+    made = Ledger()
+    made.register(TRACKS, EPOCHS)
+    return made
+
+
+def said(records: CommitRecords, key: str, message: m.FromMemberBody) -> None:
+    records.said(key, m.MEMBER.encode_text(message))
+
+
+def told(records: CommitRecords, key: str, message: m.ToMemberBody) -> None:
+    records.told(key, m.TO_MEMBER.encode_text(message))
+
+
+def test_a_strict_decision_is_kept_for_the_whole_group_until_a_ledger_covers_it() -> None:
+    records, coordinator = CommitRecords(), ledger()
+    mine, other = coordinator.take("a", 2), coordinator.take("b", 1)
+    told(records, "a", m.Leases(0, mine))
+    told(records, "a", m.Commit(0, 0, (*mine, *other)))
+    assert records.report == m.LedgerReport(None, (0, 1, 2), (m.Held("a", ()),), ())
+
+    coordinator.commit("a", mine)
+    records.learn(coordinator.state)
+    assert records.report.committed == other
+
+    coordinator.commit("b", other)
+    records.learn(coordinator.state)
+    assert records.report.committed == ()
+
+
+def test_what_a_member_applied_by_itself_is_kept() -> None:
+    records = CommitRecords()
+    told(records, "a", m.Leases(0, (4, 5)))
+    said(records, "a", m.Applied(3, 0, (4,)))
+
+    assert records.report == m.LedgerReport(None, (4,), (m.Held("a", (5,)),), ())
+
+
+def test_a_confirmation_is_reported_until_it_is_decided_or_given_up() -> None:
+    confirm = m.Confirm(3, 0, (4,))
+    for end in (m.Commit(3, 0, (4,)), m.Abandoned(3, 0), m.Applied(3, 0, ())):
+        records = CommitRecords()
+        said(records, "a", confirm)
+        assert records.report.confirmed == (m.Confirmed("a", confirm),)
+
+        said(records, "a", end) if type(end) in m.FromMemberBody.__args__ else told(
+            records, "a", end
+        )
+
+        assert records.report.confirmed == ()
+
+
+def test_a_member_that_enters_again_holds_nothing_but_its_commits_stay() -> None:
+    records = CommitRecords()
+    told(records, "a", m.Leases(0, (4, 5)))
+    said(records, "a", m.Applied(3, 0, (4,)))
+
+    said(records, "a", m.Enter((), m.SyncSettings("grid", 2, 1, "strict", 0), "a:1", 3))
+
+    assert records.report == m.LedgerReport(None, (4,), (), ())
+
+
+@given(st.data())
+def test_a_new_coordinator_counts_what_the_old_one_counted(data: st.DataObject) -> None:
+    """However old the ledger that survives is, records and leases bring it up to date."""
+    old, known = ledger(), ledger().state
+    committed: set[int] = set()
+    held: dict[str, set[int]] = {"a": set(), "b": set(), "c": set()}
+    for _ in range(data.draw(st.integers(0, 25))):
+        key = data.draw(st.sampled_from(sorted(held)))
+        match data.draw(st.sampled_from(("take", "commit", "lose", "copy"))):
+            case "take":
+                held[key].update(
+                    old.take(key, data.draw(st.integers(1, 3)), data.draw(st.integers(0, 1)))
+                )
+            case "commit":
+                done = set(sorted(held[key])[:2])
+                old.commit(key, done)
+                held[key] -= done
+                committed |= done
+            case "lose":
+                old.release(key)
+                held[key].clear()
+            case "copy":
+                known = old.state
+
+    new = Ledger.restored(known, committed, held)
+
+    assert new.committed == old.committed == len(committed)
+    assert new.available == old.available
+    assert {b for b in range(new.total) if committed_in(new.state, b)} == committed
+    for key, batches in held.items():
+        new.commit(key, batches)
+    left = [new.take("d", new.total, track) for track in range(2)]
+    assert sorted((*left[0], *left[1])) == sorted(
+        set(range(new.total)) - committed - set().union(*held.values())
+    )
+    assert new.repeated == 0
+
+
+def test_tracks_are_numbered_one_after_the_other() -> None:
+    made = ledger()
+
+    assert made.take("a", 99, 1) == tuple(range(10, 16))
+    assert made.take("a", 99, 0) == tuple(range(10))
+    assert made.take("a", 1, 7) == ()
