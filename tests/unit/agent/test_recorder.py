@@ -70,8 +70,8 @@ async def operator_writes(cell: Unsteady, **values: str) -> None:
 
 
 def test_the_operator_reads_what_the_launcher_writes(job: JobOnPaper) -> None:
-    job.says(A, m.Register(10, 2))
-    job.says(A, m.Take(1))
+    job.says(A, m.Register((m.Track("", 10),), 2))
+    job.says(A, m.Take(1, 0))
     batches = job.last(A, m.Leases).batches
     job.arrive(A, B, C)
 
@@ -94,12 +94,12 @@ def test_without_data_that_is_led_rounds_are_the_steps(job: JobOnPaper) -> None:
 
 
 def test_at_the_end_the_job_is_completed_whoever_has_left(job: JobOnPaper) -> None:
-    job.says(A, m.Register(1, 1), m.Take(1))
+    job.says(A, m.Register((m.Track("", 1),), 1), m.Take(1, 0))
     job.apply(A, batches=(0,))
     job.apply(B, C)
     number = job.assignment(A).round
     for key in (A, B, C):
-        job.says(key, m.Confirm(number, 0))
+        job.says(key, m.Confirm(number, 0, ()))
     job.apply(A, B, C, round=number)
 
     for slot, key in enumerate((A, B, C)):
