@@ -32,7 +32,7 @@ ABORT_SECONDS = 5.0
 """Longest abort; two GPUs were seen to take 0.15 s, so one that takes this long hangs."""
 
 
-class Operation(Protocol):
+class DeviceOperation(Protocol):
     """An operation in flight."""
 
     def over(self) -> bool:
@@ -49,7 +49,7 @@ class DeviceGroup(Protocol):
     def staged(self) -> object:
         """Return a mark on the caller's stream, behind what fills the tensor."""
 
-    def launch(self, tensor: torch.Tensor, staged: object) -> Operation:
+    def launch(self, tensor: torch.Tensor, staged: object) -> DeviceOperation:
         """Enqueue an all-reduce behind the mark; returns at once.
 
         Raises:
@@ -95,8 +95,8 @@ class NcclBackend:
         self._groups: dict[str, DeviceGroup] = {}
         self._adopted: set[str] = set()
         """Groups given up that the reaper waits for."""
-        self._tensors: dict[int, tuple[torch.Tensor, object, Done]] = {}
-        self._running: dict[int, Operation] = {}
+        self._tensors: dict[int, tuple[torch.Tensor, object, NcclOperation]] = {}
+        self._running: dict[int, DeviceOperation] = {}
         self._effects: list[Effect] = []
         self._thread = threading.Thread(target=self._run, name="dssync-nccl", daemon=True)
         self._thread.start()
@@ -123,7 +123,7 @@ class NcclBackend:
 
     # --- called by groups, from any thread -----------------------------------------------------
 
-    def submit(self, name: str, tensor: torch.Tensor, on_done: Done) -> None:
+    def submit(self, name: str, tensor: torch.Tensor) -> NcclOperation:
         """Queue an all-reduce behind what the caller's stream holds.
 
         Raises:
@@ -132,8 +132,10 @@ class NcclBackend:
         with self._changed:
             group = self._groups.get(name)
             staged = None if group is None else group.staged()
-            self._tensors[self._lane.submit(name)] = (tensor, staged, on_done)
+            operation = NcclOperation()
+            self._tensors[self._lane.submit(name)] = (tensor, staged, operation)
             self._changed.notify_all()
+        return operation
 
     def abandon(self, name: str) -> int:
         """Give a group up; return the number of its operations that have not ended."""
@@ -206,8 +208,8 @@ class NcclBackend:
 
     def _finish(self, number: int, error: str) -> None:
         self._running.pop(number, None)
-        _, _, on_done = self._tensors.pop(number)
-        on_done(CommunicatorError(error) if error else None)
+        _, _, operation = self._tensors.pop(number)
+        operation.end(CommunicatorError(error) if error else None)
 
     def _look(self) -> None:
         """Report the operations that have ended."""
@@ -233,6 +235,48 @@ class NcclBackend:
             self._changed.notify_all()
 
 
+class NcclOperation:
+    """A sum, as `communicator.Operation` wants it; the backend's thread ends it."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._error: CommunicatorError | None = None
+        self._on_done: Done | None = None
+        self._told = False
+
+    def wait(self, seconds: float) -> bool:
+        """See ``Operation.wait``."""
+        if not self._ended.wait(seconds):
+            return False
+        with self._lock:
+            first, self._told = not self._told, True
+        if first and self._error is not None:
+            raise self._error
+        return True
+
+    def when_done(self, on_done: Done) -> None:
+        """See ``Operation.when_done``; called from the backend's thread or from this call."""
+        with self._lock:
+            if self._told or self._on_done is not None:
+                return
+            self._on_done = on_done
+            ended = self._ended.is_set()
+            self._told = ended
+        if ended:
+            on_done(self._error)
+
+    def end(self, error: CommunicatorError | None) -> None:
+        """Tell whoever waits; called once."""
+        self._error = error
+        with self._lock:
+            self._ended.set()
+            on_done = self._on_done
+            self._told = self._told or on_done is not None
+        if on_done is not None:
+            on_done(error)
+
+
 class NcclGroup:
     """A connected group, as `communicator.Group` wants it."""
 
@@ -240,13 +284,13 @@ class NcclGroup:
         self._id = communicator_id
         self._backend = backend
 
-    def allreduce(self, tensor: torch.Tensor, on_done: Done) -> None:
+    def allreduce(self, tensor: torch.Tensor) -> NcclOperation:
         """See ``Group.allreduce``; the tensor is on the group's device.
 
         Raises:
             CommunicatorError: the group was closed or abandoned.
         """
-        self._backend.submit(self._id, tensor, on_done)
+        return self._backend.submit(self._id, tensor)
 
     def abandon(self) -> int:
         """See ``Group.abandon``; the abort happens in a thread of its own."""

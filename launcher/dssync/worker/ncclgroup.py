@@ -21,7 +21,7 @@ from torch._C._distributed_c10d import ErrorType
 
 from dssync.errors import CommunicatorError
 from dssync.worker.communicator import Communicator
-from dssync.worker.nccl import DeviceGroup, Operation
+from dssync.worker.nccl import DeviceGroup, DeviceOperation
 from dssync.worker.store import Mailbox, MailboxStore
 
 BUILD_TIMEOUT_SECONDS = 60.0
@@ -91,7 +91,7 @@ class TorchGroup:
         """See ``DeviceGroup.staged``."""
         return _mark()
 
-    def launch(self, tensor: torch.Tensor, staged: object) -> Operation:
+    def launch(self, tensor: torch.Tensor, staged: object) -> DeviceOperation:
         """See ``DeviceGroup.launch``."""
         options = dist.AllreduceOptions()
         options.asyncOp = False
@@ -122,7 +122,7 @@ class TorchOperation:
         self._ended = ended
 
     def over(self) -> bool:
-        """See ``Operation.over``."""
+        """See ``DeviceOperation.over``."""
         ended = bool(self._ended.query())  # type: ignore[no-untyped-call]
         error = self._process_group.get_error()
         if error != ErrorType.SUCCESS:

@@ -83,7 +83,7 @@ class Scene:
     def start(self, spec: Communicator = PAIR) -> "Sum":
         group = self.communicators.prepare(spec).result(PATIENCE)
         started = Sum()
-        group.allreduce(torch.ones(3), started.on_done)
+        group.allreduce(torch.ones(3)).when_done(started.on_done)
         return started
 
 
@@ -138,6 +138,41 @@ def test_an_operation_whose_group_reports_an_error_fails_with_it() -> None:
         nccl.groups["pair"].operations[0].error = "remote error"
 
         assert str(sum_.error()) == "remote error"
+
+
+def test_who_waits_for_an_operation_gets_its_end_or_its_error() -> None:
+    with scene() as nccl:
+        group = nccl.communicators.prepare(PAIR).result(PATIENCE)
+        good, bad = group.allreduce(torch.ones(3)), group.allreduce(torch.ones(3))
+        for _ in range(2):
+            assert nccl.groups["pair"].launched.acquire(timeout=PATIENCE)
+        assert not good.wait(0.001)
+
+        nccl.groups["pair"].operations[0].ended.set()
+        nccl.groups["pair"].operations[1].error = "remote error"
+
+        assert good.wait(PATIENCE)
+        with pytest.raises(CommunicatorError, match="remote error"):
+            bad.wait(PATIENCE)
+        called: list[object] = []
+        good.when_done(called.append)
+        assert called == [], "whoever has waited knows"
+
+
+def test_an_operation_that_ended_before_it_was_asked_tells_at_once() -> None:
+    with scene() as nccl:
+        nccl.groups["pair"] = ScriptedGroup()
+        nccl.groups["pair"].refusal = "out of memory"
+        group = nccl.communicators.prepare(PAIR).result(PATIENCE)
+        first, later = group.allreduce(torch.ones(3)), group.allreduce(torch.ones(3))
+        with pytest.raises(CommunicatorError, match="out of memory"):
+            later.wait(PATIENCE)
+        ended = Sum()
+
+        first.when_done(ended.on_done)
+
+        assert ended.ended
+        assert "out of memory" in str(ended.error())
 
 
 def test_an_operation_that_cannot_be_launched_fails() -> None:
@@ -210,7 +245,7 @@ def test_a_group_given_up_takes_no_operation() -> None:
         group.close()
 
         with pytest.raises(CommunicatorError, match="communicator pair was given up"):
-            group.allreduce(torch.ones(1), Sum().on_done)
+            group.allreduce(torch.ones(1))
 
 
 @pytest.mark.parametrize(
