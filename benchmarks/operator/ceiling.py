@@ -4,7 +4,7 @@ import asyncio
 import time
 
 import aiohttp
-import orjson
+import msgspec
 
 from benchmarks.operator.field import JOBS, control_plane, make_job
 from dssync_operator import resources
@@ -21,7 +21,7 @@ def pods_per_second(count: int) -> float:
         _, manifest = plane.request("POST", path, make_job("ceiling", suspend=True))
         job = parse_job(manifest)
         pods = [
-            orjson.dumps(resources.pod(job, job.spec.template, "", NewPod(slot, 0, "Start")))
+            msgspec.json.encode(resources.pod(job, job.spec.template, "", NewPod(slot, 0, "Start")))
             for slot in range(count)
         ]
         begin = time.perf_counter()

@@ -5,6 +5,7 @@ the Lease ends the process, because nothing in it may be trusted to stop by itse
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -38,6 +39,8 @@ def main() -> int:
 async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     metrics = Metrics()
+    # What was imported stays; each collection would otherwise walk over all of it.
+    gc.freeze()
     credentials = await find_credentials(os.environ.get("KUBECONFIG"))
     async with connect(credentials) as session, Probes(settings, metrics) as probes:
         leader = Leader(Cluster(session, credentials, metrics), settings)

@@ -38,9 +38,10 @@ class Children:
         now = time.monotonic()
         if known == hash_ and now - verified_at < self._settings.resync_seconds:
             return
-        first_look = not known
-        if not (first_look and await self._applied_before(service)):
-            await self._repair(job, (*wanted, service))
+        found = None if known else await self._found(service)
+        if known or found is None or not _covers(found, _mark_of(service)):
+            # Where the last of them is missing, so are the others: no need to ask for each.
+            await self._repair(job, (*wanted, service), look_first=bool(known or found))
         self._ensured[job.uid] = (hash_, now)
 
     async def kept_template(self, job: Job) -> Manifest | None:
@@ -62,20 +63,18 @@ class Children:
         await self._cluster.create(collection_of(lease), lease)
         await self.write_record(job, wanted)
 
-    async def _applied_before(self, service: Manifest) -> bool:
+    async def _found(self, wanted: Manifest) -> Manifest | None:
         try:
-            found = await self._cluster.get(path_of(service))
+            return await self._cluster.get(path_of(wanted))
         except errors.NotFoundError:
-            return False
-        return _covers(
-            found, {"metadata": {"annotations": child(child(service, "metadata"), "annotations")}}
-        )
+            return None
 
-    async def _repair(self, job: Job, wanted: tuple[Manifest, ...]) -> None:
-        await self._make_secret(job)
+    async def _repair(self, job: Job, wanted: tuple[Manifest, ...], look_first: bool) -> None:
         *others, service = wanted
-        await asyncio.gather(*(self._repair_one(each) for each in others))
-        await self._repair_one(service)
+        await asyncio.gather(
+            self._make_secret(job), *(self._repair_one(each, look_first) for each in others)
+        )
+        await self._repair_one(service, look_first)
 
     async def _make_secret(self, job: Job) -> None:
         """Make the token; the operator may not read Secrets, so it tries and is told."""
@@ -85,13 +84,15 @@ class Children:
         except errors.ExistsError:
             return
 
-    async def _repair_one(self, wanted: Manifest) -> None:
-        try:
-            if _covers(await self._cluster.get(path_of(wanted)), wanted):
-                return
-        except errors.NotFoundError:
-            pass
+    async def _repair_one(self, wanted: Manifest, look_first: bool) -> None:
+        if look_first and _covers(await self._found(wanted), wanted):
+            return
         await self._cluster.apply(path_of(wanted), wanted)
+
+
+def _mark_of(service: Manifest) -> Manifest:
+    """What a Service must show to prove that all children were applied."""
+    return {"metadata": {"annotations": child(child(service, "metadata"), "annotations")}}
 
 
 def _covers(found: object, wanted: object) -> bool:

@@ -7,23 +7,28 @@ one that was refused.
 """
 
 import asyncio
+import functools
 import os
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, NoReturn, TypeVar, cast
+from urllib.parse import urlencode
 
 import aiohttp
-import orjson
+import msgspec
 from kubernetes.aio import config as client_config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config.incluster_config import SERVICE_HOST_ENV_NAME
+from yarl import URL
 
 from dssync_operator import errors
 from dssync_operator.job import Manifest, child, text
 from dssync_operator.metrics import Metrics
+from dssync_operator.wire import Event, Metadata, decode_event, decode_trimmed
 
+T = TypeVar("T")
 FIELD_MANAGER: Final = "dssync-operator"
 REQUEST_SECONDS: Final = 30.0
 WATCH_SILENCE_SECONDS: Final = 120.0
@@ -90,9 +95,10 @@ async def find_credentials(kubeconfig: str | None = None) -> Credentials:
 async def connect(credentials: Credentials) -> AsyncIterator[aiohttp.ClientSession]:
     """Open one pool of connections to the API server."""
     async with aiohttp.ClientSession(
-        base_url=credentials.server,
         connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=credentials.tls()),
         timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
+        # The server would compress a LIST at several times the cost of sending it.
+        headers={"Accept-Encoding": "identity"},
     ) as session:
         yield session
 
@@ -131,7 +137,7 @@ class Cluster:
         Raises:
             NotFoundError: It does not exist.
         """
-        return await self._request("GET", path)
+        return _object(await self._request("GET", path))
 
     async def create(self, path: str, manifest: Manifest, dry_run: bool = False) -> Manifest:
         """Make an object; ``path`` is that of its collection.
@@ -139,9 +145,20 @@ class Cluster:
         Raises:
             ExistsError: One of that name exists.
         """
+        return _object(await self._post(path, msgspec.json.encode(manifest), dry_run))
+
+    async def create_from(self, path: str, body: bytes) -> Metadata:
+        """Make an object that is JSON already, and read no more of the answer than is needed.
+
+        Raises:
+            ExistsError: One of that name exists.
+        """
+        return _decoded(decode_trimmed, await self._post(path, body)).metadata
+
+    async def _post(self, path: str, body: bytes, dry_run: bool = False) -> bytes:
         query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
         try:
-            return await self._request("POST", path, manifest, query)
+            return await self._request("POST", path, body, query)
         except errors.ConflictError as error:
             if "AlreadyExists" not in str(error):
                 raise
@@ -150,8 +167,9 @@ class Cluster:
     async def apply(self, path: str, manifest: Manifest) -> Manifest:
         """Make an object or bring our fields of it to what ``manifest`` says."""
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
-        return await self._request(
-            "PATCH", path, manifest, query, {"Content-Type": "application/apply-patch+yaml"}
+        headers = {"Content-Type": "application/apply-patch+yaml"}
+        return _object(
+            await self._request("PATCH", path, msgspec.json.encode(manifest), query, headers)
         )
 
     async def replace(self, path: str, manifest: Manifest) -> Manifest:
@@ -160,13 +178,14 @@ class Cluster:
         Raises:
             ConflictError: It changed since.
         """
-        return await self._request("PUT", path, manifest, {"fieldManager": FIELD_MANAGER})
+        query = {"fieldManager": FIELD_MANAGER}
+        return _object(await self._request("PUT", path, msgspec.json.encode(manifest), query))
 
     async def delete(self, path: str, uid: str) -> None:
         """Delete one object if it is still the one with that uid; one that is gone is success."""
         options = {"preconditions": {"uid": uid}, "propagationPolicy": "Background"}
         try:
-            await self._request("DELETE", path, options)
+            await self._request("DELETE", path, msgspec.json.encode(options))
         except (errors.NotFoundError, errors.ConflictError):
             return
 
@@ -177,14 +196,14 @@ class Cluster:
         query = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
         headers = {"Accept": METADATA_ONLY.format("List")} if metadata_only else {}
         while True:
-            page = await self._request("GET", path, None, query, headers)
+            page = _object(await self._request("GET", path, None, query, headers))
             metadata = child(page, "metadata")
             yield cast(list[Manifest], page.get("items") or []), text(metadata, "resourceVersion")
             if not text(metadata, "continue"):
                 return
             query["continue"] = text(metadata, "continue")
 
-    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Manifest]:
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Event]:
         """Yield events of a collection, trimmed to metadata, until the server ends the watch.
 
         Raises:
@@ -197,53 +216,54 @@ class Cluster:
         )
         try:
             async with await self._open("GET", path, None, query, headers, limits) as answer:
-                async for line in answer.content:
-                    event = orjson.loads(line)
-                    if event.get("type") == "ERROR":
-                        _raise(int(event["object"].get("code", 500)), event["object"], path, 0.0)
-                    yield event
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                rest = b""
+                async for chunk in answer.content.iter_any():
+                    *lines, rest = (rest + chunk).split(b"\n")
+                    for line in lines:
+                        event = decode_event(line)
+                        if event.type == "ERROR":
+                            said = event.object
+                            _raise(said.code or 500, (said.reason, said.message), path, 0.0)
+                        yield event
+        except (aiohttp.ClientError, TimeoutError, msgspec.DecodeError) as error:
             raise errors.UnavailableError(f"watch of {path} broke: {error!r}") from error
 
     async def _request(
         self,
         verb: str,
         path: str,
-        body: Manifest | None = None,
+        body: bytes | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Manifest:
+    ) -> bytes:
         await self._wait_while_paused()
         if verb != "GET":
             self._guard()
         try:
             async with await self._open(verb, path, body, query or {}, headers or {}) as answer:
-                said = orjson.loads(await answer.read() or b"{}")
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                return await answer.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
             self._metrics.api_requests.labels(verb, "0").inc()
             message = f"{verb} {path}: no answer from {self._credentials.server}: {error!r}"
             raise errors.UnavailableError(message) from error
-        return cast(Manifest, said)
 
     async def _open(
         self,
         verb: str,
         path: str,
-        body: Manifest | None,
+        body: bytes | None,
         query: Mapping[str, str],
         headers: Mapping[str, str],
         limits: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.ClientResponse:
         """Send a request and return its answer if it is a good one; the caller closes it."""
-        sent = {"Content-Type": "application/json", **headers}
+        sent = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
         token = await self._credentials.token()
         if token is not None:
             sent["Authorization"] = token
         options: dict[str, Any] = {"timeout": limits} if limits else {}
-        data = None if body is None else orjson.dumps(body)
-        answer = await self._session.request(
-            verb, path, data=data, params=query, headers=sent, **options
-        )
+        url = _address(self._credentials.server, path, tuple(query.items()))
+        answer = await self._session.request(verb, url, data=body, headers=sent, **options)
         self._metrics.api_requests.labels(verb, str(answer.status)).inc()
         if answer.status < 400:
             return answer
@@ -251,7 +271,7 @@ class Cluster:
             wait = _retry_after(answer)
             if answer.status == 429:
                 self._pause(wait)
-            _raise(answer.status, _status_of(await answer.read()), f"{verb} {path}", wait)
+            _raise(answer.status, _said(await answer.read()), f"{verb} {path}", wait)
 
     def _pause(self, seconds: float) -> None:
         until = asyncio.get_running_loop().time() + seconds
@@ -264,22 +284,41 @@ class Cluster:
             await asyncio.sleep(left)
 
 
+@functools.lru_cache(maxsize=1024)
+def _address(server: str, path: str, query: tuple[tuple[str, str], ...]) -> URL:
+    return URL(f"{server}{path}{'?' if query else ''}{urlencode(query)}", encoded=True)
+
+
+def _decoded(decode: Callable[[bytes], T], body: bytes) -> T:
+    try:
+        return decode(body)
+    except msgspec.DecodeError as error:
+        said = body[:200].decode(errors="replace")
+        message = f"the API server's answer cannot be read ({error}): {said}"
+        raise errors.UnavailableError(message) from error
+
+
+def _object(body: bytes) -> Manifest:
+    return cast(Manifest, _decoded(msgspec.json.decode, body or b"{}"))
+
+
 def _retry_after(answer: aiohttp.ClientResponse) -> float:
     value = answer.headers.get("Retry-After", "")
     return float(value) if value.isdigit() else 1.0 if answer.status == 429 else 0.0
 
 
-def _status_of(body: bytes) -> Manifest:
+def _said(body: bytes) -> tuple[str, str]:
+    """Reason and message of a refusal."""
     try:
-        said = orjson.loads(body)
-    except ValueError:
-        return {"message": body[:200].decode(errors="replace")}
-    return said if isinstance(said, dict) else {}
+        said = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return "", body[:200].decode(errors="replace")
+    status = said if isinstance(said, dict) else {}
+    return text(status, "reason"), text(status, "message")
 
 
-def _raise(code: int, status: Manifest, what: str, retry_after_seconds: float) -> NoReturn:
+def _raise(code: int, said: tuple[str, str], what: str, retry_after_seconds: float) -> NoReturn:
     kind = _KINDS.get(
         code, errors.UnavailableError if code in (429,) or code >= 500 else errors.ApiError
     )
-    reason, message = text(status, "reason"), text(status, "message")
-    raise kind(f"{what}: {code} {reason}: {message}", code, retry_after_seconds)
+    raise kind(f"{what}: {code} {said[0]}: {said[1]}", code, retry_after_seconds)

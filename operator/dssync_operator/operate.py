@@ -10,6 +10,7 @@ import kopf
 
 from dssync_operator import errors, handlers
 from dssync_operator.cluster import Cluster, Credentials
+from dssync_operator.echoes import Echoes
 from dssync_operator.job import child, text
 from dssync_operator.metrics import Metrics
 from dssync_operator.paths import collection, jobs_path
@@ -32,7 +33,8 @@ class Operation:
         self._credentials = credentials
         self._settings = settings
         self._metrics = metrics
-        self._reconciler = Reconciler(cluster, settings, metrics)
+        echoes = Echoes()
+        self._reconciler = Reconciler(cluster, settings, metrics, echoes=echoes)
         self._queue = KeyedQueue(
             loop.time, loop.call_later, spacing_seconds=settings.coalesce_seconds
         )
@@ -40,7 +42,12 @@ class Operation:
         self._namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
         self.watchers = tuple(
             Watcher(
-                cluster, collection(kind, namespace), self._queue.add, self._resync_now.set, metrics
+                cluster,
+                collection(kind, namespace),
+                self._queue.add,
+                self._resync_now.set,
+                metrics,
+                echoes,
             )
             for kind in ("Pod", "Lease")
             for namespace in self._namespaces

@@ -89,6 +89,28 @@ def parse_pod(manifest: Manifest) -> Pod:
     )
 
 
+def fresh_pod(
+    name: str, uid: str, place: tuple[int, int], template_hash: str, created: float
+) -> Pod:
+    """A pod as it is right after its creation; ``place`` is its slot and incarnation."""
+    return Pod(
+        name=name,
+        uid=uid,
+        slot=place[0],
+        incarnation=place[1],
+        template_hash=template_hash,
+        phase="Pending",
+        node="",
+        created=created,
+        ready=False,
+        deleting=False,
+        doomed_since=None,
+        ended=None,
+        waiting=None,
+        conditions=frozenset(),
+    )
+
+
 def _worker_state(status: Manifest) -> Manifest:
     for container in children(status, "containerStatuses"):
         if container.get("name") == contract.WORKER_CONTAINER:

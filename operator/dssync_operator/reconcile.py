@@ -16,6 +16,7 @@ from dssync import contract
 from dssync_operator import errors, resources
 from dssync_operator.children import Children
 from dssync_operator.cluster import Cluster
+from dssync_operator.echoes import Echoes
 from dssync_operator.events import Damper, Note, announce
 from dssync_operator.job import MANAGER, Job, Manifest, child, digest, number, parse_job
 from dssync_operator.maker import Made, PodMaker
@@ -51,15 +52,19 @@ class Reconciler:
         settings: Settings,
         metrics: Metrics,
         wall: Callable[[], float] = time.time,
+        echoes: Echoes | None = None,
     ) -> None:
         self._cluster = cluster
         self._settings = settings
         self._metrics = metrics
         self._wall = wall
         self._children = Children(cluster, settings, metrics)
-        self._maker = PodMaker(cluster, settings, metrics)
+        self._maker = PodMaker(
+            cluster, settings, metrics, echoes or Echoes(), lambda: self._looking
+        )
         self._topology = Topology(cluster, settings.topology_keys)
         self._damper = Damper()
+        self._looking = 0
         self._states: dict[Key, str] = {}
         self._written_at: dict[Key, float] = {}
 
@@ -72,11 +77,14 @@ class Reconciler:
         Raises:
             ApiError: Something could not be done; look again later.
         """
-        look = await self._observe(key)
-        if look is None:
-            return None
-        decided = plan(look.seen, self._wall())
-        return await self._act(key, look, decided)
+        self._looking += 1
+        try:
+            look = await self._observe(key)
+            if look is None:
+                return None
+            return await self._act(key, look, plan(look.seen, self._wall()))
+        finally:
+            self._looking -= 1
 
     async def _observe(self, key: Key) -> _Look | None:
         try:

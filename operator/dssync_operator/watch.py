@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from dssync import contract
 from dssync_operator import errors
 from dssync_operator.cluster import Cluster
+from dssync_operator.echoes import Echoes
 from dssync_operator.job import child, text
 from dssync_operator.metrics import Metrics
 from dssync_operator.queue import Key
@@ -34,6 +34,7 @@ class Watcher:
         on_key: Callable[[Key], None],
         on_gap: Callable[[], None],
         metrics: Metrics,
+        echoes: Echoes,
     ) -> None:
         """Prepare to follow a collection.
 
@@ -43,12 +44,14 @@ class Watcher:
             on_key: Called with the job of each object that changed.
             on_gap: Called when changes may have been missed, first at the start.
             metrics: Counts restarts and shows the age.
+            echoes: Knows which events tell nothing new.
         """
         self._cluster = cluster
         self._path = path
         self._on_key = on_key
         self._on_gap = on_gap
         self._metrics = metrics
+        self._echoes = echoes
         self._version = ""
         self._heard_at = asyncio.get_running_loop().time()
 
@@ -82,6 +85,7 @@ class Watcher:
         page = await self._cluster.get(f"{self._path}?limit=1")
         self._version = text(child(page, "metadata"), "resourceVersion")
         self._heard()
+        self._echoes.forget()
         self._on_gap()
 
     async def _follow(self) -> None:
@@ -94,11 +98,12 @@ class Watcher:
         }
         async for event in self._cluster.watch(self._path, query):
             self._heard()
-            metadata = child(child(event, "object"), "metadata")
-            self._version = text(metadata, "resourceVersion")
-            name = text(child(metadata, "labels"), contract.LABEL_JOB_NAME)
-            if name:
-                self._on_key((text(metadata, "namespace"), name))
+            found = event.object.metadata
+            self._version = found.resource_version
+            if found.labels is None or not found.labels.job_name:
+                continue
+            if not self._echoes.hears(event.type, found.namespace, found.name):
+                self._on_key((found.namespace, found.labels.job_name))
 
     def _heard(self) -> None:
         self._heard_at = asyncio.get_running_loop().time()

@@ -1,7 +1,9 @@
 """From create to gone, against the real API server."""
 
 import json
+import re
 
+from ground.process import OperatorProcess
 from ground.scene import Scene, condition_of, make_job
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -81,3 +83,21 @@ def versions(scene: Scene) -> dict[str, str]:
     return {
         f"{path}/{o['metadata']['name']}": o["metadata"]["resourceVersion"] for path, o in objects
     }
+
+
+def test_job_of_many_pods_costs_one_look(scene: Scene, operator: OperatorProcess) -> None:
+    def looks() -> float:
+        said = operator.get("/metrics")[1]
+        return float(re.findall(r"^dssync_operator_reconcile_seconds_count (\S+)$", said, re.M)[0])
+
+    static = {"rendezvous": {"mode": "Static"}}
+    scene.create(make_job("first", **static))
+    scene.status_until(lambda status: status.get("replicas") == 1, "first")
+    before = looks()
+
+    scene.create(make_job(replicas=20, **static))
+    scene.status_until(lambda status: status.get("replicas") == 20)
+    scene.create(make_job("last", **static))  # its events come after all of the others
+    scene.status_until(lambda status: status.get("replicas") == 1, "last")
+
+    assert looks() - before <= 2.0

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from dssync_operator.cluster import Cluster, connect, find_credentials
-from dssync_operator.job import Manifest
 from dssync_operator.metrics import Metrics
 from dssync_operator.reconcile import Reconciler
 from dssync_operator.settings import Settings
@@ -37,10 +36,10 @@ class FaultyCluster(Cluster):
         self,
         verb: str,
         path: str,
-        body: Manifest | None = None,
+        body: bytes | None = None,
         query: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Manifest:
+    ) -> bytes:
         self.before(verb, path)
         answer = await super()._request(verb, path, body, query, headers)
         self.after(verb, path)

@@ -1,33 +1,15 @@
 """Answers that a healthy API server cannot be made to give, from a stub at the other end."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import json
 
 import pytest
 from aiohttp import web
-from kubernetes.aio.client import Configuration
 
 from dssync_operator import errors
-from dssync_operator.cluster import Cluster, Credentials, connect
+from dssync_operator.cluster import Cluster
 from dssync_operator.metrics import Metrics
-
-Handler = Callable[[web.Request], Awaitable[web.Response]]
-
-
-@asynccontextmanager
-async def server(handler: Handler, metrics: Metrics | None = None) -> AsyncIterator[Cluster]:
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    port = runner.addresses[0][1]
-    credentials = Credentials(f"http://127.0.0.1:{port}", None, None, Configuration())
-    async with connect(credentials) as session:
-        yield Cluster(session, credentials, metrics or Metrics())
-    await runner.cleanup()
+from ground.stub import server
 
 
 def refusal(code: int, reason: str, message: str, **headers: str) -> web.Response:
@@ -129,9 +111,40 @@ async def test_guard_stops_writes_and_not_reads() -> None:
 async def test_watch_that_cannot_be_resumed_is_gone() -> None:
     async def too_old(_: web.Request) -> web.Response:
         status = {"code": 410, "reason": "Expired", "message": "too old resource version"}
-        return web.json_response({"type": "ERROR", "object": status})
+        return web.Response(text=json.dumps({"type": "ERROR", "object": status}) + "\n")
 
     async with server(too_old) as cluster:
         with pytest.raises(errors.GoneError, match="too old resource version"):
             async for _ in cluster.watch("/api/v1/pods", {}):
                 pass
+
+
+async def test_watch_reads_events_that_come_in_pieces_or_together() -> None:
+    names = ["a", "b", "c"]
+    lines = [
+        json.dumps({"type": "ADDED", "object": {"metadata": {"name": name}}}).encode() + b"\n"
+        for name in names
+    ]
+    pieces = [lines[0][:20], lines[0][20:] + lines[1] + lines[2][:5], lines[2][5:]]
+
+    async def trickle(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        for piece in pieces:
+            await answer.write(piece)
+            await asyncio.sleep(0)
+        return answer
+
+    async with server(trickle) as cluster:
+        events = [event async for event in cluster.watch("/api/v1/pods", {})]
+
+    assert [event.object.metadata.name for event in events] == names
+
+
+async def test_good_status_with_a_body_that_cannot_be_read_is_unavailable() -> None:
+    async def garble(_: web.Request) -> web.Response:
+        return web.Response(text="<html>", status=201)
+
+    async with server(garble) as cluster:
+        with pytest.raises(errors.UnavailableError, match=r"cannot be read.*<html>"):
+            await cluster.create_from("/api/v1/namespaces/ns/pods", b"{}")
