@@ -112,6 +112,17 @@ chart: .setup/python ## Bring the chart up to date and check it: lint, render ma
 	$(BIN)/python charts/readme.py
 	$(BIN)/pytest tests/chart
 
+.PHONY: kind-up kind-down kind-status kind-wipe
+kind-up: .setup/python ## Bring up a kind cluster of two nodes with fake GPUs; images are kept
+	PYTHONPATH=tests $(BIN)/python -m ground.build kind
+	PYTHONPATH=tests $(BIN)/python -m ground.kind up
+kind-down: .setup/python ## Take the kind cluster down, and the Docker daemon if it is ours
+	PYTHONPATH=tests $(BIN)/python -m ground.kind down
+kind-status: .setup/python ## Show nodes and pods of the kind cluster
+	PYTHONPATH=tests $(BIN)/python -m ground.kind status
+kind-wipe: .setup/python ## As kind-down; remove what was kept, images as well
+	PYTHONPATH=tests $(BIN)/python -m ground.kind wipe
+
 .PHONY: bench-operator
 bench-operator: .setup/python ## The operator's speed and cost, beside a bare client's ceiling
 	PYTHONPATH=tests $(BIN)/python -m benchmarks.operator

@@ -65,6 +65,8 @@ class Operation:
             clusterwide=not self._settings.namespaces,
             namespaces=self._settings.namespaces,
             standalone=True,
+            # Else kopf asks for the user's name, and users of containers have none.
+            identity=self._settings.identity,  # type: ignore[arg-type]
         )
         on_signals()
         async with asyncio.TaskGroup() as group:

@@ -264,9 +264,10 @@ def _ports(job: Job, worker: Manifest) -> list[Manifest]:
 
 
 def _token_volume(job: Job) -> Object:
+    """The file belongs to root, and workers run as whoever their image says."""
     return {
         "name": "dssync-token",
-        "secret": {"secretName": job.child_name, "defaultMode": 0o400},
+        "secret": {"secretName": job.child_name, "defaultMode": 0o444},
     }
 
 

@@ -1,4 +1,4 @@
-"""Build etcd, Kubernetes and helm once, from their Go modules, into a cache outside the repository.
+"""Build etcd, Kubernetes, kind and helm once, from their Go modules, into a cache elsewhere.
 
 ``go.mod`` beside this file pins every version. The cache is keyed by those versions, so that a
 changed pin builds anew and an unchanged one costs nothing. ``KUBEBUILDER_ASSETS`` names a folder
@@ -21,7 +21,24 @@ PACKAGES: Final = {
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
 }
-HELM: Final = "helm.sh/helm/v4/cmd/helm"
+"""What the API tests need."""
+NODE_PACKAGES: Final = {
+    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kubeadm": "k8s.io/kubernetes/cmd/kubeadm",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+}
+"""What a home-made kind node needs beside them."""
+MODULES: Final = {
+    "helm": f"helm.sh/helm/v4/cmd/helm@{HELM_VERSION}",
+    "kind": "sigs.k8s.io/kind@v0.33.0",
+    "coredns": "github.com/coredns/coredns@v1.12.1",
+}
+"""Commands that are built with their modules' own dependencies."""
+WANTED: Final = {
+    "api": (*PACKAGES, "helm"),
+    "kind": (*PACKAGES, "helm", *NODE_PACKAGES, "kind", "coredns"),
+}
 
 
 class GroundError(Exception):
@@ -77,20 +94,20 @@ def _present(name: str) -> bool:
     return True
 
 
-def build() -> None:
-    """Build whatever is missing.
+def build(level: str) -> None:
+    """Build whatever a level of tests needs and is missing.
 
     Raises:
         GroundError: There is no Go, or a build failed.
     """
-    wanted = [name for name in (*PACKAGES, "helm") if not _present(name)]
+    wanted = [name for name in WANTED[level] if not _present(name)]
     if wanted and shutil.which("go") is None:
         raise GroundError(f"{', '.join(wanted)} must be built, and there is no `go`: install Go")
     target = cache_folder()
     target.mkdir(parents=True, exist_ok=True)
     for name in wanted:
         print(f"ground: building {name} into {target}", flush=True)
-        _build_helm(target) if name == "helm" else _build(name, target)
+        _install(name, target) if name in MODULES else _build(name, target)
 
 
 def _build(name: str, target: Path) -> None:
@@ -102,13 +119,16 @@ def _build(name: str, target: Path) -> None:
         f"-s -w -X {stamp}gitVersion={version} -X {stamp}gitMajor={major}"
         f" -X {stamp}gitMinor={minor} -X {stamp}gitTreeState=clean"
     )
+    package = PACKAGES.get(name) or NODE_PACKAGES[name]
     partial = target / f".{name}.{os.getpid()}"
-    _go(["build", "-trimpath", "-ldflags", flags, "-o", str(partial), PACKAGES[name]], HERE, {})
+    _go(["build", "-trimpath", "-ldflags", flags, "-o", str(partial), package], HERE, {})
     partial.rename(target / name)
 
 
-def _build_helm(target: Path) -> None:
-    _go(["install", "-trimpath", f"{HELM}@{HELM_VERSION}"], Path("/"), {"GOBIN": str(target)})
+def _install(name: str, target: Path) -> None:
+    # Static, because CoreDNS runs in an image of nothing else.
+    environment = {"GOBIN": str(target), "CGO_ENABLED": "0"}
+    _go(["install", "-trimpath", "-ldflags=-s -w", MODULES[name]], Path("/"), environment)
 
 
 def _go(arguments: list[str], folder: Path, environment: dict[str, str]) -> None:
@@ -119,6 +139,6 @@ def _go(arguments: list[str], folder: Path, environment: dict[str, str]) -> None
 
 if __name__ == "__main__":
     try:
-        build()
+        build(sys.argv[1] if len(sys.argv) > 1 else "api")
     except GroundError as error:
         sys.exit(f"ground: {error}")

@@ -1,0 +1,117 @@
+"""One cluster with the chart from this tree for all tests here, one namespace for each."""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster.field import IMAGE, OPERATOR_IMAGE, ROOT, Field, Kubectl
+from cluster.timeline import Timeline
+from ground.build import GroundError, binary
+from ground.kind import images
+from ground.kind.cluster import NAME, SITE, Cluster
+
+HERE = Path(__file__).parent
+LOGS = ROOT / "build" / "e2e-logs"
+RELEASE = ("dssync", "--namespace=dssync-system")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+            item.add_marker(pytest.mark.timeout(540))
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Iterator[Kubectl]:
+    """The kind cluster of this machine, or the one that ``DSSYNC_E2E_CONTEXT`` names."""
+    context = os.environ.get("DSSYNC_E2E_CONTEXT")
+    if context:
+        yield Kubectl(Path(os.environ["KUBECONFIG"]), context)
+        return
+    cluster = Cluster()
+    if not cluster.exists():
+        pytest.skip("no cluster: run `make kind-up`, or name one with DSSYNC_E2E_CONTEXT")
+    _load_images(cluster)
+    yield Kubectl(cluster.kubeconfig, f"kind-{NAME}")
+
+
+def _load_images(cluster: Cluster) -> None:
+    """Build the project's images from this tree and bring them to the nodes."""
+    base = images.project_base(cluster.daemon)
+    for image, folder, options in (
+        (OPERATOR_IMAGE, "operator", ()),
+        (IMAGE, "launcher", ("--build-arg=EXTRAS=cluster",)),
+    ):
+        file = ROOT / folder / "Dockerfile"
+        cluster.daemon.docker(
+            *("build", "--network=host", f"--build-arg=BASE={base}", *options),
+            *(f"--file={file}", f"--tag={image}", ROOT),
+        )
+        cluster.load(image)
+
+
+@pytest.fixture(scope="session")
+def helm(kubectl: Kubectl) -> Iterator[Kubectl]:
+    """The chart of this tree, installed."""
+    repository, _, tag = OPERATOR_IMAGE.partition(":")
+    values = {
+        "image": {"repository": repository, "tag": tag},
+        "topology": {"enabled": True, "keys": ["topology.kubernetes.io/zone", "example.com/rack"]},
+        "crds": {"keep": False},
+    }
+    flags = (kubectl.flags[0], f"--kube-context={kubectl.context}")
+    command = [binary("helm"), "upgrade", "--install", *RELEASE, "--create-namespace", "--wait"]
+    try:
+        subprocess.run(
+            [*command, "--timeout=120s", *flags, "--values=-", ROOT / "charts" / "dssync"],
+            input=json.dumps(values),
+            text=True,
+            check=True,
+        )
+        yield kubectl
+    finally:
+        subprocess.run([binary("helm"), "uninstall", *RELEASE, *flags, "--wait"], check=True)
+
+
+@pytest.fixture
+def field(helm: Kubectl, request: pytest.FixtureRequest) -> Iterator[Field]:
+    """A namespace of its own; what is in it is collected when the test fails."""
+    mounts = "" if os.environ.get("DSSYNC_E2E_CONTEXT") else SITE
+    found = Field(helm, mounts)
+    yield found
+    report = request.node.stash.get(REPORT, None)
+    if report is None or report.failed:
+        folder = LOGS / request.node.name
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            found.collect(folder)
+        except GroundError as error:
+            (folder / "collecting").write_text(str(error))
+    found.close()
+
+
+@pytest.fixture
+def timeline(request: pytest.FixtureRequest) -> Iterator[Timeline]:
+    """When what happened in this test; it goes into the report of the run."""
+    found = Timeline(request.node.name)
+    yield found
+    found.write()
+    print(f"\n{found.table()}")
+
+
+REPORT = pytest.StashKey[pytest.TestReport]()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[pytest.TestReport]:
+    """Keep the outcome of the test for the fixtures that tidy up after it."""
+    report = yield
+    if report.when == "call":
+        item.stash[REPORT] = report
+    return report

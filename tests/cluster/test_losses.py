@@ -1,0 +1,130 @@
+"""Pods and nodes come and go while a job trains: survivors go on, replacements contribute."""
+
+import time
+
+import pytest
+
+from cluster.field import Field, Manifest, name_of, uid_of
+from cluster.timeline import Timeline
+
+LONG = ("--epochs", "2000")
+
+
+def but_coordinator(field: Field, pods: list[Manifest]) -> list[Manifest]:
+    return [pod for pod in pods if uid_of(pod) != field.coordinator()]
+
+
+@pytest.fixture
+def pods(field: Field) -> list[Manifest]:
+    """Three pods that train for longer than any test."""
+    field.apply(field.digits(*LONG, replicas=3))
+    return field.training(3)
+
+
+def test_a_deleted_pod_drains_and_is_replaced(
+    field: Field, pods: list[Manifest], timeline: Timeline
+) -> None:
+    victim = but_coordinator(field, pods)[0]
+
+    with field.steady([pod for pod in pods if pod is not victim]):
+        timeline.begin("delete")
+        field.run("delete", "pod", name_of(victim))
+        timeline.add("gone")
+        replacement = field.replacement(pods)
+        timeline.add("replacement runs")
+        field.contributes(replacement)
+        timeline.add("replacement contributes")
+
+    assert field.status()["restarts"]["total"] == 0
+
+
+def test_a_force_deleted_pod_is_replaced(
+    field: Field, pods: list[Manifest], timeline: Timeline
+) -> None:
+    victim = but_coordinator(field, pods)[0]
+    survivors = [pod for pod in pods if pod is not victim]
+
+    with field.steady(survivors):
+        timeline.begin("force delete")
+        field.run("delete", "pod", name_of(victim), "--force", "--grace-period=0")
+        field.until(lambda: field.world_size() == 2, "the view without it")
+        timeline.add("view without it")
+        field.contributes(field.replacement(pods))
+        timeline.add("replacement contributes")
+
+
+def test_a_killed_launcher_costs_its_pod_and_no_other(field: Field, pods: list[Manifest]) -> None:
+    victim = but_coordinator(field, pods)[0]
+
+    with field.steady([pod for pod in pods if pod is not victim]):
+        field.signal_all(victim)
+        field.contributes(field.replacement(pods))
+
+    assert field.status()["restarts"]["total"] == 1
+
+
+def test_scale_up_and_down(field: Field, pods: list[Manifest], timeline: Timeline) -> None:
+    coordinator = [pod for pod in pods if uid_of(pod) == field.coordinator()]
+    with field.steady(pods):
+        timeline.begin("scale 3 to 5")
+        field.run("scale", "dsj/digits", "--replicas=5")
+        grown = field.training(5)
+        timeline.add("view of 5")
+        for pod in grown:
+            field.contributes(pod)
+        timeline.add("all contribute")
+
+    with field.steady(coordinator):
+        field.run("scale", "dsj/digits", "--replicas=2")
+        field.until(lambda: len(field.live()) == 2, "two pods")
+
+    assert field.until(lambda: field.world_size() == 2, "a view of two")
+    assert field.status()["restarts"]["total"] == 0
+
+
+def test_a_drained_node_moves_its_pods(field: Field, pods: list[Manifest]) -> None:
+    (here,) = {pod["spec"]["nodeName"] for pod in pods if uid_of(pod) == field.coordinator()}
+    moving = [pod for pod in pods if pod["spec"]["nodeName"] != here]
+    (node,) = {pod["spec"]["nodeName"] for pod in moving}
+    field.run("scale", "dsj/digits", f"--replicas={len(pods)}")
+    staying = [pod for pod in pods if pod not in moving]
+
+    try:
+        with field.steady(staying):
+            field.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force")
+            field.until(lambda: len(field.live()) == 3, "three pods beside the drained node")
+            field.training(3)
+    finally:
+        field.kubectl("uncordon", node)
+
+    assert {pod["spec"]["nodeName"] for pod in field.live()} == {here}
+
+
+def test_without_an_operator_training_goes_on_and_later_the_dead_pod_is_replaced(
+    field: Field, pods: list[Manifest]
+) -> None:
+    victim = but_coordinator(field, pods)[0]
+    operator = ("--namespace=dssync-system", "deployment/dssync-operator")
+
+    with field.steady([pod for pod in pods if pod is not victim]):
+        field.kubectl("scale", *operator, "--replicas=0")
+        try:
+            field.signal_all(victim)
+            field.until(lambda: field.world_size() == 2, "the view without it")
+            time.sleep(5.0)  # the length of the outage, not a wait for something
+            assert len(field.live()) == 2
+        finally:
+            field.kubectl("scale", *operator, "--replicas=2")
+        field.contributes(field.replacement(pods))
+
+
+def test_a_deleted_job_leaves_nothing(field: Field, pods: list[Manifest]) -> None:
+    field.run("delete", "dsj", "digits", "--wait")
+
+    kinds = "pods,services,leases,secrets,roles,rolebindings"
+    label = "--selector=app.kubernetes.io/managed-by=dssync-operator"
+
+    def nothing() -> bool:
+        return not field.kubectl.get(f"--namespace={field.namespace}", kinds, label)["items"]
+
+    field.until_gone(nothing, seconds=90.0)
