@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import yaml
 
+from dssync import contract
 from ground.build import GroundError, binary
 
 Manifest = dict[str, Any]
@@ -150,19 +151,23 @@ class Field:
             time.sleep(0.2)
 
     def lease(self) -> Manifest:
-        """The Lease of the one job here."""
+        """The Lease of the one job here; empty before the operator has made it."""
         found = self.kubectl.get(f"--namespace={self.namespace}", "leases")["items"]
-        return next(each for each in found if each["metadata"]["name"].startswith("digits-"))
+        ours = [each for each in found if name_of(each).startswith("digits-")]
+        return ours[0] if ours else {"metadata": {"annotations": {}}, "spec": {}}
+
+    def recorded(self, key: str) -> Manifest:
+        """A JSON object in the record that operator and launchers share."""
+        said: Manifest = json.loads(self.lease()["metadata"]["annotations"].get(key, "{}"))
+        return said
 
     def step(self) -> int:
         """How far the job is, as its coordinator wrote it last."""
-        said = self.lease()["metadata"]["annotations"].get("dssync.io/progress", "{}")
-        return int(json.loads(said).get("step", 0))
+        return int(self.recorded(contract.RECORD_PROGRESS).get(contract.PROGRESS_STEP, 0))
 
     def world_size(self) -> int:
         """Members of the current view."""
-        said = self.lease()["metadata"]["annotations"].get("dssync.io/view", "{}")
-        return int(json.loads(said).get("workers", 0))
+        return int(self.recorded(contract.RECORD_VIEW).get("workers", 0))
 
     def training(self, workers: int) -> list[Manifest]:
         """Wait until so many workers are in the view, and return their pods."""
@@ -187,7 +192,7 @@ class Field:
 
     def coordinator(self) -> str:
         """Uid of the coordinator's pod."""
-        return str(self.lease()["spec"]["holderIdentity"])
+        return str(self.lease()["spec"].get("holderIdentity", ""))
 
     def processes(self, pod: Manifest) -> set[Process]:
         """Launcher, fork-server and workers of a pod."""
