@@ -7,6 +7,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 PACKAGES := prometheus
+KIND_PACKAGES := docker.io debootstrap iptables conntrack
 EXTRAS := train,cluster,operator,examples,test
 SOURCES := launcher operator tests benchmarks examples
 
@@ -30,13 +31,15 @@ setup: .setup/python .setup/packages ground ## Install everything: Python enviro
 	@mkdir -p .setup && touch $@
 
 # Packages that some tests use. Without the right to install them those tests are left out.
-.setup/packages:
+.setup/packages: NEEDED := $(PACKAGES)
+.setup/kind-packages: NEEDED := $(KIND_PACKAGES)
+.setup/packages .setup/kind-packages:
 	@mkdir -p .setup
-	@if dpkg -s $(PACKAGES) >/dev/null 2>&1; then touch $@; \
+	@if dpkg -s $(NEEDED) >/dev/null 2>&1; then touch $@; \
 	elif command -v apt-get >/dev/null && { [ $$(id -u) = 0 ] || sudo -n true 2>/dev/null; }; then \
 		sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
-		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null && touch $@; \
-	else echo "setup: skipped the Debian packages $(PACKAGES): they need root or sudo"; fi
+		$$sudo apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -qq -y --no-install-recommends $(NEEDED) >/dev/null && touch $@; \
+	else echo "setup: skipped the Debian packages $(NEEDED): they need root or sudo"; fi
 
 .PHONY: ground
 ground: .setup/python ## Build etcd, the API server and helm for tests, once, into the user's cache
@@ -113,7 +116,7 @@ chart: .setup/python ## Bring the chart up to date and check it: lint, render ma
 	$(BIN)/pytest tests/chart
 
 .PHONY: kind-up kind-down kind-status kind-wipe
-kind-up: .setup/python ## Bring up a kind cluster of two nodes with fake GPUs; images are kept
+kind-up: .setup/python .setup/kind-packages ## Bring up a kind cluster of two nodes with fake GPUs; images are kept
 	PYTHONPATH=tests $(BIN)/python -m ground.build kind
 	PYTHONPATH=tests $(BIN)/python -m ground.kind up
 kind-down: .setup/python ## Take the kind cluster down, and the Docker daemon if it is ours
@@ -122,6 +125,11 @@ kind-status: .setup/python ## Show nodes and pods of the kind cluster
 	PYTHONPATH=tests $(BIN)/python -m ground.kind status
 kind-wipe: .setup/python ## As kind-down; remove what was kept, images as well
 	PYTHONPATH=tests $(BIN)/python -m ground.kind wipe
+
+.PHONY: e2e
+e2e: .setup/python ## The whole path on the kind cluster, or on the one that DSSYNC_E2E_CONTEXT names
+	rm -rf build/e2e.json build/e2e-logs
+	$(BIN)/pytest -m cluster tests/cluster
 
 .PHONY: bench-operator
 bench-operator: .setup/python ## The operator's speed and cost, beside a bare client's ceiling

@@ -16,12 +16,11 @@ from typing import Final
 
 from ground.build import GroundError
 from ground.kind.machine import has_resource_capability
+from ground.kind.traces import Traces
 
 START_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 30.0
 COMMAND_SECONDS: Final = 900.0
-CGROUPS: Final = Path("/sys/fs/cgroup")
-FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 WRAPPER: Final = Path(__file__).parent / "node" / "runc-without-sys-resource"
 
 
@@ -75,7 +74,7 @@ class Daemon:
         if shutil.which("dockerd") is None:
             raise GroundError("no Docker daemon runs and there is no dockerd: install docker.io")
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._remember()
+        self._traces.remember()
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 self._command(),
@@ -92,7 +91,11 @@ class Daemon:
             time.sleep(0.1)
 
     def stop(self) -> None:
-        """End our own daemon, if it runs, and undo what it did to the machine."""
+        """End our own daemon, if it runs, and undo what it did to the machine.
+
+        Raises:
+            GroundError: Something of it is left.
+        """
         pid = self._pid()
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
@@ -101,9 +104,12 @@ class Daemon:
                 time.sleep(0.1)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self._unmount()
-        self._restore()
         self._pid_file.unlink(missing_ok=True)
+        if not self._traces.remembered:
+            return
+        self._traces.undo()
+        if left := self._traces.left():
+            raise GroundError("the Docker daemon has left behind:\n" + "\n".join(left))
 
     def _command(self) -> list[str]:
         command = [
@@ -117,6 +123,10 @@ class Daemon:
         if not has_resource_capability():
             command += [f"--add-runtime=less={WRAPPER}", "--default-runtime=less"]
         return command
+
+    @property
+    def _traces(self) -> Traces:
+        return Traces(self.folder)
 
     @property
     def _socket(self) -> Path:
@@ -139,37 +149,6 @@ class Daemon:
             return None
         return pid if str(self._socket).encode() in command else None
 
-    def _unmount(self) -> None:
-        """Let go of what a daemon that is gone leaves mounted: a network namespace."""
-        run = self.folder / "run"
-        for line in Path("/proc/mounts").read_text().splitlines():
-            target = Path(line.split()[1])
-            if target.is_relative_to(run):
-                subprocess.run(["umount", target], check=True)
-        shutil.rmtree(run, ignore_errors=True)
-        for group in (*CGROUPS.glob("docker"), *CGROUPS.glob("*/docker")):
-            for folder, _, _ in os.walk(group, topdown=False):
-                os.rmdir(folder)
-
-    def _remember(self) -> None:
-        for tool in _filters():
-            (self.folder / f"{tool}.before").write_text(_saved(tool))
-        (self.folder / "forwarding.before").write_text(FORWARDING.read_text())
-        (self.folder / "links.before").write_text("\n".join(_bridges()))
-
-    def _restore(self) -> None:
-        links = self.folder / "links.before"
-        if not links.exists():
-            return
-        for tool in _filters():
-            before = (self.folder / f"{tool}.before").read_text()
-            rules = before + _emptied(_saved(tool), before)
-            subprocess.run([f"{tool}-restore"], check=True, input=rules.encode())
-        FORWARDING.write_text((self.folder / "forwarding.before").read_text())
-        for name in set(_bridges()) - set(links.read_text().split()):
-            subprocess.run(["ip", "link", "delete", name], check=True)
-        links.unlink()
-
 
 def _answers(environment: dict[str, str]) -> bool:
     done = subprocess.run(
@@ -182,31 +161,3 @@ def _alive(pid: int) -> bool:
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
     return Path(f"/proc/{pid}").exists()
-
-
-def _filters() -> list[str]:
-    return [tool for tool in ("iptables", "ip6tables") if shutil.which(f"{tool}-save")]
-
-
-def _saved(tool: str) -> str:
-    return subprocess.run([f"{tool}-save"], check=True, capture_output=True, text=True).stdout
-
-
-def _emptied(now: str, before: str) -> str:
-    """Rules that empty the tables that are there now and were not before."""
-    rules = []
-    for line in now.splitlines():
-        name, _, policy = line.partition(" ")
-        if line.startswith("*") and line not in before.splitlines():
-            rules.append(line)
-        elif rules and rules[-1] != "COMMIT":
-            if line == "COMMIT":
-                rules.append(line)
-            elif line.startswith(":") and not policy.startswith("-"):
-                rules.append(f"{name} ACCEPT [0:0]")
-    return "\n".join([*rules, ""])
-
-
-def _bridges() -> list[str]:
-    """Names of the network bridges that Docker may have made."""
-    return [path.parent.name for path in Path("/sys/class/net").glob("br-*/bridge")]
