@@ -23,6 +23,9 @@ class ControlSettings:
     hang_seconds: float = 600.0
     """A benched worker that stays silent for this long is restarted."""
     bench_after_misses: int = 3
+    ahead_seconds: float = 0.1
+    """Rounds that follow each other faster are frozen two ahead and not one: else members wait
+    for the coordinator between them. It delays joiners and leavers by no more than this."""
     deadline: DeadlineSettings = field(default_factory=DeadlineSettings)
 
 

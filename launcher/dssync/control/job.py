@@ -4,6 +4,7 @@
 data; `coordinator.Coordinator` calls them. None of them keeps state of its own but a queue.
 """
 
+import math
 from dataclasses import dataclass, field
 
 from dssync.control.events import ControlSettings
@@ -23,6 +24,10 @@ class World:
     strict: bool
     latest_arrival: int = -1
     """Highest round that a member has arrived at."""
+    reached_seconds: float = -math.inf
+    """When that was."""
+    pace_seconds: float = math.inf
+    """Time between that and the arrival before it."""
     flush_asked: bool = False
     stop_asked: bool = False
     final_frozen: bool = False

@@ -59,7 +59,7 @@ class Training:
         """Take in what a member says about a round."""
         match message:
             case m.Arrive(round=number):
-                self._reached(world, number)
+                self._reached(world, number, now)
                 world.rounds.arrive(key, message, now)
             case m.Confirm():
                 world.rounds.confirm(key, message, now)
@@ -83,12 +83,15 @@ class Training:
     def _applied(self, world: World, key: str, message: m.Applied, now: float) -> None:
         self._job.roster.peers[key].misses = 0
         # A member that was alone had nobody to arrive for.
-        self._reached(world, message.round)
+        self._reached(world, message.round, now)
         world.rounds.applied(key, message, now)
 
-    def _reached(self, world: World, number: int) -> None:
+    def _reached(self, world: World, number: int, now: float) -> None:
         """Note how far the first member is; nobody can be beyond the frozen rounds."""
-        world.latest_arrival = max(world.latest_arrival, min(number, world.rounds.next_round - 1))
+        reached = min(number, world.rounds.next_round - 1)
+        if reached > world.latest_arrival:
+            world.pace_seconds = now - world.reached_seconds
+            world.latest_arrival, world.reached_seconds = reached, now
 
     def tick(self, now: float) -> None:
         """Let time go by for the open rounds."""
@@ -175,14 +178,15 @@ class Training:
     def _may_freeze(self, world: World) -> bool:
         """Tell whether the next round is due.
 
-        The first arrival in the latest round makes it due. Nobody runs further ahead of the
+        The first arrival in an earlier one makes it due. Nobody runs further ahead of the
         slowest than the schedule lets it anyway: members whose rounds exchange nothing, because
         nobody in their groups has weight, would otherwise rush through them.
         """
         rounds = world.rounds
         if world.final_frozen or not world.view.members:
             return False
-        if rounds.lead and world.latest_arrival < rounds.next_round - 1:
+        ahead = 2 if world.pace_seconds < self._job.settings.ahead_seconds else 1
+        if rounds.lead and world.latest_arrival < rounds.next_round - ahead:
             return False
         if rounds.lead >= world.view.period(rounds.settings) + LEAD_ROUNDS:
             return False

@@ -8,7 +8,7 @@ than what carries the sums (a GPU under gloo) are copied there and back instead.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -56,6 +56,8 @@ class Arena:
         self._staging = self._vector()
         self._live_views = self._views(self._live)
         self._staging_views = self._views(self._staging)
+        self._live_pieces, self.pieces = _cut(self._live), _cut(self._staging)
+        """Of the two vectors, as they are summed; those of the staging vector are used."""
         if kind.native:
             self._settle()
 
@@ -79,10 +81,16 @@ class Arena:
                 torch.cuda.current_stream().synchronize()
         torch.mul(self._live, weight, out=self._staging)
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of one round."""
+        return self._staging.numel() * self._staging.element_size()
+
     def apply(self) -> None:
         """Make the staging vector the current values."""
         self._live, self._staging = self._staging, self._live
         self._live_views, self._staging_views = self._staging_views, self._live_views
+        self._live_pieces, self.pieces = self.pieces, self._live_pieces
         for tensor, view in zip(self._tensors, self._live_views, strict=True):
             if self._native:
                 tensor.data = view
@@ -93,6 +101,7 @@ class Arena:
         """Leave the staging vector to an abandoned operation and take a fresh one."""
         self._staging = self._vector()
         self._staging_views = self._views(self._staging)
+        self.pieces = _cut(self._staging)
 
     def _vector(self) -> torch.Tensor:
         kind = self._kind
@@ -118,6 +127,11 @@ class Arena:
             flat.as_strided(tensor.size(), tensor.stride(), offset)
             for offset, tensor in zip(offsets, self._tensors, strict=True)
         ]
+
+
+def _cut(flat: torch.Tensor) -> list[torch.Tensor]:
+    step = BUCKET_BYTES // flat.element_size()
+    return [flat[start : start + step] for start in range(0, flat.numel(), step)]
 
 
 @dataclass(frozen=True)
@@ -202,7 +216,7 @@ class Buckets:
     @property
     def size_bytes(self) -> int:
         """Bytes of one round."""
-        return sum(a.staging.numel() * a.staging.element_size() for a in self._arenas)
+        return sum(arena.size_bytes for arena in self._arenas)
 
     def stage(self, weight: float) -> None:
         """Fill the staging vectors with the current values times ``weight``."""
@@ -222,12 +236,9 @@ class Buckets:
             for a in self._arenas
         )
 
-    def buckets(self) -> Iterator[torch.Tensor]:
-        """Yield the pieces of the staging vectors, one per all-reduce."""
-        for arena in self._arenas:
-            step = BUCKET_BYTES // arena.staging.element_size()
-            for start in range(0, arena.staging.numel(), step):
-                yield arena.staging[start : start + step]
+    def buckets(self) -> list[torch.Tensor]:
+        """Return the pieces of the staging vectors, one per all-reduce."""
+        return [piece for arena in self._arenas for piece in arena.pieces]
 
     def apply(self) -> None:
         """Make what is staged the current values."""

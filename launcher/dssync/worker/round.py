@@ -247,5 +247,8 @@ class RoundEngine:
             return Result.ABANDONED
         if result is Result.COMMITTED:
             self._buckets.apply()
-        self._link.send(applied)
+        if assign.strict:
+            self._link.send(applied)
+        else:
+            self._link.hold(applied)
         return result

@@ -41,6 +41,8 @@ class MemberSession:
         """Called after each round, by the training thread."""
         self.consumed: list[tuple[int, int]] = []
         """Batches trained on since the last committed round, with the generation of the lease."""
+        self._untold: list[tuple[Outcome, Clock]] = []
+        """Rounds that the metrics have not seen."""
         self.joined = False
         self.left = False
         self._payload = payload
@@ -61,6 +63,10 @@ class MemberSession:
     def wait(self, ready: Callable[[], bool]) -> None:
         """Wait until ``ready`` holds (evaluated under the condition); do chores meanwhile."""
         while True:
+            with self.link.condition:
+                if ready():
+                    return
+            self.link.send_held()
             with self.link.condition:
                 self.link.condition.wait_for(lambda: ready() or self._snapshots.asked)
                 if ready():
@@ -246,12 +252,16 @@ class MemberSession:
 
     def _tell(self, outcome: Outcome, clock: Clock) -> None:
         self.last = outcome
-        record(self._measure, outcome, clock, self._buckets.size_bytes)
+        self._untold.append((outcome, clock))
         for listener in self.listeners:
             listener(outcome)
 
     def _push(self, now: bool = False) -> None:
         if now or self._measure.due:
+            # Not in each round: that would be a tenth of what this member itself does in one.
+            for outcome, clock in self._untold:
+                record(self._measure, outcome, clock, self._buckets.size_bytes)
+            self._untold.clear()
             self._rendezvous.measure()
             if self.joined:
                 hits, misses = self._engine.cache_hits, self._engine.cache_misses

@@ -23,9 +23,13 @@ SYNC = m.SyncSettings("allreduce", 4, 1, "relaxed", 0)
 class JobOnPaper:
     """A coordinator and what it has said; time moves only when told."""
 
-    def __init__(self, desired: int = 1, sync: m.SyncSettings = SYNC) -> None:
+    def __init__(
+        self, desired: int = 1, sync: m.SyncSettings = SYNC, ahead_seconds: float = 0.0
+    ) -> None:
         deadline = DeadlineSettings(warmup_seconds=5.0, reply_seconds=1.0)
-        settings = ControlSettings(desired=desired, minimum=1, deadline=deadline)
+        settings = ControlSettings(
+            desired=desired, minimum=1, ahead_seconds=ahead_seconds, deadline=deadline
+        )
         self.coordinator = Coordinator(1, settings)
         self.sync = sync
         self.now = 0.0

@@ -25,6 +25,20 @@ def test_the_first_arrival_in_a_round_freezes_the_next(job: JobOnPaper) -> None:
     assert [job.assignment(key).round for key in ("0.0.a", "1.0.b", "2.0.c")] == [1, 1, 1]
 
 
+@pytest.mark.parametrize(("seconds_per_round", "latest"), [(0.05, 3), (0.15, 2)])
+def test_rounds_that_follow_each_other_fast_are_frozen_two_ahead(
+    seconds_per_round: float, latest: int
+) -> None:
+    job = JobOnPaper(desired=2, ahead_seconds=0.1)
+    job.begin("0.0.a", "1.0.b")
+    job.apply("0.0.a", "1.0.b")
+    job.now += seconds_per_round
+
+    job.apply("0.0.a", round=1)
+
+    assert job.assignment("1.0.b").round == latest
+
+
 def test_a_member_that_was_too_quick_to_announce_its_operation_arrives_by_applying(
     job: JobOnPaper,
 ) -> None:

@@ -42,7 +42,7 @@ def test_an_abandoned_operation_cannot_reach_the_next_attempt() -> None:
     tensor = torch.ones(3)
     buckets = Buckets([tensor])
     buckets.stage(1.0)
-    abandoned = next(buckets.buckets())
+    abandoned = buckets.buckets()[0]
 
     buckets.renew()
     buckets.stage(1.0)
@@ -89,7 +89,7 @@ def test_tensors_that_the_script_replaced_are_followed() -> None:
     tensor.data = torch.tensor([1.0, 2.0])
     buckets.stage(1.0)
 
-    assert next(buckets.buckets()).tolist() == [1.0, 2.0]
+    assert buckets.buckets()[0].tolist() == [1.0, 2.0]
 
 
 def test_a_bucket_holds_at_most_sixteen_megabytes() -> None:
