@@ -1,219 +1,163 @@
-"""What the operator costs and how fast it is, beside the ceiling of a bare client.
+"""What the operator costs and how fast it is, beside a bare client's ceiling and its peers.
 
-    python -m benchmarks.operator            100 jobs x 100 pods
-    python -m benchmarks.operator --short    20 jobs x 25 pods, to see that it works
+    python -m benchmarks.operator                       all, about a quarter of an hour
+    python -m benchmarks.operator --part create         one part; its bars only
+    python -m benchmarks.operator --short               a small form; bars mean little
 
-Level 1: a real etcd and API server, no scheduler and no kubelet, so pods stay Pending. The peers
-(the Job controller, the training-operator, a timer per object) are not measured here yet, nor is
-the case A2.
+Level 1: a real etcd and API server, no scheduler and no kubelet, so pods stay Pending.
 """
 
 import argparse
-import time
-from dataclasses import dataclass
-from pathlib import Path
-from urllib.parse import quote
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from statistics import median
 
+from benchmarks.operator import cases, peers
 from benchmarks.operator.ceiling import pods_per_second
-from benchmarks.operator.field import (
-    Operator,
-    control_plane,
-    operator,
-    submit,
-    wait_until,
-    writes,
-)
+from benchmarks.operator.field import control_plane, operator, peak_mebibytes
 from benchmarks.publish import machine, publish, versions
-from benchmarks.results import Bar, Figure, Report, at_least, at_most, figure, save
-from ground.control_plane import ControlPlane
-from ground.kubelet import MERGE
-from ground.scene import JOBS, make_job
+from benchmarks.results import Bar, Figure, Report, at_least, at_most, figure
 
-OUTPUT = Path("build/bench")
-REPLACED, SIZE = 30, 32
+SHIPPED, RAISED = "training-operator, as shipped", "training-operator, limits raised"
 
 
 @dataclass(frozen=True)
 class Scale:
     """How much of each case is run."""
 
-    jobs: int
-    pods: int
-    giant: int
-    idle_seconds: float
+    jobs: int = 100
+    pods: int = 100
+    many: tuple[int, int] = (1000, 10)
+    giant: int = 2000
+    idle_seconds: float = 60.0
+    limited_pods: int = 300
 
 
-FULL, SHORT = Scale(100, 100, 2000, 60.0), Scale(20, 25, 200, 10.0)
+SHORT = Scale(20, 25, (50, 4), 200, 10.0, 50)
+
+
+@dataclass
+class Results:
+    """What was measured so far."""
+
+    scale: Scale
+    figures: list[Figure] = field(default_factory=list)
+    bars: list[Bar] = field(default_factory=list)
+    rate: float | None = None
+
+    def add(self, case: str, subject: str, metric: str, unit: str, *samples: float) -> None:
+        """Keep a figure."""
+        self.figures.append(figure(case, subject, metric, unit, samples))
+
+
+def create(results: Results) -> None:
+    """A1, A3 and B1: many large jobs; then one more beside them."""
+    scale = results.scale
+    ceiling = pods_per_second(scale.jobs * scale.pods)
+    with control_plane() as plane, operator(plane) as process:
+        made = cases.create(plane, process, scale.jobs, scale.pods)
+        replaced = [cases.replace_most(plane, process, f"b1-{turn}") for turn in range(3)]
+        resizes = cases.resize(plane)
+        leased = cases.create(plane, process, 1, scale.pods, static=False)
+        peak = peak_mebibytes(process.pid)
+    results.rate = made.pods_per_second
+    results.add("A1", "bare aiohttp", "pods", "1/s", ceiling)
+    results.add("A1", "dssync", "pods", "1/s", made.pods_per_second)
+    results.add("A1", "dssync", "processor time", "s per 10,000 pods", made.cpu_per_10000)
+    results.add("A1", "dssync", "writes", "per pod", made.writes_per_pod)
+    results.add("A1", "dssync", "peak memory", "MiB", peak)
+    results.add("A1, rendezvous Lease", "dssync", "writes", "per pod", leased.writes_per_pod)
+    for name, seconds in resizes.items():
+        results.add("A3", "dssync", name, "s", seconds)
+    results.add("B1", "dssync", f"replace {cases.REPLACED} of {cases.SIZE}", "s", *replaced)
+    results.bars += [
+        at_least("A1_pods_per_second", made.pods_per_second / ceiling, 0.75, "of the ceiling"),
+        at_most("A1_cpu_seconds", made.cpu_per_10000, 8.0, "s per 10,000 pods"),
+        at_most("A1_writes_per_pod", made.writes_per_pod, 1.05, ""),
+        at_most("B1_replace_30_of_32", median(replaced), 0.5, "s"),
+    ]
+
+
+def many(results: Results) -> None:
+    """A2, C1 and C3: many small jobs, at rest and through a restart."""
+    jobs, pods = results.scale.many
+    case = f"A2, {jobs} x {pods}"
+    with control_plane() as plane, operator(plane) as process:
+        made = cases.create(plane, process, jobs, pods)
+        idle, cpu = cases.idle(plane, process, results.scale.idle_seconds)
+        peak = peak_mebibytes(process.pid)
+        restarted = cases.restart_writes(plane, process)
+    results.add(case, "dssync", "pods", "1/s", made.pods_per_second)
+    results.add(case, "dssync", "writes", "per pod", made.writes_per_pod)
+    results.add(case, "dssync", "processor time", "s per 10,000 pods", made.cpu_per_10000)
+    results.add(case, "dssync", "peak memory", "MiB", peak)
+    results.add("C3", "dssync", f"idle {results.scale.idle_seconds:g} s", "processor s", cpu)
+    results.bars += [
+        at_most("C1_restart_writes", restarted, 0, ""),
+        at_most("C3_idle_writes", idle, 0, ""),
+        at_most("rss_1000_jobs", peak, 160, "MiB"),
+    ]
+
+
+def giant(results: Results) -> None:
+    """A4: small jobs, alone and beside a giant in the making."""
+    alone, beside = cases.giant(100, results.scale.giant, pairs=3)
+    results.add("A4", "dssync, alone", "last of 100 small jobs", "s", *alone)
+    results.add("A4", "dssync, beside a giant", "last of 100 small jobs", "s", *beside)
+    slowdown = median(late / early for early, late in zip(alone, beside, strict=True))
+    results.bars.append(at_most("A4_small_jobs_beside_giant", slowdown, 2.0, "of alone"))
+
+
+def others(results: Results) -> None:
+    """A1 on the peers."""
+    scale = results.scale
+    for peer in peers.measure(scale.jobs, scale.pods, scale.limited_pods):
+        results.add("A1", peer.subject, "pods", "1/s", peer.pods_per_second)
+        results.add("A1", peer.subject, "processor time", "s per 10,000 pods", peer.cpu_per_10000)
+        results.add("A1", peer.subject, "writes", "per pod", peer.writes_per_pod)
+        results.add("A1", peer.subject, "peak memory", "MiB", peer.mebibytes)
+        wanted = {SHIPPED: 5.0, RAISED: 2.0}.get(peer.subject)
+        if wanted is not None and results.rate is not None:
+            name = f"A1_beside_{peer.subject.split(', ')[1].replace(' ', '_')}"
+            ratio = results.rate / peer.pods_per_second
+            results.bars.append(at_least(name, ratio, wanted, "of the training-operator"))
+
+
+PARTS: dict[str, Callable[[Results], None]] = {
+    "create": create,
+    "many": many,
+    "giant": giant,
+    "peers": others,
+}
 
 
 def main() -> int:
-    """Run all cases; return 1 when a bar does not hold."""
+    """Run the parts; return 1 when a bar does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="a small form; bars mean little")
-    scale = SHORT if parser.parse_args().short else FULL
-    figures, bars = measure(scale)
+    parser.add_argument("--part", action="append", choices=PARTS, help="only this; repeatable")
+    arguments = parser.parse_args()
+    results = Results(SHORT if arguments.short else Scale())
+    for name in arguments.part or PARTS:
+        print(f"operator: {name}", flush=True)
+        PARTS[name](results)
     report = Report(
         "operator",
         "make bench-operator",
         machine(),
         versions("kopf", "aiohttp"),
-        figures,
+        results.figures,
         (),
-        bars,
+        results.bars,
     )
-    save(report, OUTPUT)
-    publish(report)
-    for bar in bars:
+    if arguments.part or arguments.short:
+        for one in results.figures:
+            print(f"{one.case:24} {one.subject:34} {one.metric:24} {one.median:.4g} {one.unit}")
+    else:
+        publish(report)
+    for bar in results.bars:
         print(f"{'holds' if bar.holds else 'FAILS':6} {bar.name}: {bar.value:.3g} ({bar.bar})")
-    return 0 if all(bar.holds for bar in bars) else 1
-
-
-def measure(scale: Scale) -> tuple[list[Figure], list[Bar]]:
-    """Run the cases on as few control planes as keep them apart."""
-    total = scale.jobs * scale.pods
-    ceiling = pods_per_second(total)
-    with control_plane() as plane, operator(plane) as process:
-        rate, cpu, per_pod = create(plane, process, scale)
-        replacement = replace_most(plane, process)
-        resizes = resize(plane)
-        idle = idle_writes(plane, scale.idle_seconds)
-        peak = process.peak_mebibytes()
-        restarted = restart_writes(plane, process)
-    alone, beside = giant(scale)
-    figures = [
-        figure("A1", "bare aiohttp", "pods", "1/s", [ceiling]),
-        figure("A1", "dssync", "pods", "1/s", [rate]),
-        figure("A1", "dssync", "processor time", "s per 10,000 pods", [cpu * 10_000 / total]),
-        figure("A1", "dssync", "writes", "per pod", [per_pod]),
-        *(figure("A3", "dssync", name, "s", [value]) for name, value in resizes.items()),
-        figure("A4", "alone", "time of a small job", "s", alone),
-        figure("A4", "beside a giant", "time of a small job", "s", beside),
-        figure("B1", "dssync", f"replace {REPLACED} of {SIZE}", "s", [replacement]),
-        figure("C3", "dssync", "peak memory", "MiB", [peak]),
-    ]
-    bars = [
-        at_least("A1_pods_per_second", rate / ceiling, 0.75, "of the ceiling"),
-        at_most("A1_cpu_seconds", cpu * 10_000 / total, 8.0, "s per 10,000 pods"),
-        at_most("A1_writes_per_pod", per_pod, 1.05, ""),
-        at_most("A4_small_jobs_beside_giant", max(beside) / max(alone), 2.0, "of alone"),
-        at_most("B1_replace_30_of_32", replacement, 0.5, "s"),
-        at_most("C1_restart_writes", restarted, 0, ""),
-        at_most("C3_idle_writes", idle, 0, ""),
-        at_most("rss_1000_jobs", peak, 160, "MiB"),
-    ]
-    return figures, bars
-
-
-def create(plane: ControlPlane, process: Operator, scale: Scale) -> tuple[float, float, float]:
-    """A1: many jobs at once. Return pods a second, processor seconds and writes per pod."""
-    total = scale.jobs * scale.pods
-    rest(plane)
-    made_before = process.pods_created()
-    cpu, before, begin = process.cpu_seconds(), writes(plane), time.perf_counter()
-    for number in range(scale.jobs):
-        submit(plane, "default", f"a1-{number}", scale.pods, static=True)
-    wait_until(lambda: process.pods_created() >= made_before + total)
-    seconds = time.perf_counter() - begin
-    rest(plane)
-    made = writes(plane) - before - scale.jobs
-    return total / seconds, process.cpu_seconds() - cpu, made / total
-
-
-def rest(plane: ControlPlane) -> None:
-    """Wait until nothing has been written for a while."""
-    seen = -1.0
-    while (now := writes(plane)) != seen:
-        seen = now
-        time.sleep(2.0)
-
-
-def replace_most(plane: ControlPlane, process: Operator) -> float:
-    """B1: delete 30 of 32 pods; return the seconds until all are there again."""
-    submit(plane, "default", "b1", SIZE, static=True)
-    path = "/api/v1/namespaces/default/pods"
-    query = f"{path}?labelSelector=dssync.io/job-name=b1"
-    plane.until(query, lambda pods: len(pods) == SIZE)
-    rest(plane)
-    before = process.pods_created()
-    for slot in range(REPLACED):
-        plane.request("DELETE", f"{path}/b1-w{slot}-0")
-    # Deleting them one by one takes longer than replacing them: the last of them counts.
-    begin = time.perf_counter()
-    wait_until(lambda: process.pods_created() >= before + REPLACED)
-    plane.until(query, lambda pods: len(pods) == SIZE)
-    return time.perf_counter() - begin
-
-
-def resize(plane: ControlPlane) -> dict[str, float]:
-    """A3: one job from nothing to 100 pods, from 10 to 100 and back; seconds until it is so."""
-    elastic = {"maxReplicas": 100, "stabilizationSeconds": 0}
-    job = make_job("a3", replicas=100, elastic=elastic, suspend=True)
-    path = f"{JOBS}/namespaces/default/dssyncjobs"
-    plane.request("POST", path, job)
-    steps = {
-        "suspended to 100": ({"suspend": False}, 100),
-        "100 to 10": ({"replicas": 10}, 10),
-        "10 to 100": ({"replicas": 100}, 100),
-    }
-    query = "/api/v1/namespaces/default/pods?labelSelector=dssync.io/job-name=a3"
-    seconds = {}
-    for name, (change, count) in steps.items():
-        begin = time.perf_counter()
-        plane.request("PATCH", f"{path}/a3", {"spec": change}, content_type=MERGE)
-        plane.until(query, lambda pods, count=count: len(pods) == count)
-        seconds[name] = time.perf_counter() - begin
-    return seconds
-
-
-def idle_writes(plane: ControlPlane, seconds: float) -> float:
-    """C3: writes in a time in which nothing happens."""
-    rest(plane)
-    before = writes(plane)
-    time.sleep(seconds)
-    return writes(plane) - before
-
-
-def restart_writes(plane: ControlPlane, process: Operator) -> float:
-    """C1: writes of a new operator that finds everything as it should be."""
-    process.process.stop()
-    _, jobs = plane.request("GET", "/apis/dssync.io/v1alpha1/dssyncjobs")
-    before = writes(plane)
-    with operator(plane, warm=False) as fresh:
-        looks = "dssync_operator_reconcile_seconds_count"
-        wait_until(lambda: fresh.series(looks) >= len(jobs["items"]))
-        rest(plane)
-        return writes(plane) - before
-
-
-def giant(scale: Scale) -> tuple[list[float], list[float]]:
-    """A4: seconds until small jobs have their pods, without and with a giant beside them."""
-    times = []
-    for with_giant in (False, True):
-        with control_plane() as plane, operator(plane):
-            if with_giant:
-                submit(plane, "default", "giant", scale.giant, static=True)
-            times.append(small_jobs(plane, scale.jobs))
-    return times[0], times[1]
-
-
-def small_jobs(plane: ControlPlane, count: int) -> list[float]:
-    """Create small jobs and return how long after the first of them each was served."""
-    begin = time.perf_counter()
-    for number in range(count):
-        submit(plane, "default", f"small-{number}", 2, static=True)
-    served: dict[str, float] = {}
-    selector = quote("dssync.io/job-name,dssync.io/job-name notin (giant,warm)")
-    query = f"/api/v1/namespaces/default/pods?labelSelector={selector}"
-
-    def all_served(pods: list[dict[str, dict[str, dict[str, str]]]]) -> bool:
-        names = [pod["metadata"]["labels"]["dssync.io/job-name"] for pod in pods]
-        for name in set(names):
-            if names.count(name) == 2:
-                served.setdefault(name, time.perf_counter() - begin)
-        return len(served) == count
-
-    plane.until(query, all_served, seconds=120)
-    return sorted(served.values())
+    return 0 if all(bar.holds for bar in results.bars) else 1
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from ground.control_plane import ControlPlane
 from ground.process import OperatorProcess
@@ -24,9 +24,9 @@ WRITES: Final = re.compile(
 
 
 @contextmanager
-def control_plane() -> Iterator[ControlPlane]:
+def control_plane(**options: Any) -> Iterator[ControlPlane]:
     """A fresh control plane that knows DSSyncJobs."""
-    plane = ControlPlane()
+    plane = ControlPlane(**options)
     try:
         plane.start()
         plane.kubectl("apply", "--server-side", "-f", str(CRD))
@@ -69,18 +69,29 @@ class Operator:
         """Pods that it has made."""
         return int(self.series("dssync_operator_pod_create_seconds_count"))
 
-    def cpu_seconds(self) -> float:
-        """Processor time that it has used."""
-        fields = (
-            Path(f"/proc/{self.process.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        )
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.process.pid
 
-    def peak_mebibytes(self) -> float:
-        """Largest resident size so far."""
-        status = Path(f"/proc/{self.process.process.pid}/status").read_text()
-        found = re.search(r"VmHWM:\s+(\d+) kB", status)
-        return int(found[1]) / 1024 if found else float("nan")
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def peak_mebibytes(pid: int) -> float:
+    """Largest resident size of a process so far."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(found[1]) / 1024 if found else float("nan")
+
+
+def count(plane: ControlPlane) -> int:
+    """Pods that exist, without reading them."""
+    found = plane.request("GET", "/api/v1/pods?limit=1")[1]
+    return len(found["items"]) + int(found["metadata"].get("remainingItemCount", 0))
 
 
 def writes(plane: ControlPlane) -> float:
@@ -104,11 +115,13 @@ def submit(plane: ControlPlane, namespace: str, name: str, replicas: int, static
         raise RuntimeError(f"job {name} was refused: {said}")
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> float:
+def wait_until(
+    holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS, every_seconds: float = 0.05
+) -> float:
     """Look until something holds, not so often that the looks cost the operator much."""
     begin = time.perf_counter()
     while not holds():
         if time.perf_counter() - begin > seconds:
             raise TimeoutError(f"it did not come to hold within {seconds:g} s")
-        time.sleep(0.05)
+        time.sleep(every_seconds)
     return time.perf_counter() - begin

@@ -1,19 +1,25 @@
 """The lessons that users of other operators paid for, each as a test of this one.
 
-Those of the training processes themselves belong to the launcher; they are 3 (death by heartbeat)
-and 11 in part, and are not repeated here.
+Of those that concern the training processes, this is the operator's part.
 """
 
 import json
 import re
 import subprocess
 import sys
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 import yaml
 
+from dssync_operator import errors
+from ground.control_plane import ControlPlane
+from ground.inprocess import harness
+from ground.kubelet import MERGE
 from ground.process import OperatorProcess
-from ground.scene import Scene, live, make_job, slot_of
+from ground.scene import Scene, condition_of, live, make_job, slot_of
 
 ROOT = Path(__file__).parents[2]
 LEASES = "/apis/coordination.k8s.io/v1"
@@ -47,6 +53,18 @@ def test_lesson_02_operator_never_holds_nor_clears_the_coordinatorship(scene: Sc
     assert lease["spec"]["holderIdentity"] == "coordinator-incarnation"
     assert lease["metadata"]["annotations"]["dssync.io/address"] == "10.0.0.1:29400"
     assert lease["metadata"]["annotations"]["dssync.io/view"] == VIEW
+
+
+def test_lesson_03_launchers_are_told_how_to_notice_a_death_themselves(scene: Scene) -> None:
+    scene.create(make_job(rendezvous={"heartbeatMilliseconds": 100, "leaseMilliseconds": 700}))
+
+    (pod,) = scene.live_pods(1)
+
+    (worker,) = pod["spec"]["containers"]
+    told = {entry["name"]: entry.get("value") for entry in worker["env"]}
+    assert told["DSSYNC_HEARTBEAT_MILLISECONDS"] == "100"
+    assert told["DSSYNC_LEASE_MILLISECONDS"] == "700"
+    assert not [name for name in told if "TIMEOUT" in name and name.startswith(("GLOO", "NCCL"))]
 
 
 def test_lesson_04_launchers_are_told_how_many_are_expected(scene: Scene) -> None:
@@ -91,6 +109,35 @@ def test_lesson_06_terminal_state_is_for_ever(scene: Scene) -> None:
     assert scene.pods() == []
 
 
+async def test_lesson_07_verdict_is_written_before_a_deletion_that_is_repeated_until_it_succeeds(
+    quiet_plane: ControlPlane,
+) -> None:
+    scene = Scene(quiet_plane)
+    scene.create(make_job(replicas=2, cleanPodPolicy="All"))
+    key = (scene.namespace, "demo")
+    async with harness(quiet_plane, time.time) as operator:
+        await operator.reconciler.look(key)
+        for pod in scene.pods():
+            scene.kubelet.run(pod)
+            scene.kubelet.end(pod)
+
+        def refuse(verb: str, path: str) -> None:
+            if verb == "DELETE":
+                raise errors.UnavailableError("too many requests", 429)
+
+        operator.cluster.before = refuse
+        for _ in range(3):
+            with pytest.raises(errors.UnavailableError):
+                await operator.reconciler.look(key)
+            assert condition_of(scene.job()["status"], "Complete")["status"] == "True"
+            assert len(scene.pods()) == 2
+        operator.heal()
+        await operator.reconciler.look(key)
+
+    for pod in scene.pods():
+        assert "deletionTimestamp" in pod["metadata"]
+
+
 def test_lesson_08_creation_failure_is_visible(scene: Scene) -> None:
     strict = Scene(scene.plane, **{"pod-security.kubernetes.io/enforce": "restricted"})
     strict.create(make_job())
@@ -99,6 +146,38 @@ def test_lesson_08_creation_failure_is_visible(scene: Scene) -> None:
 
     events = strict.path("events", "/apis/events.k8s.io/v1")
     strict.plane.until(events, lambda found: any(e["reason"] == "PodCreateFailed" for e in found))
+
+
+async def test_lesson_09_failures_count_wait_longer_and_end_the_job(
+    quiet_plane: ControlPlane,
+) -> None:
+    scene = Scene(quiet_plane)
+    scene.create(make_job(failurePolicy={"backoffLimit": 2}))
+    key, later = (scene.namespace, "demo"), [0.0]
+    async with harness(quiet_plane, lambda: time.time() + later[0]) as operator:
+
+        async def fail_after(seconds: float) -> None:
+            later[0] += seconds
+            stamp = datetime.fromtimestamp(time.time() + later[0], UTC)
+            (pod,) = live(scene.pods())
+            scene.kubelet.end(pod, 1, "UserError", finished_at=stamp.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            await operator.reconciler.look(key)
+
+        await operator.reconciler.look(key)
+        await fail_after(20.0)
+        at_once = len(live(scene.pods()))
+        await fail_after(20.0)
+        second = len(live(scene.pods()))
+        later[0] += 11.0
+        await operator.reconciler.look(key)
+        after_the_wait = len(live(scene.pods()))
+        await fail_after(20.0)
+
+    assert (at_once, second, after_the_wait) == (1, 0, 1)
+    status = scene.job()["status"]
+    assert status["restarts"]["total"] == 3
+    assert condition_of(status, "Failed")["reason"] == "BackoffLimitExceeded"
+    assert live(scene.pods()) == []
 
 
 def test_lesson_10_service_exists_before_the_first_pod(scene: Scene) -> None:
@@ -110,6 +189,26 @@ def test_lesson_10_service_exists_before_the_first_pod(scene: Scene) -> None:
     order = [int(o["metadata"]["resourceVersion"]) for o in (service, pod)]
     assert order == sorted(order)
     assert service["spec"]["publishNotReadyAddresses"] is True
+
+
+def test_lesson_11_change_of_size_goes_through_the_lease_and_never_through_a_mounted_file(
+    scene: Scene,
+) -> None:
+    scene.create(make_job(replicas=2, elastic={"maxReplicas": 4}))
+    before = scene.run_all(2)
+    scene.status_until(lambda status: status.get("readyReplicas") == 2)
+
+    scene.patch("demo", {"replicas": 3})
+    (lease,) = scene.plane.until(
+        scene.path("leases", LEASES),
+        lambda found: found[0]["metadata"]["annotations"]["dssync.io/desired"] == "3",
+        seconds=5,
+    )
+
+    assert lease["metadata"]["labels"]["dssync.io/job-name"] == "demo"
+    assert scene.children("configmaps") == []
+    kinds = {kind for pod in before for volume in pod["spec"]["volumes"] for kind in volume}
+    assert kinds == {"name", "secret", "emptyDir"}
 
 
 def test_lesson_12_scale_reports_a_selector_that_an_autoscaler_understands(scene: Scene) -> None:
@@ -135,6 +234,37 @@ def test_lesson_13_scaling_down_takes_pending_pods_first(scene: Scene) -> None:
     scene.patch("demo", {"replicas": 2})
 
     assert {slot_of(pod) for pod in scene.live_pods(2)} == {1, 2}
+
+
+def test_lesson_14_job_has_what_the_quota_admits_and_counts_no_more(scene: Scene) -> None:
+    quota = {"metadata": {"name": "few"}, "spec": {"hard": {"count/pods": "2"}}}
+    quotas = scene.path("resourcequotas")
+    scene.plane.request("POST", quotas, quota)
+    admit(scene, 2, used=0)
+    scene.create(make_job(replicas=4, elastic={"minReplicas": 2}))
+
+    refused = scene.condition("Degraded", "True", "PodCreateFailed")
+
+    assert "exceeded quota" in refused["message"]
+    assert len(live(scene.pods())) == 2
+    scene.status_until(lambda status: status.get("replicas") == 2)
+    admit(scene, 4, used=2)
+    scene.live_pods(4)
+    scene.status_until(lambda status: status.get("replicas") == 4)
+
+
+def admit(scene: Scene, count: int, used: int) -> None:
+    """Write a quota's status, as its controller does."""
+    for part in ("", "/status"):
+        body = {"spec": {"hard": {"count/pods": str(count)}}}
+        if part:
+            body = {
+                "status": {"hard": {"count/pods": str(count)}, "used": {"count/pods": str(used)}}
+            }
+        code, said = scene.plane.request(
+            "PATCH", f"{scene.path('resourcequotas')}/few{part}", body, content_type=MERGE
+        )
+        assert code == 200, said
 
 
 def test_lesson_15_operator_watches_only_what_it_made(scene: Scene) -> None:
@@ -213,3 +343,11 @@ def test_operator_exports_every_series_it_promises(scene: Scene, operator: Opera
     }
     assert "dssync_operator_leader 1.0" in said
     assert operator.get("/healthz") == (200, "ok")
+
+
+def test_every_lesson_has_a_test_of_its_name() -> None:
+    names = re.findall(r"^(?:async )?def test_lesson_(\w+)\(", Path(__file__).read_text(), re.M)
+
+    told = {int(number) for name in names for number in re.findall(r"(?:^|and_)(\d\d)_", name)}
+
+    assert told == set(range(1, 21))

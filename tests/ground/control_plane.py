@@ -188,6 +188,23 @@ class ControlPlane:
         process.kill()
         process.wait()
 
+    def save_etcd(self) -> Path:
+        """Copy what etcd holds now, as a backup does; etcd is down meanwhile."""
+        self.kill("etcd")
+        copy = self.folder / "etcd-backup"
+        shutil.copytree(self.folder / "etcd", copy)
+        self.start_etcd()
+        return copy
+
+    def restore_etcd(self, copy: Path) -> None:
+        """Go back to a backup. The API server starts anew: its cache is of the future."""
+        self.kill("kube-apiserver")
+        self.kill("etcd")
+        shutil.rmtree(self.folder / "etcd")
+        shutil.copytree(copy, self.folder / "etcd")
+        self.start_etcd()
+        self.start_apiserver()
+
     def pid(self, name: str) -> int:
         """Process id of one of the parts."""
         return self._processes[name].pid

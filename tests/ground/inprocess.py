@@ -13,6 +13,7 @@ from dssync_operator.cluster import Cluster, connect, find_credentials
 from dssync_operator.metrics import Metrics
 from dssync_operator.reconcile import Reconciler
 from dssync_operator.settings import Settings
+from dssync_operator.wire import Event
 from ground.control_plane import ControlPlane
 
 Fault = Callable[[str, str], None]
@@ -44,6 +45,18 @@ class FaultyCluster(Cluster):
         answer = await super()._request(verb, path, body, query, headers)
         self.after(verb, path)
         return answer
+
+
+class DeafCluster(Cluster):
+    """The real cluster, whose watches bring nothing any more once it is deaf."""
+
+    deaf = False
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncIterator[Event]:
+        """Yield events until it is deaf."""
+        async for event in super().watch(path, query):
+            if not self.deaf:
+                yield event
 
 
 class Harness:

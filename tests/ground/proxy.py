@@ -16,6 +16,8 @@ class Proxy:
         self._server = socket.create_server(("127.0.0.1", self.port))
         self._open = True
         self._lock = threading.Lock()
+        self._flow = threading.Event()
+        self._flow.set()
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -26,6 +28,7 @@ class Proxy:
 
     def cut(self) -> None:
         """Break all connections and refuse new ones."""
+        self._flow.set()
         with self._lock:
             self._open = False
             for each in self._sockets:
@@ -33,9 +36,14 @@ class Proxy:
             self._sockets.clear()
 
     def restore(self) -> None:
-        """Accept connections again."""
+        """Let everything through again."""
+        self._flow.set()
         with self._lock:
             self._open = True
+
+    def stall(self) -> None:
+        """Keep what either side says to itself, over connections that look alive."""
+        self._flow.clear()
 
     def close(self) -> None:
         """End for good."""
@@ -60,12 +68,13 @@ class Proxy:
                     continue
                 self._sockets += [client, target]
             for pair in ((client, target), (target, client)):
-                threading.Thread(target=_pump, args=pair, daemon=True).start()
+                threading.Thread(target=_pump, args=(*pair, self._flow), daemon=True).start()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, flow: threading.Event) -> None:
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
+            flow.wait()
             sink.sendall(data)
     _end(source)
     _end(sink)
