@@ -76,9 +76,9 @@ class Watcher:
             except errors.GoneError:
                 self._version = ""
             except errors.ApiError as error:
-                if error.code:
-                    # The server may not know our version: etcd was restored from an old backup.
-                    self._version = ""
+                # The server may be back without what it had: to a watch from a version of its
+                # lost future it says nothing at all.
+                self._version = ""
                 _log.warning("watch of %s is started anew: %s", self._path, error)
                 await asyncio.sleep(RETRY_SECONDS)
             self._metrics.watch_restarts.labels(self._path).inc()

@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from dssync_operator import errors
 from ground.control_plane import ControlPlane
 from ground.inprocess import Death, Harness, harness
+from ground.process import OperatorProcess
 from ground.scene import Scene, condition_of, live, make_job, slot_of
 
 REPLICAS = 2
@@ -164,3 +166,36 @@ async def test_two_operators_at_once_make_no_pod_twice(quiet_plane: ControlPlane
     assert [pod["metadata"]["name"] for pod in scene.pods()] == sorted(
         f"demo-w{slot}-0" for slot in range(20)
     )
+
+
+@pytest.mark.timeout(120)
+def test_two_running_operators_that_both_lead_make_no_pod_twice(
+    quiet_plane: ControlPlane, tmp_path: Path
+) -> None:
+    scene = Scene(quiet_plane)
+
+    def start(name: str) -> OperatorProcess:
+        own = {"namespaces": scene.namespace, "lease_name": f"{scene.namespace}-{name}"}
+        return OperatorProcess(quiet_plane.kubeconfig, tmp_path / name, **own)
+
+    with start("one") as one, start("other") as other:
+        for process in (one, other):
+            give_up = time.monotonic() + 45
+            while process.get("/readyz") != (200, "leader"):
+                assert time.monotonic() < give_up, process.log.read_text()
+        scene.create(make_job(replicas=12))
+        pods = scene.run_all(12)
+        scene.kubelet.end(pods[0], 1, "UserError")
+        for pod in pods[1:6]:
+            scene.kubelet.remove(pod)
+        status = scene.status_until(
+            lambda status: status["restarts"]["total"] == 1 and status["replicas"] == 12
+        )
+        after = scene.live_pods(12)
+        alive = [process.process.poll() for process in (one, other)]
+
+    assert alive == [None, None]
+    assert sorted(slot_of(pod) for pod in after) == list(range(12))
+    assert status["restarts"]["inWindow"] == 1
+    made = Counter(pod["metadata"]["name"] for pod in scene.pods())
+    assert made == Counter({f"demo-w{slot}-0": 1 for slot in range(12)} | {"demo-w0-1": 1})

@@ -1,5 +1,6 @@
 """Watches that break, go silent or come back without their history."""
 
+import asyncio
 import re
 import time
 from collections.abc import Iterator
@@ -7,8 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from dssync_operator.cluster import connect, find_credentials
+from dssync_operator.metrics import Metrics
+from dssync_operator.operate import Operation
+from dssync_operator.settings import Settings
 from ground import build
 from ground.control_plane import ControlPlane
+from ground.inprocess import DeafCluster
 from ground.process import OperatorProcess
 from ground.proxy import Proxy
 from ground.scene import Scene, make_job
@@ -59,6 +65,32 @@ def test_pods_that_vanish_behind_a_broken_watch_are_replaced_and_leave_no_ghosts
         )
         assert scene.job()["status"]["replicas"] == 4
         assert operator.process.poll() is None
+
+
+async def test_pods_that_vanish_unheard_are_replaced_by_the_resync_alone(
+    quiet_plane: ControlPlane,
+) -> None:
+    scene = Scene(quiet_plane)
+    credentials = await find_credentials(str(quiet_plane.kubeconfig))
+    chosen = Settings(namespaces=(scene.namespace,), resync_seconds=2.0)
+    async with connect(credentials) as session:
+        cluster = DeafCluster(session, credentials, Metrics())
+        operation = Operation(cluster, credentials, chosen, Metrics())
+        running = asyncio.create_task(operation.run(lambda: None))
+        scene.create(make_job(replicas=3))
+        pods = await asyncio.to_thread(scene.run_all, 3)
+        await asyncio.to_thread(scene.status_until, lambda status: status["readyReplicas"] == 3)
+
+        cluster.deaf = True
+        for pod in pods:
+            scene.kubelet.remove(pod)
+        replaced = await asyncio.to_thread(scene.live_pods, 3)
+        await asyncio.to_thread(scene.status_until, lambda status: status["readyReplicas"] == 0)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    before, after = ({pod["metadata"]["uid"] for pod in each} for each in (pods, replaced))
+    assert before.isdisjoint(after)
 
 
 def test_silent_watch_is_exported_and_fails_liveness(

@@ -180,22 +180,3 @@ def test_pod_that_no_node_fits_is_explained(scene: Scene) -> None:
 
     condition = scene.condition("Scheduled", "False", "Unschedulable")
     assert "0/3 nodes have nvidia.com/gpu" in condition["message"]
-
-
-def test_service_and_lease_deleted_by_hand_come_back(scene: Scene) -> None:
-    scene.create(make_job(replicas=2))
-    scene.run_all(2)
-    scene.status_until(lambda status: status.get("readyReplicas") == 2)
-    scene.say("launcher-7", view=json.dumps({"term": 6, "sequence": 4, "pods": 2, "workers": 2}))
-    scene.condition("Running")
-    leases = scene.path("leases", "/apis/coordination.k8s.io/v1")
-
-    scene.plane.request("DELETE", f"{leases}/{scene.lease()['metadata']['name']}")
-    (made,) = scene.plane.until(leases, lambda found: len(found) == 1)
-
-    assert made["spec"]["leaseTransitions"] == 6
-    events = scene.plane.until(
-        scene.path("events", "/apis/events.k8s.io/v1"),
-        lambda found: any(event["reason"] == "LeaseRecreated" for event in found),
-    )
-    assert all(event["regarding"]["name"] == "demo" for event in events)

@@ -1,16 +1,20 @@
 """What survives the loss of what: the operator's rows of that table."""
 
 import json
+import re
 import signal
 import time
 from pathlib import Path
 
 import pytest
 
+from dssync_operator.policies import failure
 from ground.control_plane import ControlPlane
 from ground.inprocess import harness
 from ground.process import OperatorProcess
 from ground.scene import Scene, live, make_job
+
+CRD = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
 
 
 def test_loss_of_a_node_with_most_pods_replaces_them_without_waiting(scene: Scene) -> None:
@@ -71,6 +75,147 @@ def test_loss_of_the_api_server_costs_no_write_and_no_pod(
         assert scene.job()["metadata"]["resourceVersion"] == before
         ours = [p for p in scene.pods() if p["metadata"]["name"].startswith("demo-")]
         assert [pod["metadata"]["uid"] for pod in ours] == pods
+
+
+@pytest.mark.timeout(120)
+def test_loss_of_the_operator_while_pods_fail_and_vanish_loses_no_count_and_no_verdict(
+    quiet_plane: ControlPlane, tmp_path: Path
+) -> None:
+    scene = Scene(quiet_plane)
+
+    def start() -> OperatorProcess:
+        return OperatorProcess(
+            quiet_plane.kubeconfig,
+            tmp_path / "log",
+            namespaces=scene.namespace,
+            lease_name=scene.namespace,
+            lease_seconds=2,
+            renew_seconds=0.5,
+        )
+
+    with start() as first:
+        scene.create(make_job(replicas=3))
+        scene.create(make_job("done", replicas=1))
+        scene.run_all(4)
+        scene.status_until(lambda status: status.get("readyReplicas") == 3)
+        scene.status_until(lambda status: status.get("readyReplicas") == 1, "done")
+        first.stop(signal.SIGKILL)
+    failed, vanished, _, finished = scene.pods()
+    assert finished["metadata"]["name"] == "done-w0-0"
+    scene.kubelet.end(failed, 3, "UserError")
+    scene.kubelet.remove(vanished)
+    scene.kubelet.end(finished)
+
+    with start():
+        scene.names("demo-w0-0", "demo-w0-1", "demo-w1-0", "demo-w2-0", "done-w0-0")
+        scene.condition("Complete", name="done")
+        status = scene.status_until(lambda status: status["restarts"]["total"] == 1)
+
+    assert status["restarts"]["inWindow"] == 1
+    told = json.loads(scene.lease_of("demo")["metadata"]["annotations"]["dssync.io/gone"])
+    assert {failed["metadata"]["uid"], vanished["metadata"]["uid"]} <= set(told)
+
+
+def test_loss_of_one_worker_pod_is_made_good_at_once(scene: Scene) -> None:
+    scene.create(make_job(replicas=2))
+    pods = scene.run_all(2)
+    scene.status_until(lambda status: status.get("readyReplicas") == 2)
+
+    before = time.monotonic()
+    scene.kubelet.end(pods[1], 137, None, "OOMKilled")
+    scene.names("demo-w0-0", "demo-w1-0", "demo-w1-1")
+
+    assert time.monotonic() - before < failure.FIRST_DELAY_SECONDS / 2
+
+
+def test_loss_of_the_coordinator_pod_is_confirmed_before_its_replacement_exists(
+    scene: Scene,
+) -> None:
+    scene.create(make_job(replicas=2))
+    first, _ = scene.run_all(2)
+    scene.status_until(lambda status: status.get("readyReplicas") == 2)
+    scene.say("launcher-of-slot-0", address="10.0.0.1:29400")
+
+    scene.kubelet.remove(first)
+    scene.live_pods(2)
+
+    lease = scene.lease()
+    assert first["metadata"]["uid"] in lease["metadata"]["annotations"]["dssync.io/gone"]
+    assert lease["spec"]["holderIdentity"] == "launcher-of-slot-0"  # the launchers' to replace
+    done = scene.requests()
+    after = done[done.index(("delete", "pods")) :]
+    assert after.index(("patch", "leases")) < after.index(("create", "pods"))
+
+
+def test_loss_of_the_lease_by_hand_is_made_good_and_no_term_repeats(scene: Scene) -> None:
+    scene.create(make_job(replicas=2))
+    scene.run_all(2)
+    scene.status_until(lambda status: status.get("readyReplicas") == 2)
+    view = json.dumps({"term": 6, "sequence": 4, "pods": 2, "workers": 2})
+    scene.say("launcher-7", view=view)
+    scene.condition("Running")
+    leases = scene.path("leases", "/apis/coordination.k8s.io/v1")
+
+    scene.plane.request("DELETE", f"{leases}/{scene.lease()['metadata']['name']}")
+    (made,) = scene.plane.until(leases, lambda found: len(found) == 1)
+
+    assert made["spec"]["leaseTransitions"] == 6
+    events = scene.plane.until(
+        scene.path("events", "/apis/events.k8s.io/v1"),
+        lambda found: any(event["reason"] == "LeaseRecreated" for event in found),
+    )
+    assert all(event["regarding"]["name"] == "demo" for event in events)
+
+
+@pytest.mark.timeout(180)
+def test_loss_of_etcds_recent_past_to_an_old_backup_is_lived_through(tmp_path: Path) -> None:
+    plane = ControlPlane()
+    try:
+        plane.start()
+        plane.kubectl("apply", "--server-side", "-f", str(CRD))
+        plane.kubectl("wait", "--for=condition=Established", "crd/dssyncjobs.dssync.io")
+        scene = Scene(plane)
+        settings = {"lease_seconds": 60, "log_format": "plain"}
+        with OperatorProcess(plane.kubeconfig, tmp_path / "log", **settings) as operator:
+            scene.create(make_job(replicas=2))
+            scene.run_all(2)
+            scene.status_until(lambda status: status.get("readyReplicas") == 2)
+            backup = plane.save_etcd()
+            scene.create(make_job("forgotten", replicas=3))
+            scene.status_until(lambda status: status.get("replicas") == 3, "forgotten", 60)
+
+            plane.restore_etcd(backup)
+            scene.kubelet.remove(scene.pods()[0])
+            scene.live_pods(2, seconds=90)
+
+            scene.status_until(
+                lambda status: status["replicas"] == 2 and status["readyReplicas"] == 1, seconds=30
+            )
+            found = plane.request("GET", scene.jobs)[1]["items"]
+            assert [job["metadata"]["name"] for job in found] == ["demo"]
+            assert operator.process.poll() is None
+    finally:
+        plane.stop()
+
+
+ROWS = (
+    "one_worker_pod",
+    "the_coordinator_pod",
+    "a_node",
+    "the_operator",
+    "the_api_server",
+    "etcds_recent_past",
+    "all_pods",
+    "the_lease",
+)
+"""What may be lost, as far as the operator answers for it; a worker process is the launcher's."""
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_loss_has_a_test_of_its_name(row: str) -> None:
+    here = Path(__file__).read_text()
+
+    assert re.search(rf"^(?:async )?def test_loss_of_{row}_", here, re.M)
 
 
 async def test_places_of_nodes_reach_the_launchers_through_the_lease(

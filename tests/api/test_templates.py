@@ -8,6 +8,7 @@ from ground.scene import Scene, make_job
 
 GREEDY = {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}
 MOUNT = {"name": "data", "mountPath": "/d"}
+WORKER = {"name": "worker", "image": "example/trainer"}
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("no image", {"image": None}, "spec.containers[0].image: Required value"),
     (
@@ -108,3 +109,23 @@ def test_refused_pod_is_a_message_and_no_verdict_on_the_template(scene: Scene) -
     strict.allow_all_pods()
     strict.live_pods(1)
     strict.condition("Degraded", "False")
+
+
+def test_jobs_that_cannot_be_served_block_no_other(scene: Scene) -> None:
+    strict = Scene(scene.plane, **{"pod-security.kubernetes.io/enforce": "restricted"})
+    for number in range(20):  # more than there are workers
+        strict.create(make_job(f"refused-{number}"))
+    poisoned = scene.create(make_job("poisoned"))["metadata"]["uid"]
+    labels = {
+        "app.kubernetes.io/managed-by": "dssync-operator",
+        "dssync.io/job-name": "poisoned",
+        "dssync.io/job-uid": poisoned,
+        "dssync.io/worker-index": "none",
+    }
+    stray = {"metadata": {"name": "stray", "labels": labels}, "spec": {"containers": [WORKER]}}
+    assert scene.plane.request("POST", scene.path("pods"), stray)[0] == 201
+    strict.condition("Degraded", "True", "PodCreateFailed", "refused-19")
+
+    scene.create(make_job("good", replicas=3))
+
+    scene.status_until(lambda status: status.get("replicas") == 3, "good", seconds=10)

@@ -141,6 +141,22 @@ class Scene:
         label = "app.kubernetes.io/managed-by"
         return [o for o in found if o["metadata"].get("labels", {}).get(label) == "dssync-operator"]
 
+    def requests(self) -> list[tuple[str, str]]:
+        """Verb and resource of everything that was asked for here, in order, from the audit log."""
+        ours = [
+            entry
+            for entry in self.plane.audit_entries()
+            if entry.get("objectRef", {}).get("namespace") == self.namespace
+        ]
+        ours.sort(key=lambda entry: str(entry["requestReceivedTimestamp"]))
+        return [(entry["verb"], entry["objectRef"]["resource"]) for entry in ours]
+
+    def lease_of(self, name: str) -> Manifest:
+        """The Lease of one of several jobs here."""
+        found = self.children("leases", "/apis/coordination.k8s.io/v1")
+        (own,) = [o for o in found if o["metadata"]["labels"]["dssync.io/job-name"] == name]
+        return own
+
     def lease(self) -> Manifest:
         """The one Lease of the one job here."""
         (found,) = self.children("leases", "/apis/coordination.k8s.io/v1")
