@@ -82,8 +82,8 @@ def helm(kubectl: Kubectl) -> Iterator[Kubectl]:
 @pytest.fixture
 def field(helm: Kubectl, request: pytest.FixtureRequest) -> Iterator[Field]:
     """A namespace of its own; what is in it is collected when the test fails."""
-    mounts = "" if os.environ.get("DSSYNC_E2E_CONTEXT") else SITE
-    found = Field(helm, mounts)
+    ours = "DSSYNC_E2E_CONTEXT" not in os.environ
+    found = Field(helm, SITE, Cluster().on_node) if ours else Field(helm, "")
     yield found
     report = request.node.stash.get(REPORT, None)
     if report is None or report.failed:

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
 import yaml
 
 from dssync import contract
@@ -26,6 +27,7 @@ ROOT: Final = Path(__file__).parents[2]
 DIGITS: Final = ROOT / "examples" / "digits" / "job.yaml"
 IMAGE: Final = "dssync-examples:e2e"
 OPERATOR_IMAGE: Final = "dssync-operator:e2e"
+CONTAINERD: Final = "containerd://"
 PATIENCE_SECONDS: Final = 240.0
 _LIST_PROCESSES: Final = """
 import glob
@@ -77,6 +79,8 @@ class Field:
 
     kubectl: Kubectl
     mounts: str
+    on_node: Callable[..., str] | None = None
+    """Runs a command on a node, where nodes are containers of this machine."""
     namespace: str = field(default_factory=lambda: f"e2e-{secrets.token_hex(3)}")
 
     def __post_init__(self) -> None:
@@ -233,15 +237,25 @@ class Field:
         script = f"import os; os.kill({pid}, 9)"
         self.run("exec", name_of(pod), "--container=worker", "--", "python", "-c", script)
 
-    def signal_all(self, pod: Manifest) -> None:
-        """End every process of a pod's worker container at once, as a crash of its launcher does.
+    def kill_from_node(self, pod: Manifest, pid: int) -> None:
+        """Kill a process of a pod's worker container without asking the API server."""
+        container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix(CONTAINERD)
+        inside = ("python", "-c", f"import os; os.kill({pid}, 9)")
+        tasks = ("ctr", "--namespace=k8s.io", "tasks", "exec", "--exec-id=kill", container)
+        assert self.on_node is not None
+        self.on_node(pod["spec"]["nodeName"], *tasks, *inside)
 
-        PID 1 cannot be killed from inside its own namespace; when all others are gone and it
-        was told twice to leave, it is gone as well.
-        """
-        exec_ = ("exec", name_of(pod), "--container=worker", "--")
-        kill = "import os, signal; os.kill(1, signal.SIGTERM); os.kill(1, signal.SIGTERM)"
-        self.run(*exec_, "python", "-c", kill)
+    def events(self) -> str:
+        """Events of the namespace as text."""
+        return self.run("get", "events")
+
+    def crash(self, pod: Manifest) -> None:
+        """Kill a pod's launcher at once; only its node can, for it is PID 1 in the pod."""
+        if self.on_node is None:
+            pytest.skip("nodes of this cluster cannot be entered")
+        container = pod["status"]["containerStatuses"][0]["containerID"].removeprefix(CONTAINERD)
+        kill = ("ctr", "--namespace=k8s.io", "tasks", "kill", "--signal=SIGKILL", container)
+        self.on_node(pod["spec"]["nodeName"], *kill)
 
     def replacement(self, pods: list[Manifest]) -> Manifest:
         """Wait for a pod that runs and is none of these."""

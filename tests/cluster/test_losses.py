@@ -17,7 +17,8 @@ def but_coordinator(field: Field, pods: list[Manifest]) -> list[Manifest]:
 @pytest.fixture
 def pods(field: Field) -> list[Manifest]:
     """Three pods that train for longer than any test."""
-    field.apply(field.digits(*LONG, replicas=3))
+    elastic = {"minReplicas": 1, "maxReplicas": 5, "stabilizationSeconds": 2}
+    field.apply(field.digits(*LONG, replicas=3, elastic=elastic))
     return field.training(3)
 
 
@@ -57,7 +58,7 @@ def test_a_killed_launcher_costs_its_pod_and_no_other(field: Field, pods: list[M
     victim = but_coordinator(field, pods)[0]
 
     with field.steady([pod for pod in pods if pod is not victim]):
-        field.signal_all(victim)
+        field.crash(victim)
         field.contributes(field.replacement(pods))
 
     assert field.status()["restarts"]["total"] == 1
@@ -86,7 +87,6 @@ def test_a_drained_node_moves_its_pods(field: Field, pods: list[Manifest]) -> No
     (here,) = {pod["spec"]["nodeName"] for pod in pods if uid_of(pod) == field.coordinator()}
     moving = [pod for pod in pods if pod["spec"]["nodeName"] != here]
     (node,) = {pod["spec"]["nodeName"] for pod in moving}
-    field.run("scale", "dsj/digits", f"--replicas={len(pods)}")
     staying = [pod for pod in pods if pod not in moving]
 
     try:
@@ -104,12 +104,12 @@ def test_without_an_operator_training_goes_on_and_later_the_dead_pod_is_replaced
     field: Field, pods: list[Manifest]
 ) -> None:
     victim = but_coordinator(field, pods)[0]
-    operator = ("--namespace=dssync-system", "deployment/dssync-operator")
+    operator = ("--namespace=dssync-system", "deployment/dssync")
 
     with field.steady([pod for pod in pods if pod is not victim]):
         field.kubectl("scale", *operator, "--replicas=0")
         try:
-            field.signal_all(victim)
+            field.crash(victim)
             field.until(lambda: field.world_size() == 2, "the view without it")
             time.sleep(5.0)  # the length of the outage, not a wait for something
             assert len(field.live()) == 2

@@ -90,6 +90,10 @@ class Cluster:
         """Bring an image of the daemon to all nodes."""
         self._kind("load", "docker-image", image, f"--name={NAME}")
 
+    def on_node(self, node: str, *command: str) -> str:
+        """Run a command on a node and return what it printed."""
+        return self.daemon.docker("exec", node, *command)
+
     def export_logs(self, folder: Path) -> None:
         """Collect the logs of all nodes."""
         self._kind("export", "logs", folder, f"--name={NAME}")
