@@ -26,6 +26,7 @@ WARNINGS: Final = frozenset(
         "WorkerLost",
         "NodeUnreachable",
         "BelowMinReplicas",
+        "NoProgress",
         "LeaseRecreated",
         "PodCreateFailed",
         "InvalidPodTemplate",

@@ -11,10 +11,13 @@ import kopf
 
 from dssync import contract
 from dssync_operator.cluster import Credentials
+from dssync_operator.owed import Owed
 from dssync_operator.queue import Key
 
 
-def register(credentials: Credentials, on_key: Callable[[Key], None]) -> kopf.OperatorRegistry:
+def register(
+    credentials: Credentials, on_key: Callable[[Key], None], owed: Owed
+) -> kopf.OperatorRegistry:
     """Return a registry that calls ``on_key`` for every job whose spec or life changed."""
     registry = kopf.OperatorRegistry()
     seen: dict[Key, tuple[Any, ...]] = {}
@@ -38,7 +41,9 @@ def register(credentials: Credentials, on_key: Callable[[Key], None]) -> kopf.Op
         key = (str(metadata.namespace), str(metadata.name))
         if type == "DELETED":
             seen.pop(key, None)
+            owed.gone(key)
             return on_key(key)
+        owed.told(key, int(metadata.get("generation", 0)))
         # Our own status writes come back as events; they leave the generation as it was.
         version = (metadata.uid, metadata.get("generation"), metadata.get("deletionTimestamp"))
         if type is None or seen.get(key) != version:

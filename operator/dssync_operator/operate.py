@@ -11,8 +11,9 @@ import kopf
 from dssync_operator import errors, handlers
 from dssync_operator.cluster import Cluster, Credentials
 from dssync_operator.echoes import Echoes
-from dssync_operator.job import child, text
+from dssync_operator.job import child, number, text
 from dssync_operator.metrics import Metrics
+from dssync_operator.owed import Owed
 from dssync_operator.paths import collection, jobs_path
 from dssync_operator.queue import Key, KeyedQueue
 from dssync_operator.reconcile import Reconciler
@@ -39,6 +40,7 @@ class Operation:
             loop.time, loop.call_later, spacing_seconds=settings.coalesce_seconds
         )
         self._resync_now = asyncio.Event()
+        self._owed = Owed(loop.time)
         self._namespaces: tuple[str | None, ...] = settings.namespaces or (None,)
         self.watchers = tuple(
             Watcher(
@@ -60,7 +62,7 @@ class Operation:
             on_signals: Installs the process's signal handlers, once kopf has put its own there.
         """
         jobs_watch = await kopf.spawn_tasks(
-            registry=handlers.register(self._credentials, self._queue.add),
+            registry=handlers.register(self._credentials, self._queue.add, self._owed),
             settings=handlers.settings(),
             clusterwide=not self._settings.namespaces,
             namespaces=self._settings.namespaces,
@@ -84,6 +86,9 @@ class Operation:
             age = watcher.age_seconds()
             if age > self._settings.stale_seconds:
                 return f"watch of {watcher.path} has brought nothing for {age:.0f} s"
+        debt = self._owed.oldest()
+        if debt is not None and debt[1] > self._settings.stale_seconds:
+            return f"watch of jobs has not told of {'/'.join(debt[0])} for {debt[1]:.0f} s"
         return None
 
     async def _work(self) -> NoReturn:
@@ -131,16 +136,19 @@ class Operation:
                 await asyncio.sleep(1.0)
 
     async def _add_all(self, spread_seconds: float) -> None:
+        generations: dict[Key, int] = {}
         for namespace in self._namespaces:
             pages = self._cluster.pages(jobs_path(namespace), metadata_only=True)
             async for page, _ in pages:
                 for job in page:
                     metadata = child(job, "metadata")
                     key = (text(metadata, "namespace"), text(metadata, "name"))
+                    generations[key] = number(metadata, "generation", 0)
                     if spread_seconds:
                         self._queue.add_after(key, random.uniform(0.0, spread_seconds))
                     else:
                         self._queue.add(key)
+        self._owed.listed(generations)
 
 
 async def _run_kopf(tasks: Collection[asyncio.Task[None]]) -> NoReturn:

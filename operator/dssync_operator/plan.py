@@ -16,7 +16,7 @@ from dssync_operator.policies import failure, lifecycle, nodes, scaling
 from dssync_operator.policies.failure import Judgement, Outcome
 from dssync_operator.policies.lifecycle import Verdict
 from dssync_operator.record import Record, Wanted
-from dssync_operator.status import ACCEPTED, FAILED, SUSPENDED, Status, parse_status
+from dssync_operator.status import ACCEPTED, FAILED, SUSPENDED, Moved, Status, parse_status
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,13 @@ def _last_words(pod: Pod, judgement: Judgement) -> str:
 
 
 def _note_times(seen: Seen, status: Status, now: float) -> Status:
-    """Keep when the world formed, and since when too few pods run."""
+    """Keep when the world formed, when it last moved, and since when too few pods run."""
     clock, spec = status.clock, seen.job.spec
     if clock.started is None:
         return status
+    told = seen.record.progress if seen.record else None
+    if told is not None and (status.progress is None or status.progress.step != told.step):
+        status = replace(status, progress=Moved(told.step, float(int(now))))
     running = sum(pod.live and pod.phase == "Running" for pod in seen.pods)
     if clock.world_formed is None and _world_formed(seen, status, running):
         clock = replace(clock, world_formed=now)
@@ -341,6 +344,9 @@ def _next_look(seen: Seen, status: Status, due: Mapping[int, float], now: float)
         incident.time + spec.failure_policy.window_seconds for incident in status.tally.incidents
     ]
     moments += [pod.doomed_since + nodes.STUCK_SECONDS for pod in seen.pods if pod.doomed_since]
+    stalls = lifecycle.stalls_at(spec, status)
+    if stalls is not None:
+        moments.append(stalls)
     if status.clock.scale_down is not None and spec.elastic is not None:
         moments.append(status.clock.scale_down + spec.elastic.stabilization_seconds)
     return min((at for at in moments if at > now), default=None)

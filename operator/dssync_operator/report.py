@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Final
 
 from dssync import contract
-from dssync_operator.job import Job
+from dssync_operator.job import Job, format_time
 from dssync_operator.plan import view_name
 from dssync_operator.pod import Pod
-from dssync_operator.policies import nodes
-from dssync_operator.record import Record
+from dssync_operator.policies import lifecycle, nodes
+from dssync_operator.record import Progress, Record
 from dssync_operator.status import (
     ACCEPTED,
     COMPLETE,
@@ -23,6 +23,7 @@ from dssync_operator.status import (
     RUNNING,
     SCHEDULED,
     SUSPENDED,
+    Condition,
     Status,
 )
 
@@ -89,15 +90,18 @@ def _display(
             "coordinator": record.holder,
         }
     if progress is not None:
-        display["progress"] = {"step": progress.step}
-        if progress.total_steps:
-            percent = min(100, 100 * progress.step // progress.total_steps)
-            display["progress"] = {
-                "step": progress.step,
-                "totalSteps": progress.total_steps,
-                "percent": percent,
-            }
+        display["progress"] = _progress(progress, status)
     return display
+
+
+def _progress(progress: Progress, status: Status) -> dict[str, object]:
+    shown: dict[str, object] = {"step": progress.step}
+    if progress.total_steps:
+        shown["totalSteps"] = progress.total_steps
+        shown["percent"] = min(100, 100 * progress.step // progress.total_steps)
+    if status.progress is not None:
+        shown["lastUpdateTime"] = format_time(status.progress.since)
+    return shown
 
 
 def _workers(pods: tuple[Pod, ...], live: tuple[Pod, ...], status: Status) -> dict[str, object]:
@@ -150,6 +154,13 @@ def _running(
     if status.clock.below_min is not None:
         message = f"fewer than minReplicas {minimum} pods run: the world waits with its state"
         return status.with_condition(RUNNING, False, "BelowMinReplicas", message, now)
+    stalls = lifecycle.stalls_at(job.spec, status)
+    if stalls is not None and stalls <= now and status.progress is not None:
+        message = (
+            f"step {status.progress.step} has been the last one for longer than "
+            f"health.hangTimeoutSeconds {job.spec.hang_timeout_seconds}"
+        )
+        return status.with_condition(RUNNING, False, "NoProgress", message, now)
     return status.with_condition(RUNNING, True, "WorldFormed", "a view is committed", now)
 
 
@@ -199,6 +210,10 @@ def _worst(
     return "AsWanted", "no pod is in trouble"
 
 
+def _stalled(running: Condition | None) -> bool:
+    return running is not None and running.reason == "NoProgress"
+
+
 def state_word(status: Status) -> str:
     """One word for the conditions; the first that applies."""
     conditions = status.conditions
@@ -213,6 +228,6 @@ def state_word(status: Status) -> str:
         ("Starting", status.clock.world_formed is None),
         ("BelowMin", running is not None and running.reason == "BelowMinReplicas"),
         ("Resizing", status.is_true(RESIZING)),
-        ("Degraded", status.is_true(DEGRADED)),
+        ("Degraded", status.is_true(DEGRADED) or _stalled(running)),
     )
     return next((word for word, applies in precedence if applies), "Running")

@@ -91,6 +91,14 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """The last step that was told, and since when it is the last, in seconds since 1970."""
+
+    step: int
+    since: float
+
+
+@dataclass(frozen=True)
 class Status:
     """Everything under ``.status``.
 
@@ -99,6 +107,7 @@ class Status:
         template_hash: Of the template that was last checked.
         stale_view: The view that was current when this start began, so that it is not taken for
             a new world.
+        progress: The last step; None where nobody tells of steps.
         display: The part that is computed anew each time, as it is on the wire.
     """
 
@@ -109,6 +118,7 @@ class Status:
     termination_message: str = ""
     tally: Tally = field(default_factory=Tally)
     clock: Clock = field(default_factory=Clock)
+    progress: Moved | None = None
     conditions: Mapping[str, Condition] = field(default_factory=dict)
     display: Manifest = field(default_factory=dict)
 
@@ -151,6 +161,7 @@ def parse_status(manifest: Manifest) -> Status:
             done=frozenset(done) if isinstance(done, list) else frozenset(),
         ),
         clock=Clock(**time),
+        progress=_moved(child(manifest, "progress")),
         conditions={
             text(part, "type"): _condition(part) for part in children(manifest, "conditions")
         },
@@ -176,6 +187,11 @@ _CLOCK: Final = {
     "scale_down": "scaleDownSince",
     "finished": "completionTime",
 }
+
+
+def _moved(part: Manifest) -> Moved | None:
+    step, since = optional(part, "step"), parse_time(part.get("lastUpdateTime"))
+    return None if step is None or since is None else Moved(step, since)
 
 
 def _incident(part: Manifest) -> Incident:

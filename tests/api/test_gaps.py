@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dssync_operator.cluster import connect, find_credentials
+from dssync_operator.cluster import Cluster, connect, find_credentials
 from dssync_operator.metrics import Metrics
 from dssync_operator.operate import Operation
 from dssync_operator.settings import Settings
@@ -91,6 +91,34 @@ async def test_pods_that_vanish_unheard_are_replaced_by_the_resync_alone(
 
     before, after = ({pod["metadata"]["uid"] for pod in each} for each in (pods, replaced))
     assert before.isdisjoint(after)
+
+
+async def test_watch_of_jobs_that_has_died_fails_liveness(quiet_plane: ControlPlane) -> None:
+    scene = Scene(quiet_plane)
+    line = Proxy(quiet_plane.port)
+    direct = await find_credentials(str(quiet_plane.kubeconfig))
+    stalled = await find_credentials(str(quiet_plane.kubeconfig_of("admin", line.url)))
+    chosen = Settings(namespaces=(scene.namespace,), resync_seconds=1.0, stale_seconds=2.0)
+    async with connect(direct) as session:
+        # The job watch is kopf's own, with its own connection.
+        operation = Operation(Cluster(session, direct, Metrics()), stalled, chosen, Metrics())
+        running = asyncio.create_task(operation.run(lambda: None))
+        scene.create(make_job())
+        await asyncio.to_thread(scene.live_pods, 1)
+        healthy = operation.unhealthy()
+
+        line.stall()
+        scene.create(make_job("unheard"))
+        while (said := operation.unhealthy()) is None:  # noqa: ASYNC110 - nobody tells when
+            await asyncio.sleep(0.05)
+        served = await asyncio.to_thread(scene.live_pods, 2)
+        line.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    assert healthy is None
+    assert f"has not told of {scene.namespace}/unheard" in said
+    assert len(served) == 2  # by the resync
 
 
 def test_silent_watch_is_exported_and_fails_liveness(

@@ -93,8 +93,26 @@ def test_view_and_progress_in_the_lease_reach_the_status(scene: Scene) -> None:
         "worldSize": 2,
         "coordinator": "launcher-7",
     }
+    assert status["progress"].pop("lastUpdateTime").endswith("Z")
     assert status["progress"] == {"step": 30, "totalSteps": 120, "percent": 25}
     assert status["state"] == "Running"
+
+
+def test_step_that_stays_is_shown_as_no_progress_and_told(scene: Scene) -> None:
+    scene.create(make_job(replicas=2, health={"hangTimeoutSeconds": 2}))
+    scene.run_all(2)
+    scene.status_until(lambda status: status.get("readyReplicas") == 2)
+
+    scene.say("launcher-7", view=VIEW, progress=json.dumps({"step": 30}))
+
+    stalled = scene.condition("Running", "False", "NoProgress")
+    assert "step 30 has been the last one" in stalled["message"]
+    scene.plane.until(
+        scene.path("events", "/apis/events.k8s.io/v1"),
+        lambda found: any(event["reason"] == "NoProgress" for event in found),
+    )
+    scene.say("launcher-7", view=VIEW, progress=json.dumps({"step": 31}))
+    scene.condition("Running", "True", "WorldFormed")
 
 
 def test_completion_in_the_lease_completes_the_job(scene: Scene) -> None:

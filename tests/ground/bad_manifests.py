@@ -76,7 +76,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("unknown operator", rule(**codes("Near", 1)), 'supported values: "In", "NotIn"'),
     ("unknown action", rule(action="Panic", **codes("In", 1)), 'supported values: "FailJob"'),
     ("code beyond a byte", rule(**codes("In", 256)), "should be less than or equal to 255"),
-    ("unknown success policy", {"successPolicy": "Most"}, 'supported values: "All", "Any"'),
+    (
+        "unknown success policy",
+        {"successPolicy": "Most"},
+        'supported values: "All", "Any", "Coordinator"',
+    ),
     ("unknown clean-up", {"cleanPodPolicy": "Some"}, 'supported values: "None", "Running", "All"'),
     ("deadline of zero", {"activeDeadlineSeconds": 0}, "spec.activeDeadlineSeconds"),
     ("interface with a space", {"network": {"interface": "eth 0"}}, "spec.network.interface"),

@@ -1,7 +1,13 @@
 """What the operator decides, case by case."""
 
+from dataclasses import replace
+from typing import Any
+
+from dssync_operator.job import format_time
 from dssync_operator.plan import Seen, plan
-from dssync_operator.record import View
+from dssync_operator.record import Progress, View
+from dssync_operator.report import report
+from dssync_operator.status import render_status
 from ground.models import START, World, make_end, make_pod, make_record, make_spec_job
 
 
@@ -306,6 +312,84 @@ def test_any_is_satisfied_by_the_first_done() -> None:
 
     assert world.parsed().is_true("Complete")
     assert {pod.slot for pod in decided.delete} == {0, 2}
+
+
+def test_coordinator_policy_waits_for_the_word_of_the_coordinator() -> None:
+    world = World({"replicas": 3, "successPolicy": "Coordinator"})
+    world.look()
+    world.end("demo-w0-0", 0, "Done")
+    world.look()
+    before = world.parsed().is_true("Complete")
+    world.completed = True
+
+    world.look()
+
+    assert not before
+    assert world.parsed().is_true("Complete")
+
+
+def test_coordinator_policy_listens_to_slot_0_where_the_rendezvous_is_static() -> None:
+    world = World({"replicas": 3, "successPolicy": "Coordinator", "rendezvous": {"mode": "Static"}})
+    world.look()
+    world.end("demo-w2-0", 0, "Done")
+    world.look()
+    before = world.parsed().is_true("Complete")
+
+    world.end("demo-w0-0", 0, "Done")
+    world.look()
+
+    assert not before
+    assert world.parsed().is_true("Complete")
+
+
+def look_at_step(
+    step: int, status: dict[str, Any], at: float, **spec: Any
+) -> tuple[dict[str, Any], float | None]:
+    """One look at a job of one running pod whose launchers tell of a step."""
+    job = make_spec_job(status, health={"hangTimeoutSeconds": 100}, **spec)
+    view = View(1, 2 if step else 1, 1, 1)  # the first one belongs to an earlier start
+    record = replace(make_record(view), progress=Progress(step, None))
+    decided = plan(Seen(job, (make_pod(),), record), at)
+    told = report(job, decided.status, (make_pod(),), record, None, at)
+    return render_status(told), decided.wake_at
+
+
+def running(status: dict[str, Any]) -> tuple[str, str]:
+    (found,) = [c for c in status["conditions"] if c["type"] == "Running"]
+    return found["status"], found["reason"]
+
+
+def test_step_that_stays_for_too_long_is_no_progress_until_it_moves() -> None:
+    status, _ = look_at_step(0, {}, START)
+    status, _ = look_at_step(5, status, START + 10)
+    at_first = running(status)
+    status, wake_at = look_at_step(5, status, START + 60)
+    status, _ = look_at_step(5, status, START + 110)
+    stalled = running(status), status["state"]
+    status, _ = look_at_step(6, status, START + 120)
+
+    assert at_first == ("True", "WorldFormed")
+    assert wake_at == START + 110
+    assert stalled == (("False", "NoProgress"), "Degraded")
+    assert running(status) == ("True", "WorldFormed")
+    assert status["progress"]["lastUpdateTime"] == format_time(START + 120)
+
+
+def test_time_that_a_job_is_suspended_is_no_stall() -> None:
+    status, _ = look_at_step(0, {}, START)
+    status, _ = look_at_step(5, status, START + 10)
+    status, _ = look_at_step(5, status, START + 20, suspend=True)
+    job = make_spec_job(status, health={"hangTimeoutSeconds": 100})
+    old = replace(make_record(View(1, 2, 1, 1)), progress=Progress(5, None))
+    resumed = plan(Seen(job, (), old), START + 900)
+    status = render_status(report(job, resumed.status, (make_pod(),), old, None, START + 900))
+    job = make_spec_job(status, health={"hangTimeoutSeconds": 100})
+    new = replace(make_record(View(2, 1, 1, 1)), progress=Progress(5, None))
+
+    formed = plan(Seen(job, (make_pod(),), new), START + 950)
+
+    told = render_status(report(job, formed.status, (make_pod(),), new, None, START + 950))
+    assert running(told) == ("True", "WorldFormed")
 
 
 def test_all_does_not_wait_for_slots_that_were_scaled_away() -> None:

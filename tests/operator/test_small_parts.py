@@ -8,6 +8,7 @@ import pytest
 from dssync_operator.errors import SettingsError
 from dssync_operator.events import Damper, Note, announce
 from dssync_operator.logs import JsonFormatter
+from dssync_operator.owed import Owed
 from dssync_operator.policies.nodes import place_of, unreachable
 from dssync_operator.settings import read_settings
 from dssync_operator.status import Status
@@ -87,6 +88,23 @@ def test_condition_is_announced_when_it_changes_and_only_then() -> None:
     assert announce(Status(), failed) == (Note("DeadlineExceeded", "too long"),)
     assert announce(failed, failed) == ()
     assert announce(Status(), failed)[0].kind == "Warning"
+
+
+def test_job_that_was_listed_and_never_told_of_is_owed_until_it_is() -> None:
+    now = [100.0]
+    owed = Owed(lambda: now[0])
+    owed.told(("ns", "old"), 1)
+    owed.listed({("ns", "old"): 1, ("ns", "new"): 1})
+    now[0] += 30
+    owed.listed({("ns", "old"): 2, ("ns", "new"): 1})
+    first = owed.oldest()
+    owed.told(("ns", "new"), 1)
+    second = owed.oldest()
+    owed.gone(("ns", "old"))
+
+    assert first == (("ns", "new"), 30.0)
+    assert second == (("ns", "old"), 0.0)
+    assert owed.oldest() is None
 
 
 def test_log_line_is_one_json_object() -> None:

@@ -27,7 +27,8 @@ def succeeded(
     """Tell whether the job has ended well.
 
     Only verdict Done counts, or the coordinator's word in the Lease; a drained pod proves
-    nothing. With ``All``, slots that were scaled away are not waited for.
+    nothing. With ``All``, slots that were scaled away are not waited for. ``Coordinator`` asks
+    for its word, or for slot 0 where it cannot move; that everybody is done says the same.
     """
     if record is not None and record.completed:
         return Verdict(COMPLETE, "SuccessPolicyMet", "the coordinator recorded the completion")
@@ -36,6 +37,9 @@ def succeeded(
         return None
     if spec.lifecycle.success_policy == "Any":
         return Verdict(COMPLETE, "SuccessPolicyMet", f"slot {min(done)} ended with verdict Done")
+    if spec.lifecycle.success_policy == "Coordinator" and spec.rendezvous.static and 0 in done:
+        message = "slot 0, which hosts the coordinator, ended with verdict Done"
+        return Verdict(COMPLETE, "SuccessPolicyMet", message)
     desired = spec.replicas if status.desired is None else status.desired
     if len(done) >= desired and not any(pod.ended is None for pod in pods):
         return Verdict(
@@ -65,6 +69,17 @@ def deadlines(spec: Spec, clock: Clock) -> tuple[tuple[float, Verdict], ...]:
         )
         ends.append((clock.below_min + patience, Verdict(FAILED, "BelowMinTimeout", message)))
     return tuple(ends)
+
+
+def stalls_at(spec: Spec, status: Status) -> float | None:
+    """When a job that trains counts as stalled unless a step is made, in seconds since 1970.
+
+    None where nobody tells of steps, or where the world is not formed or waits for pods.
+    """
+    formed, progress = status.clock.world_formed, status.progress
+    if formed is None or progress is None or status.clock.below_min is not None:
+        return None
+    return max(formed, progress.since) + spec.hang_timeout_seconds
 
 
 def stop_at(clock: Clock, record: Record | None) -> float:
