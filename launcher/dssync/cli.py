@@ -1,4 +1,4 @@
-"""The ``dssync`` command: ``run`` is a pod's main process, ``local`` a job on this machine."""
+"""The ``dssync`` command: run a pod, run a job on this machine, or ask a job that runs."""
 
 import asyncio
 import os
@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from dssync import contract
 from dssync.errors import DssyncError, UsageError
 
+COMMANDS = ("status", "top", "drain", "kick", "scale", "log")
 USAGE = """usage: dssync run [flags] script.py [arguments]
        dssync local job.yaml [flags]
+       dssync status | top | drain SLOT | kick SLOT.RANK | scale N | log [flags]
 
-Use 'dssync run --help' or 'dssync local --help' for the flags."""
+Use --help after a command for its flags."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,10 +40,16 @@ def _dispatch(arguments: list[str]) -> int:
         from dssync.local.cli import main as local
 
         return local(rest)
+    if command in COMMANDS:
+        from dssync.console.cli import main as console
+
+        return console(command, rest)
     if command in ("-h", "--help"):
         print(USAGE)
         return 0
-    raise UsageError(f"unknown command {command!r}: expected run or local\n{USAGE}")
+    raise UsageError(
+        f"unknown command {command!r}: expected run, local or {', '.join(COMMANDS)}\n{USAGE}"
+    )
 
 
 if __name__ == "__main__":

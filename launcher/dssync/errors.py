@@ -10,6 +10,7 @@
     ├── ProtocolError           a peer sent what the protocol does not allow
     │   └── AuthenticationError a peer does not hold the job's token
     ├── ArbiterError            the arbiter cannot be reached, or is something else
+    ├── RequestError            what people asked of a launcher was refused, or nobody answered
     ├── TransferError           state could not be streamed from a donor
     └── CommunicatorError       a process group could not be built or its operation failed
         └── BuildCancelledError the build was cancelled because a member left
@@ -50,6 +51,10 @@ class AuthenticationError(ProtocolError):
 
 class ArbiterError(DssyncError):
     """The arbiter's record could not be read or written, or is none."""
+
+
+class RequestError(DssyncError):
+    """A launcher could not be asked, or refused what it was asked."""
 
 
 class TransferError(DssyncError):

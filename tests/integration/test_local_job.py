@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,3 +287,17 @@ async def test_the_command_ends_with_zero_when_the_job_is_complete(
         os.kill(pod["pid"], signal.SIGUSR2)
 
     assert await asyncio.to_thread(process.wait) == contract.EXIT_DONE
+
+
+async def test_what_is_written_into_the_record_scales_the_job(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    async with job_in(tmp_path) as job:
+        await hellos(2)
+
+        record = await job.arbiter.read()
+        values = {**record.values, contract.RECORD_DESIRED: "3"}
+        assert await job.arbiter.swap(record, replace(record, values=values))
+
+        assert [hello["slot"] for hello in await hellos(1)] == [2]
+        assert (await job.arbiter.read()).values[contract.RECORD_DESIRED] == "3"

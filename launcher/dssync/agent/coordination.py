@@ -10,6 +10,8 @@ from pathlib import Path
 
 from dssync import contract
 from dssync.agent.arbiters import Arbiter, FileArbiter, Record, StaticArbiter
+from dssync.agent.console import Console
+from dssync.agent.door import Door
 from dssync.agent.host import CoordinatorHost
 from dssync.agent.lease import LeaseArbiter
 from dssync.agent.recorder import Recorder, Sizes
@@ -39,6 +41,8 @@ class Coordination:
         self._hello = hello
         self._reporter = reporter
         self._arbiter = arbiter_of(settings)
+        self._console = Console(settings, reporter, self._arbiter)
+        self._door = Door(self._console.respond)
         self._host: CoordinatorHost | None = None
         self._uplink: Uplink | None = None
         self._recorder: Recorder | None = None
@@ -51,11 +55,12 @@ class Coordination:
         Raises:
             UsageError: the port is in use.
         """
+        token = read_token(self._settings)
+        await self._door.open(self._settings.control.address, self._port(), token)
+        self._reporter.log("listening", slot=self._hello.slot, address=self._door.address)
         host = await self._try_to_host()
         if host is None:
-            self._uplink = RemoteUplink(
-                self._find, read_token(self._settings), self._hello, handlers
-            )
+            self._uplink = RemoteUplink(self._find, token, self._hello, handlers)
         else:
             self._uplink = LocalUplink(host, self._hello, handlers.deliver)
         return self._uplink
@@ -84,6 +89,7 @@ class Coordination:
             await self._finish(self._recorder)
         if self._uplink is not None:
             await self._uplink.close()
+        await self._door.close()
         if self._host is not None:
             await self._host.close()
 
@@ -92,38 +98,29 @@ class Coordination:
         record = await self._read_patiently()
         if record.holder:
             return None
-        term = record.term + 1
-        host = CoordinatorHost(
-            Coordinator(term, self._control_settings(record)),
-            read_token(self._settings),
-            self._note,
-        )
-        try:
-            address = await host.start(self._settings.control.address, self._port())
-        except OSError as error:
-            raise UsageError(
-                f"the control plane cannot listen on {self._settings.control.address} port "
-                f"{self._port()}: {error.strerror}; choose a free port or end what uses it"
-            ) from None
+        term, address = record.term + 1, self._door.address
+        coordinator = Coordinator(term, self._control_settings(record))
+        host = self._door.launchers = CoordinatorHost(coordinator, self._note)
+        host.start()
         values = {**record.values, contract.RECORD_ADDRESS: address}
         mine = Record(holder=self._hello.pod_uid, term=term, values=values)
         if self._arbiter is not None:
             written = await self._arbiter.swap(record, mine)
             if written is None:
+                self._door.launchers = None
                 await host.close()
                 return None
             self._record(self._arbiter, written, host)
         self._reporter.log("coordinating", slot=self._hello.slot, address=address, term=term)
-        self._host = host
+        self._host = self._console.host = host
         return host
 
     def _port(self) -> int:
-        """The port of a static endpoint, or a pod's own; files publish an ephemeral one."""
+        """The port of a static endpoint, on its host; else the launcher's own."""
         control = self._settings.control
-        if control.arbiter == "lease":
-            return control.port
-        static = isinstance(self._arbiter, StaticArbiter)
-        return int(control.arbiter_target.rpartition(":")[2]) if static else 0
+        if isinstance(self._arbiter, StaticArbiter) and self._hello.slot == 0:
+            return int(control.arbiter_target.rpartition(":")[2])
+        return control.port
 
     def _control_settings(self, record: Record) -> ControlSettings:
         world, control = self._settings.world, self._settings.control

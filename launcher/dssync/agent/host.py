@@ -16,9 +16,11 @@ from dssync.agent.recorder import entries
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import Connected, Disconnected, Event, Note, Received, Send, Ticked
+from dssync.control.requests import Status
 from dssync.control.roster import Phase
 from dssync.control.session import Session
-from dssync.control.transport import FrameProtocol, serve
+from dssync.control.survey import survey
+from dssync.control.transport import FrameProtocol
 from dssync.errors import ProtocolError
 
 TICK_SECONDS = 0.02
@@ -38,27 +40,38 @@ class _Remote:
 class CoordinatorHost:
     """Runs one coordinator on this event loop."""
 
-    def __init__(self, coordinator: Coordinator, token: bytes, on_note: Callable[[Note], None]):
+    def __init__(self, coordinator: Coordinator, on_note: Callable[[Note], None]):
         self._coordinator = coordinator
-        self._token = token
         self._on_note = on_note
         self._clock = AwakeClock(time.monotonic)
         self._local: tuple[int, Deliver] | None = None
         self._remotes: dict[int, _Remote] = {}
         self._slots: dict[FrameProtocol, int] = {}
-        self._server: asyncio.Server | None = None
         self._ticker: asyncio.Task[None] | None = None
 
-    async def start(self, host: str, port: int) -> str:
-        """Listen; return ``host:port``.
-
-        Raises:
-            OSError: the address cannot be bound.
-        """
-        self._server = await serve(host, port, self._token, self._frame, self._lost)
+    def start(self) -> None:
+        """Start the coordinator's clock."""
         self._ticker = asyncio.create_task(self._tick())
-        bound = self._server.sockets[0].getsockname()
-        return f"{host}:{bound[1]}"
+
+    @property
+    def slots(self) -> list[int]:
+        """Slots of the launchers that are known."""
+        return sorted(self._coordinator.roster.pods)
+
+    @property
+    def members(self) -> list[str]:
+        """Keys of the workers that are known."""
+        roster = self._coordinator.roster
+        return sorted(roster.peers.keys() | roster.benched)
+
+    def status(self, job: str) -> Status:
+        """Return the state of the job, for people."""
+        slot = -1 if self._local is None else self._local[0]
+        return survey(self._coordinator, job, slot, self._clock.now())
+
+    def tell(self, slot: int, message: m.ToLauncher) -> None:
+        """Send a message to a launcher on somebody's behalf."""
+        self._send(slot, message)
 
     def attach(self, hello: m.Hello, deliver: Deliver) -> None:
         """Introduce the launcher of this very process."""
@@ -104,13 +117,11 @@ class CoordinatorHost:
         return world.view.sequence if world is not None else 0
 
     async def close(self) -> None:
-        """Stop listening and end all connections."""
+        """End all connections."""
         if self._ticker is not None:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
-        if self._server is not None:
-            self._server.close()
         for connection in list(self._slots):
             connection.close()
 
@@ -130,7 +141,12 @@ class CoordinatorHost:
             if remote.connection is not None:
                 remote.connection.send(frame)
 
-    def _frame(self, connection: FrameProtocol, frame: bytes) -> None:
+    def frame(self, connection: FrameProtocol, frame: bytes) -> None:
+        """Take a frame of a launcher.
+
+        Raises:
+            ProtocolError: it is none that a launcher sends.
+        """
         slot = self._slots.get(connection)
         if slot is None:
             self._introduce(connection, frame)
@@ -174,7 +190,8 @@ class CoordinatorHost:
             del self._slots[connection]
             connection.close()
 
-    def _lost(self, connection: FrameProtocol) -> None:
+    def lost(self, connection: FrameProtocol) -> None:
+        """Take note that a connection of a launcher has ended."""
         slot = self._slots.pop(connection, None)
         if slot is not None:
             self._remotes[slot].connection = None

@@ -180,6 +180,8 @@ class Launcher:
                 self._records.learn(ledger)
             case m.Evicted(key, reason) if key in self._workers:
                 self._evict(self._workers[key], reason)
+            case m.PleaseDrain():
+                self._begin_drain("request")
             case m.JobCompleted():
                 self._ending.completed = True
             case _:
@@ -224,8 +226,13 @@ class Launcher:
     def _signalled(self, name: str) -> None:
         if self._ending.draining:
             self._leave.set()
+        else:
+            self._begin_drain(name)
+
+    def _begin_drain(self, cause: str) -> None:
+        if self._ending.draining:
             return
-        self._reporter.log("drain", signal=name)
+        self._reporter.log("drain", cause=cause)
         self._ending.draining = True
         self._drain_began = time.monotonic()
         self._send(m.Drain())

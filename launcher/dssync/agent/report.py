@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
 from typing import TextIO
 
@@ -11,6 +12,8 @@ from dssync.agent.supervisor import WorkerExit
 from dssync.agent.verdict import Verdict
 from dssync.control.events import Note
 
+KEPT_LINES = 1000
+"""Lines that are kept for those who ask later."""
 MEMBERSHIP_KINDS = ("join", "leave", "evict")
 
 
@@ -25,6 +28,8 @@ class Reporter:
     def __init__(self, metrics: Metrics, stream: TextIO | None = None) -> None:
         self._metrics = metrics
         self._stream = stream or sys.stderr
+        self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._counted = 0
 
     def log(self, event: str, **fields: object) -> None:
         """Write one line, with the monotonic time that all processes of a machine share."""
@@ -32,6 +37,13 @@ class Reporter:
         line = f"dssync {event} {text}".rstrip() + f" monotonic_seconds={time.monotonic():.4f}\n"
         self._stream.write(line)
         self._stream.flush()
+        self._lines.append(line.rstrip("\n"))
+        self._counted += 1
+
+    def lines_from(self, start: int) -> tuple[int, tuple[str, ...]]:
+        """Return the number of the next line, and the lines from ``start`` on that are kept."""
+        first = self._counted - len(self._lines)
+        return self._counted, tuple(self._lines)[max(0, start - first) :]
 
     def note(self, note: Note) -> None:
         """Report a decision of the coordinator."""

@@ -409,6 +409,11 @@ class Evicted:
 
 
 @dataclass(frozen=True)
+class PleaseDrain:
+    """Somebody wants this launcher to leave, as a signal would."""
+
+
+@dataclass(frozen=True)
 class Drained:
     """Nothing of this pod takes part any more."""
 
@@ -427,7 +432,7 @@ ToMemberBody = (
     | Completed | Blob
 )  # fmt: skip
 FromLauncher = Hello | Heartbeat | Exited | Drain | FromMember
-ToLauncher = ToMember | Evicted | Drained | JobCompleted | LedgerNews
+ToLauncher = ToMember | Evicted | PleaseDrain | Drained | JobCompleted | LedgerNews
 
 MEMBER = Codec(FromMemberBody.__args__)
 TO_MEMBER = Codec(ToMemberBody.__args__)

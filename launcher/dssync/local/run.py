@@ -40,6 +40,7 @@ from dssync.local.state import (
     Stop,
 )
 
+WATCH_SECONDS = 0.2
 Report = Callable[[str], None]
 
 
@@ -91,6 +92,7 @@ class LocalJob:
             await self._stack.aclose()
             raise
         self._main = asyncio.create_task(self._handle_events())
+        self._following = asyncio.create_task(self._follow_record())
         return self
 
     async def __aexit__(
@@ -99,8 +101,9 @@ class LocalJob:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._main.cancel()
-        await asyncio.gather(self._main, return_exceptions=True)
+        for task in (self._main, self._following):
+            task.cancel()
+        await asyncio.gather(self._main, self._following, return_exceptions=True)
         self.kill()
         await asyncio.gather(*self._watches)
         await self._stack.aclose()
@@ -172,6 +175,17 @@ class LocalJob:
                 event = await self._buried(event)
             for effect in self._state.handle(event, self._loop.time()):
                 await self._do(effect)
+
+    async def _follow_record(self) -> None:
+        """Do what ``dssync scale`` wrote into the record."""
+        seen = self._manifest.replicas
+        while True:
+            await asyncio.sleep(WATCH_SECONDS)
+            record = await self._arbiter.read()
+            desired = int(record.values.get(contract.RECORD_DESIRED, seen))
+            if desired != seen:
+                seen = desired
+                self._events.put_nowait(Scaled(desired))
 
     async def _do(self, effect: Effect) -> None:
         match effect:

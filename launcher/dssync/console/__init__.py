@@ -1,0 +1,1 @@
+"""What people ask a running job: ``dssync status | top | drain | kick | scale | log``."""

@@ -1,0 +1,94 @@
+"""Where to ask, and with which token: an address, a run folder, or what the environment says."""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from dssync import contract
+from dssync.errors import UsageError
+
+RUN_FOLDERS = "dssync-*"
+"""Run folders of ``dssync local`` in the directory for temporary files."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A launcher to ask."""
+
+    host: str
+    port: int
+    token: bytes
+
+
+def target(at: str | None, token_file: str | None, environ: Mapping[str, str]) -> Target:
+    """Return the launcher to ask.
+
+    Args:
+        at: ``HOST:PORT`` or a run folder; without it this pod's own launcher, or the only local
+            run.
+        token_file: file with the job's secret; without it the variable's or the run folder's.
+        environ: of this process.
+
+    Raises:
+        UsageError: it is neither, or it stays open which one is meant.
+    """
+    token_path = token_file or environ.get(contract.ENV_TOKEN_FILE)
+    if at is None and environ.get(contract.ENV_POD_IP):
+        port = environ.get(contract.ENV_RENDEZVOUS_PORT, str(contract.DEFAULT_PORT))
+        at = f"{environ[contract.ENV_POD_IP]}:{port}"
+    folder = _only_run() if at is None else Path(at)
+    if folder.is_dir():
+        return _of_folder(folder, token_path)
+    return _address(str(at), _token(Path(token_path)) if token_path else b"")
+
+
+def _of_folder(folder: Path, token_path: str | None) -> Target:
+    try:
+        record = json.loads((folder / "arbiter.json").read_bytes())
+        address = str(record["values"][contract.RECORD_ADDRESS])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UsageError(
+            f"folder {folder} holds no record of a job that somebody coordinates: name the run "
+            "folder of 'dssync local', or HOST:PORT"
+        ) from None
+    token = Path(token_path) if token_path else folder / "token"
+    return _address(address, _token(token) if token.exists() or token_path else b"")
+
+
+def _address(text: str, token: bytes) -> Target:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise UsageError(f"--at: {text!r} was given, expected HOST:PORT or a run folder")
+    return Target(host.removeprefix("[").removesuffix("]"), int(port), token)
+
+
+def _only_run() -> Path:
+    folders = sorted(
+        each
+        for each in Path(tempfile.gettempdir()).glob(RUN_FOLDERS)
+        if (each / "arbiter.json").is_file() and os.access(each, os.W_OK)
+    )
+    if not folders:
+        raise UsageError(
+            "no local run was found: start one with 'dssync local', or say where to ask with "
+            "--at HOST:PORT"
+        )
+    if len(folders) > 1:
+        raise UsageError(
+            f"{len(folders)} local runs were found: say which one with --at, one of "
+            f"{', '.join(map(str, folders))}"
+        )
+    return folders[0]
+
+
+def _token(path: Path) -> bytes:
+    try:
+        token = path.read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"token file {path} cannot be read: {error.strerror}") from None
+    if not token:
+        raise UsageError(f"token file {path} is empty: it should hold the job's shared secret")
+    return token
