@@ -94,6 +94,10 @@ bench-reform: .setup/python ## A worker dies: dssync beside torchrun, on the sam
 bench-accuracy: .setup/python ## The mean model of grid rounds beside that of allreduce, both examples
 	$(BIN)/python -m benchmarks.accuracy
 
+.PHONY: bench-control
+bench-control: .setup/python ## Up to 1,000 fake members against one coordinator over real sockets
+	$(BIN)/python -m benchmarks.control
+
 .PHONY: bench-gpu
 bench-gpu: .setup/python ## Communicators and a 100 M parameter transformer on a GPU
 	PYTHONPATH=tests:. $(BIN)/python -m benchmarks.gpu

@@ -6,6 +6,7 @@ sessions. The coordinator is handed one event at a time on the event loop's thre
 
 import asyncio
 import contextlib
+import itertools
 import json
 import time
 from collections.abc import Callable
@@ -24,6 +25,8 @@ from dssync.control.transport import FrameProtocol
 from dssync.errors import ProtocolError
 
 TICK_SECONDS = 0.02
+AT_ONCE = 32
+"""Messages between two looks at the sockets; a freeze makes one for each member."""
 
 Deliver = Callable[[m.ToLauncher], None]
 
@@ -48,6 +51,8 @@ class CoordinatorHost:
         self._remotes: dict[int, _Remote] = {}
         self._slots: dict[FrameProtocol, int] = {}
         self._ticker: asyncio.Task[None] | None = None
+        self._later: dict[int, list[m.ToLauncher]] = {}
+        """Messages that wait for their turn, by slot."""
 
     def start(self) -> None:
         """Start the coordinator's clock."""
@@ -80,11 +85,15 @@ class CoordinatorHost:
 
     def handle(self, event: Event) -> None:
         """Hand one event to the coordinator and do what it wants."""
-        for effect in self._coordinator.handle(event, self._clock.now()):
-            if isinstance(effect, Send):
+        effects = self._coordinator.handle(event, self._clock.now())
+        for number, effect in enumerate(effects):
+            if not isinstance(effect, Send):
+                self._on_note(effect)
+            elif number < AT_ONCE:
+                self._flush(effect.slot)
                 self._send(effect.slot, effect.message)
             else:
-                self._on_note(effect)
+                self._send_later(effect.slot, effect.message)
 
     @property
     def others(self) -> int:
@@ -117,7 +126,9 @@ class CoordinatorHost:
         return world.view.sequence if world is not None else 0
 
     async def close(self) -> None:
-        """End all connections."""
+        """Say what is left to say, and end all connections."""
+        for slot in list(self._later):
+            self._flush(slot)
         if self._ticker is not None:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -129,6 +140,25 @@ class CoordinatorHost:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self.handle(Ticked())
+
+    def _send_later(self, slot: int, message: m.ToLauncher) -> None:
+        """Queue what a whole view is told at once, so that nobody's answer waits behind it.
+
+        What a launcher is told stays in order: an answer to it takes what is queued along.
+        """
+        if not self._later:
+            asyncio.get_running_loop().call_soon(self._send_some)
+        self._later.setdefault(slot, []).append(message)
+
+    def _send_some(self) -> None:
+        for slot in list(itertools.islice(self._later, AT_ONCE)):
+            self._flush(slot)
+        if self._later:
+            asyncio.get_running_loop().call_soon(self._send_some)
+
+    def _flush(self, slot: int) -> None:
+        for message in self._later.pop(slot, ()):
+            self._send(slot, message)
 
     def _send(self, slot: int, message: m.ToLauncher) -> None:
         if self._local is not None and slot == self._local[0]:
@@ -169,10 +199,11 @@ class CoordinatorHost:
         try:
             body, resumes = json.loads(frame)
             hello = m.LAUNCHER.decode(str(body).encode())
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             hello = None
         if not isinstance(hello, m.Hello):
             raise ProtocolError("a launcher's first frame is no hello")
+        self._flush(hello.slot)  # into the session that it was meant for
         known = self._remotes.get(hello.slot)
         if known is not None:
             self._forget_connections(hello.slot)

@@ -96,10 +96,13 @@ class Admission:
     def _first_members(self, now: float) -> tuple[str, ...]:
         """Return who is in the first world, or nobody if it has to wait."""
         settings, roster = self._job.settings, self._job.roster
-        slots = roster.complete_slots()
         opened = now if self._window_opened is None else self._window_opened
         over = now - opened >= settings.join_window_seconds
-        if len(slots) < (settings.minimum if over else settings.desired):
+        wanted = settings.minimum if over else settings.desired
+        if len(roster.peers) < wanted:
+            return ()  # Most of the time, and looking at every slot costs.
+        slots = roster.complete_slots()
+        if len(slots) < wanted:
             return ()
         entered = roster.in_phase(Phase.ENTERED)
         return tuple(key for key in entered if roster.peers[key].member.slot in slots)

@@ -76,6 +76,11 @@ class Coordinator:
                 pod = self.roster.pods.get(slot)
                 if pod is not None and pod.uid == uid:
                     pod.lost_seconds = now
+            case Received(slot, m.Heartbeat()):
+                # Many, and nothing follows from them but that a lease is not over.
+                if slot in self.roster.pods:
+                    self.roster.pods[slot].heard_seconds = now
+                return []
             case Received(slot, message):
                 self._received(slot, message, now)
             case Resized(desired, minimum):

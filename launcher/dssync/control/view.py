@@ -88,7 +88,13 @@ class View:
 
     def period(self, settings: Settings) -> int:
         """Return the number of rounds after which the groups repeat."""
-        return plan_of(self.layout, settings).period
+        if settings not in self._periods:
+            self._periods[settings] = plan_of(self.layout, settings).period
+        return self._periods[settings]
+
+    @cached_property
+    def _periods(self) -> dict[Settings, int]:
+        return {}
 
     def without(self, key: str, settings: Settings) -> "View":
         """Return the view after ``key`` left."""
