@@ -10,12 +10,13 @@ import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 
-from dssync.control.transport import ClientHandshake, ServerHandshake
+from dssync.control.transport import HANDSHAKE_SECONDS, ClientHandshake, ServerHandshake
 from dssync.errors import DssyncError, TransferError
 from dssync.worker.tree import pack, unpack
 
@@ -150,21 +151,25 @@ class StateServer:
                 connection, _ = self._listener.accept()
             except OSError:
                 return
-            with self._lock:
-                self._transfers += 1
-            threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
+            threading.Thread(target=self._welcome, args=(connection,), daemon=True).start()
+
+    def _welcome(self, connection: socket.socket) -> None:
+        """Serve whoever proves the token in time; a stranger changes nothing here.
+
+        A joiner that goes away reports its own side.
+        """
+        with connection, contextlib.suppress(OSError, DssyncError):
+            _accept_client(connection, self._token, time.monotonic() + HANDSHAKE_SECONDS)
+            connection.settimeout(IO_TIMEOUT_SECONDS)
+            self._serve(connection)
 
     def _serve(self, connection: socket.socket) -> None:
+        with self._lock:
+            self._transfers += 1
         try:
-            with connection:
-                connection.settimeout(IO_TIMEOUT_SECONDS)
-                _accept_client(connection, self._token)
-                snapshot = self._snapshot()
-                connection.sendall(_LENGTH.pack(len(snapshot.header)) + snapshot.header)
-                connection.sendall(snapshot.buffer.numpy().data)
-        except (OSError, DssyncError):
-            # A joiner that went away, or a stranger; the joiner reports its own side.
-            return
+            snapshot = self._snapshot()
+            connection.sendall(_LENGTH.pack(len(snapshot.header)) + snapshot.header)
+            connection.sendall(snapshot.buffer.numpy().data)
         finally:
             with self._lock:
                 self._transfers -= 1
@@ -225,10 +230,18 @@ class FetchedState:
             self.state = restore(header, buffer)
 
 
-def _accept_client(connection: socket.socket, token: bytes) -> None:
+def _accept_client(connection: socket.socket, token: bytes, deadline: float) -> None:
     handshake = ServerHandshake(token)
     connection.sendall(handshake.challenge)
-    connection.sendall(handshake.answer(_receive(connection, _HANDSHAKE_BYTES)))
+    reply = b""
+    while len(reply) < _HANDSHAKE_BYTES:
+        # Whoever sends one byte now and then is not worth a thread for long.
+        connection.settimeout(max(0.001, deadline - time.monotonic()))
+        part = connection.recv(_HANDSHAKE_BYTES - len(reply))
+        if not part:
+            raise TransferError("the other side ended the handshake")
+        reply += part
+    connection.sendall(handshake.answer(reply))
 
 
 def _show_token(connection: socket.socket, token: bytes) -> None:
