@@ -65,7 +65,8 @@ class Worker:
         return m.Progress(self.key, self.round, self.silent_seconds)
 
     def _applied(self, message: object) -> None:
-        assert isinstance(message, m.Applied)
+        if not isinstance(message, m.Applied):
+            return
         if self._applied_seconds is not None:
             self.round_seconds = self._heard_seconds - self._applied_seconds
         self.round, self._applied_seconds = message.round, self._heard_seconds

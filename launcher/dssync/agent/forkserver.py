@@ -69,8 +69,8 @@ class ForkServer:
         except (EOFError, ConnectionResetError):
             self._end()
         for message, descriptors in messages:
-            assert isinstance(message, channel.Start)
-            if self._fork() == 0:
+            # The launcher sends nothing else; what it might is not for a fork.
+            if isinstance(message, channel.Start) and self._fork() == 0:
                 return workermain.Work(message, *descriptors)
             channel.close_all(descriptors)
         return None
@@ -152,10 +152,10 @@ def main() -> None:
     die_with_parent(_LAUNCHER_DIED, int(launcher_pid))
     adopt_orphans()
     for stream in (sys.stdout, sys.stderr):
-        assert isinstance(stream, io.TextIOWrapper)
-        # Unbuffered below (-u) and whole lines from here: a killed worker loses none of them,
-        # and those of siblings do not mix.
-        stream.reconfigure(line_buffering=True, write_through=False)
+        if isinstance(stream, io.TextIOWrapper):
+            # Unbuffered below (-u) and whole lines from here: a killed worker loses none of them,
+            # and those of siblings do not mix.
+            stream.reconfigure(line_buffering=True, write_through=False)
     _import_if_installed(modules)
     gc.collect()
     gc.freeze()  # a collection in a worker then leaves the shared pages alone

@@ -74,7 +74,7 @@ class Launcher:
             heartbeat.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await heartbeat
-            await self._supervisor.stop(LEAVE_SECONDS)
+            await self._supervisor.stop(self._stop_seconds)
             await coordination.close()
         return verdict_of(self._ending)
 
@@ -97,6 +97,7 @@ class Launcher:
         handlers = LinkHandlers(
             on_control=lambda body: self._from_worker(key, body),
             on_metrics=self._reporter.metrics,
+            on_broken=lambda reason: self._broken(key, reason),
         )
         link = await WorkerLink.open(process.link, handlers)
         self._workers[key] = Worker(process, link, key)
@@ -181,7 +182,7 @@ class Launcher:
             case m.Evicted(key, reason) if key in self._workers:
                 self._evict(self._workers[key], reason)
             case m.PleaseDrain():
-                self._begin_drain("request")
+                self._begin_drain(cause="request")
             case m.JobCompleted():
                 self._ending.completed = True
             case _:
@@ -190,6 +191,12 @@ class Launcher:
     def _evict(self, worker: Worker, reason: str) -> None:
         self._reporter.log("evicted", member=worker.key, reason=reason)
         worker.process.signal(signal.SIGKILL)
+
+    def _broken(self, key: str, reason: str) -> None:
+        """End a worker that cannot be heard any more, so that its mates need not wait for it."""
+        if key in self._workers:
+            self._reporter.log("broken", member=key, reason=reason.replace(" ", "_"))
+            self._evict(self._workers[key], "protocol")
 
     def _lost_contact(self) -> None:
         """The coordinator gave this pod up: its members enter again, in place."""
@@ -218,6 +225,15 @@ class Launcher:
 
     # --- the end ----------------------------------------------------------------------------
 
+    @property
+    def _stop_seconds(self) -> float:
+        """Time between SIGTERM and SIGKILL for the workers that still run at the end.
+
+        Who was told to go has had its time: what is left of the grace period is the reserve.
+        """
+        told = self._settings.supervision.shutdown_timeout_seconds
+        return min(told, LEAVE_SECONDS) if self._ending.draining else told
+
     def _install_signals(self) -> None:
         loop = asyncio.get_running_loop()
         for name in self._settings.supervision.signals:
@@ -227,12 +243,12 @@ class Launcher:
         if self._ending.draining:
             self._leave.set()
         else:
-            self._begin_drain(name)
+            self._begin_drain(signal=name)
 
-    def _begin_drain(self, cause: str) -> None:
+    def _begin_drain(self, **why: str) -> None:
         if self._ending.draining:
             return
-        self._reporter.log("drain", cause=cause)
+        self._reporter.log("drain", **why)
         self._ending.draining = True
         self._drain_began = time.monotonic()
         self._send(m.Drain())

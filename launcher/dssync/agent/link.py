@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dssync.control.transport import FrameProtocol
+from dssync.errors import ProtocolError
 
 SETUP, CONTROL, METRICS = b"S", b"C", b"M"
 
@@ -23,6 +24,15 @@ class LinkHandlers:
     """A message for the coordinator, as text."""
     on_metrics: Callable[[object], None]
     """A delta for the launcher's registry, as plain values."""
+    on_broken: Callable[[str], None]
+    """The worker broke the protocol, in these words; the link is closed."""
+
+
+def _json(body: bytes) -> object:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise ProtocolError(f"{len(body)} bytes of metrics are not JSON") from None
 
 
 class WorkerLink:
@@ -38,13 +48,17 @@ class WorkerLink:
         def frame(_: FrameProtocol, payload: bytes) -> None:
             kind, body = payload[:1], payload[1:]
             if kind == CONTROL:
-                handlers.on_control(body.decode())
+                handlers.on_control(body.decode(errors="replace"))
             elif kind == METRICS:
-                handlers.on_metrics(json.loads(body))
+                handlers.on_metrics(_json(body))
+
+        def lost(connection: FrameProtocol) -> None:
+            if connection.broken:
+                handlers.on_broken(connection.broken)
 
         loop = asyncio.get_running_loop()
         _, connection = await loop.create_unix_connection(
-            lambda: FrameProtocol(frame, lambda _: None), sock=end
+            lambda: FrameProtocol(frame, lost), sock=end
         )
         return cls(connection)
 

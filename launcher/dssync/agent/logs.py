@@ -73,8 +73,8 @@ class LogFiles:
         return file
 
     def _path(self, stream: Stream, local_rank: int, restarts: int) -> Path:
-        assert self._logs.directory is not None
-        run = self._logs.directory / self._run
+        # Streams go to files only where the command line named a directory.
+        run = (self._logs.directory or Path()) / self._run
         return run / f"attempt_{restarts}" / str(local_rank) / f"{stream}.log"
 
 

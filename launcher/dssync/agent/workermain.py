@@ -158,7 +158,8 @@ def _load_module(name: str, main_module: types.ModuleType) -> tuple[types.CodeTy
     if spec is None or spec.origin is None or not isinstance(loader, importlib.abc.InspectLoader):
         sys.exit(f"{sys.executable}: No module named {name}")
     code = loader.get_code(spec.name)
-    assert code is not None
+    if code is None:
+        sys.exit(f"{sys.executable}: No code object available for {name}")
     main_module.__file__ = spec.origin
     main_module.__dict__["__cached__"] = spec.cached
     main_module.__loader__ = loader

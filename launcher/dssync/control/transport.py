@@ -85,6 +85,8 @@ class FrameProtocol(asyncio.Protocol):
         self._greeting = greeting
         self._unframer = Unframer(limit_bytes)
         self._transport: asyncio.Transport | None = None
+        self.broken = ""
+        """What the peer did against the protocol, for which its connection was ended."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport and send the greeting; asyncio calls this."""
@@ -102,7 +104,8 @@ class FrameProtocol(asyncio.Protocol):
         try:
             for payload in self._unframer.feed(data):
                 self._on_frame(self, payload)
-        except ProtocolError:
+        except ProtocolError as error:
+            self.broken = str(error)
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:

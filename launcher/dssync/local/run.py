@@ -114,9 +114,7 @@ class LocalJob:
         Raises:
             ArbiterError: The run folder was taken away.
         """
-        await asyncio.shield(self._main)
-        assert self._state.outcome is not None
-        return self._state.outcome
+        return await asyncio.shield(self._main)
 
     def scale(self, desired: int) -> None:
         """Want another number of pods.
@@ -161,7 +159,7 @@ class LocalJob:
         """The job's arbiter, for those who want to read its record."""
         return self._arbiter
 
-    async def _handle_events(self) -> None:
+    async def _handle_events(self) -> Outcome:
         self._events.put_nowait(Started())
         deadline = self._manifest.active_deadline_seconds
         if deadline is not None:
@@ -169,12 +167,13 @@ class LocalJob:
             expired = Halted(Outcome(Result.FAILED, reason))
             timer = self._loop.call_later(deadline, self._events.put_nowait, expired)
             self._stack.callback(timer.cancel)
-        while not self._state.over:
+        while self._state.outcome is None or not self._state.over:
             event = await self._events.get()
             if isinstance(event, Ended):
                 event = await self._buried(event)
             for effect in self._state.handle(event, self._loop.time()):
                 await self._do(effect)
+        return self._state.outcome
 
     async def _follow_record(self) -> None:
         """Do what ``dssync scale`` wrote into the record."""

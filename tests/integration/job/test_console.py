@@ -1,6 +1,7 @@
 """The commands for people against real launchers, asked at the one that does not coordinate."""
 
 import json
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def slots_of(shell: Shell) -> list[int]:
     return [pod["slot"] for pod in shell.json("status")["pods"]]
 
 
-def address_of(job: Job, launcher: Launcher) -> str:
-    line = job.board.wait(launcher.says("dssync listening"))[0]["text"]
+def address_of(job: Job, launcher: Launcher, what: str = "dssync listening") -> str:
+    line = job.board.wait(launcher.says(what))[0]["text"]
     return next(word[8:] for word in line.split() if word.startswith("address="))
 
 
@@ -45,7 +46,7 @@ def test_a_job_is_looked_at_and_changed_from_outside(
 ) -> None:
     token = tmp_path / "token"
     token.write_text("the job's secret")
-    flags = ("--token-file", str(token), "--max-restarts", "1")
+    flags = ("--token-file", str(token), "--max-restarts", "1", "--metrics-port", "0")
     job.resize(desired=2)
     first = job.pod(0, 2, *flags)
     assert job.coordinator() is first
@@ -84,6 +85,16 @@ def test_a_job_is_looked_at_and_changed_from_outside(
     job.board.wait(lambda line: slots_of(shell_of_first) == [0])
     assert "slot 1 holds no launcher" in shell_of_first.refused("drain", "1")
     assert "member '7.0' is not in this job" in shell_of_first.refused("kick", "7.0")
+
+    # Nothing that anybody can read holds the secret.
+    secrets = ("the job's secret", b"the job's secret".hex())
+    metrics = address_of(job, first, "dssync metrics")
+    with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=30) as answer:
+        shown = answer.read().decode()
+    worker = job.board.rounds(slot=0, rank=0)[-1]["pid"]
+    variables = Path(f"/proc/{worker}/environ").read_text()
+    for text in (first.text, other.text, shown, variables, shell_of_first("log")):
+        assert not any(secret in text for secret in secrets)
 
     # Who does not hold the token learns and changes nothing.
     wrong = tmp_path / "wrong"
