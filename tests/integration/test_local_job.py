@@ -173,7 +173,8 @@ async def test_one_done_pod_completes_the_job_and_nothing_is_left(
         if "Complete" in line:
             completed.set()
 
-    async with LocalJob(manifest.parse(JOB, "job.yaml"), tmp_path, note) as job:
+    any_ = JOB.replace("spec:\n  replicas", "spec:\n  successPolicy: Any\n  replicas")
+    async with LocalJob(manifest.parse(any_, "job.yaml"), tmp_path, note) as job:
         pods = await hellos(2)
 
         job.signal(0, signal.SIGUSR2)

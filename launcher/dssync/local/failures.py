@@ -82,6 +82,29 @@ def _never_again(ended: Ended) -> bool:
     return not ended.verdict and ended.returncode in (contract.EXIT_DO_NOT_RESTART, CANNOT_RUN)
 
 
+FIRST_DELAY_SECONDS: Final = 10.0
+MAX_DELAY_SECONDS: Final = 300.0
+
+
+def earliest(failures: tuple[float, ...], planned: bool, started: float) -> float:
+    """Return when a slot may be filled again: as on a cluster, in seconds of the same clock.
+
+    The first failure is replaced at once, each further one within the window doubles the wait. A
+    pod that ended without fault and without being asked to is not replaced sooner than ten
+    seconds after its start, or a script that leaves at once would keep the machine busy.
+
+    Args:
+        failures: of the slot, within the window.
+        planned: the last pod of the slot ended without fault.
+        started: when that one was started.
+    """
+    wait = started + FIRST_DELAY_SECONDS if planned else 0.0
+    if len(failures) > 1:
+        delay = FIRST_DELAY_SECONDS * 2.0 ** min(len(failures) - 2, 10)
+        wait = max(wait, max(failures) + min(delay, MAX_DELAY_SECONDS))
+    return wait
+
+
 @dataclass
 class _Incident:
     began: float
@@ -113,6 +136,10 @@ class Incidents:
         self._join(slot, now)
         return self._exceeded(slot)
 
+    def of_slot(self, slot: int) -> tuple[float, ...]:
+        """Return when a slot failed, as far as it counts."""
+        return tuple(each.began for each in self._incidents if slot in each.slots)
+
     def _join(self, slot: int, now: float) -> None:
         for incident in self._incidents:
             # A slot that fails twice within seconds is a crash loop, not one incident.
@@ -126,7 +153,7 @@ class Incidents:
         window = f"within {self.policy.window_seconds:g} s"
         if len(self) > limit:
             return f"{len(self)} failures {window} exceed failurePolicy.backoffLimit {limit}"
-        of_slot = sum(slot in incident.slots for incident in self._incidents)
+        of_slot = len(self.of_slot(slot))
         if per_slot is not None and of_slot > per_slot:
             return (
                 f"slot {slot} failed {of_slot} times {window}, more than "

@@ -72,6 +72,8 @@ class Manifest:
     """Time between SIGTERM and SIGKILL."""
     active_deadline_seconds: float | None
     failure_policy: FailurePolicy
+    success_policy: str
+    """All or Any: whose verdict Done completes the job."""
     notices: tuple[str, ...]
     """Sentences about fields that have no effect on one machine."""
 
@@ -143,6 +145,7 @@ def _manifest(document: Any, source: str) -> Manifest:
         grace_seconds=_seconds(pod, "terminationGracePeriodSeconds", source),
         active_deadline_seconds=spec.get("activeDeadlineSeconds"),
         failure_policy=_failure_policy(spec["failurePolicy"]),
+        success_policy=spec["successPolicy"],
         notices=tuple(
             f"spec.{key} has no effect on one machine" for key in _CLUSTER_ONLY if key in spec
         ),

@@ -30,6 +30,8 @@ from dssync.local.state import (
     Event,
     Halted,
     JobState,
+    LookAgain,
+    Looked,
     Outcome,
     Resize,
     Result,
@@ -194,6 +196,8 @@ class LocalJob:
                 self._pods[slot].stop(after_seconds, self._manifest.grace_seconds)
             case Resize(desired):
                 await self._update({contract.RECORD_DESIRED: str(desired)})
+            case LookAgain(after_seconds):
+                self._loop.call_later(after_seconds, self._events.put_nowait, Looked())
             case Say(text):
                 self._report(f"{self._manifest.name}: {text}")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from dssync.local.failures import Ended, Incidents, Meaning, judge
+from dssync.local.failures import Ended, Incidents, Meaning, earliest, judge
 from dssync.local.manifest import Manifest
 
 LINGER_SECONDS: Final = 15.0
@@ -51,7 +51,12 @@ class Halted:
     outcome: Outcome
 
 
-Event = Started | Scaled | Halted | Ended
+@dataclass(frozen=True)
+class Looked:
+    """Time went by: a slot that had to wait may be filled now."""
+
+
+Event = Started | Scaled | Halted | Looked | Ended
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,14 @@ class Say:
     text: str
 
 
-Effect = Start | Stop | Resize | Say
+@dataclass(frozen=True)
+class LookAgain:
+    """Send ``Looked`` after so many seconds."""
+
+    after_seconds: float
+
+
+Effect = Start | Stop | Resize | LookAgain | Say
 
 
 class JobState:
@@ -95,7 +107,12 @@ class JobState:
         self._slots = range(manifest.max_replicas)
         self._policy = manifest.failure_policy
         self._incidents = Incidents(manifest.failure_policy)
+        self._any = manifest.success_policy == "Any"
         self._stopping: dict[int, bool] = {}
+        self._done: set[int] = set()
+        """Slots whose pod said that all is done; they are not filled again."""
+        self._started: dict[int, float] = {}
+        self._not_before: dict[int, float] = {}
 
     @property
     def over(self) -> bool:
@@ -119,17 +136,22 @@ class JobState:
                 effects = self._end(outcome)
             case _:
                 effects = []
-        return effects if self.outcome else effects + self._settle()
+        return effects if self.outcome else effects + self._settle(now)
 
-    def _settle(self) -> list[Effect]:
-        """Start what is missing, stop what is too much."""
+    def _settle(self, now: float) -> list[Effect]:
+        """Start what is missing and may be started, stop what is too much."""
         staying = sorted(slot for slot, stopping in self._stopping.items() if not stopping)
-        free = [slot for slot in self._slots if slot not in self._stopping]
-        missing = free[: max(0, self._desired - len(staying))]
-        self._stopping.update(dict.fromkeys(missing, False))
+        wanted = max(0, self._desired - len(self._done))
+        free = [s for s in self._slots if s not in self._stopping and s not in self._done]
+        missing = free[: max(0, wanted - len(staying))]
+        ready = [slot for slot in missing if self._not_before.get(slot, now) <= now]
+        waits = [self._not_before[slot] - now for slot in missing if slot not in ready]
+        self._stopping.update(dict.fromkeys(ready, False))
+        self._started.update(dict.fromkeys(ready, now))
         return [
-            *(Start(slot) for slot in missing),
-            *(self._stop(slot) for slot in staying[self._desired :]),
+            *(Start(slot) for slot in ready),
+            *(self._stop(slot) for slot in staying[wanted:]),
+            *([LookAgain(min(waits))] if waits else []),
         ]
 
     def _stop(self, slot: int, after_seconds: float = 0.0) -> Stop:
@@ -148,16 +170,28 @@ class JobState:
         meaning = judge(ended, self._policy)
         if meaning is Meaning.DONE:
             return [said, *self._completed(ended)]
-        if self.outcome is not None or asked or meaning is Meaning.PLANNED:
+        if self.outcome is not None or asked:
             return [said]
-        reason = f"pod {ended.slot} ended ({ended})"
+        reason, planned = "", meaning is Meaning.PLANNED
         if meaning is Meaning.FAILED:
             reason = self._incidents.add(ended.slot, now)
-        return [said, *(self._end(Outcome(Result.FAILED, reason)) if reason else ())]
+        elif not planned:
+            reason = f"pod {ended.slot} ended ({ended})"
+        if reason:
+            return [said, *self._end(Outcome(Result.FAILED, reason))]
+        failures, started = self._incidents.of_slot(ended.slot), self._started[ended.slot]
+        self._not_before[ended.slot] = earliest(failures, planned, started)
+        return [said]
 
     def _completed(self, ended: Ended) -> list[Effect]:
         """A job that was completed while it drained is complete; a failed one stays failed."""
-        if self.outcome is None or self.outcome.result is Result.DRAINED:
-            how = "the record says so" if ended.completed else f"pod {ended.slot} is done"
-            return self._end(Outcome(Result.COMPLETE, how))
+        if self.outcome is not None and self.outcome.result is not Result.DRAINED:
+            return []
+        self._done.add(ended.slot)
+        if ended.completed:
+            return self._end(Outcome(Result.COMPLETE, "the record says so"))
+        if self._any:
+            return self._end(Outcome(Result.COMPLETE, f"pod {ended.slot} is done"))
+        if len(self._done) >= self._desired and not self._stopping:
+            return self._end(Outcome(Result.COMPLETE, f"all {len(self._done)} pods are done"))
         return []

@@ -14,6 +14,8 @@ from dssync.local.state import (
     Effect,
     Halted,
     JobState,
+    LookAgain,
+    Looked,
     Outcome,
     Resize,
     Result,
@@ -40,8 +42,8 @@ KILLED = -signal.SIGKILL
 DRAIN = Halted(Outcome(Result.DRAINED, "asked"))
 
 
-def started() -> JobState:
-    state = JobState(manifest.parse(JOB, "job.yaml"))
+def started(text: str = JOB) -> JobState:
+    state = JobState(manifest.parse(text, "job.yaml"))
     state.handle(Started(), 0.0)
     return state
 
@@ -102,15 +104,21 @@ def test_a_slot_is_not_used_again_before_its_pod_has_ended() -> None:
 def test_a_pod_that_drained_unasked_is_replaced_and_not_counted() -> None:
     state = started()
 
-    effects = [state.handle(Ended(0, 0, VERDICT_DRAINED), 20.0 * turn) for turn in range(9)]
+    ends = [20.0 * turn for turn in range(1, 10)]
+    effects = [state.handle(Ended(0, 0, VERDICT_DRAINED), now) for now in ends]
 
     assert [acts(each) for each in effects] == [[Start(0)]] * 9
+
+
+def test_a_pod_that_leaves_as_soon_as_it_comes_is_replaced_after_ten_seconds() -> None:
+    assert acts(started().handle(Ended(0, 0, VERDICT_DRAINED), 1.0)) == [LookAgain(9.0)]
 
 
 def test_more_failures_than_the_limit_end_the_job() -> None:
     state = started()
     for turn in range(2):
-        assert acts(state.handle(Ended(0, 1), 20.0 * turn)) == [Start(0)]
+        state.handle(Ended(0, 1), 20.0 * turn)
+        state.handle(Looked(), 20.0 * turn + 15.0)
 
     effects = state.handle(Ended(0, 1), 60.0)
 
@@ -125,15 +133,17 @@ def test_pods_that_fail_together_are_one_incident() -> None:
 
     for turn in range(2):
         for slot in range(3):
-            assert acts(state.handle(Ended(slot, KILLED), 60.0 * turn + slot)) == [Start(slot)]
+            state.handle(Ended(slot, KILLED), 60.0 * turn + slot)
+        assert Stop not in map(type, state.handle(Looked(), 60.0 * turn + 30.0))
 
     assert state.outcome is None
 
 
 def test_a_crash_loop_of_one_slot_is_many_incidents() -> None:
     state = started()
-    for second in range(3):
-        state.handle(Ended(0, 1), float(second))
+    for second in (0.0, 1.0, 12.0):
+        state.handle(Looked(), second)
+        state.handle(Ended(0, 1), second)
 
     assert state.outcome is not None
 
@@ -142,7 +152,10 @@ def test_failures_older_than_the_window_are_forgotten() -> None:
     state = started()
 
     for turn in range(9):
-        assert acts(state.handle(Ended(0, 1), 1801.0 * turn)) == [Start(0)]
+        state.handle(Ended(0, 1), 1801.0 * turn)
+        state.handle(Looked(), 1801.0 * turn + 10.0)
+
+    assert state.outcome is None
 
 
 @pytest.mark.parametrize(
@@ -162,11 +175,16 @@ def test_an_end_that_would_repeat_fails_the_job_at_once(ended: Ended, reason: st
     assert state.outcome == Outcome(Result.FAILED, reason)
 
 
+ANY = JOB.replace("spec:\n  replicas", "spec:\n  successPolicy: Any\n  replicas")
+
+
 @pytest.mark.parametrize(
-    "ended", [Ended(1, 0, VERDICT_DONE), Ended(1, KILLED, completed=True)], ids=str
+    ("text", "ended"), [(ANY, Ended(1, 0, VERDICT_DONE)), (JOB, Ended(1, KILLED, completed=True))]
 )
-def test_the_first_done_completes_the_job_and_lets_the_others_finish(ended: Ended) -> None:
-    state = started()
+def test_a_recorded_completion_or_the_first_done_of_any_ends_the_job_and_lets_the_others_finish(
+    text: str, ended: Ended
+) -> None:
+    state = started(text)
 
     effects = state.handle(ended, 1.0)
 
@@ -174,6 +192,49 @@ def test_the_first_done_completes_the_job_and_lets_the_others_finish(ended: Ende
     assert state.outcome is not None
     assert state.outcome.result is Result.COMPLETE
     assert not state.over
+
+
+def test_with_the_policy_all_every_pod_has_to_be_done() -> None:
+    state = started()
+
+    assert acts(state.handle(Ended(1, 0, VERDICT_DONE), 1.0)) == [], "its slot is not filled again"
+    assert acts(state.handle(Ended(0, 0, VERDICT_DONE), 2.0)) == []
+    assert state.outcome is None
+
+    state.handle(Ended(2, 0, VERDICT_DONE), 3.0)
+
+    assert state.outcome == Outcome(Result.COMPLETE, "all 3 pods are done")
+    assert state.over
+
+
+def test_slots_that_are_scaled_away_are_not_waited_for() -> None:
+    state = started()
+    state.handle(Ended(0, 0, VERDICT_DONE), 1.0)
+    assert acts(state.handle(Scaled(1), 2.0)) == [Resize(1), Stop(1), Stop(2)]
+    state.handle(Ended(1, 0, VERDICT_DONE), 3.0)
+
+    state.handle(Ended(2, 0, VERDICT_DONE), 4.0)
+
+    assert state.outcome == Outcome(Result.COMPLETE, "all 3 pods are done")
+
+
+def test_each_further_failure_of_a_slot_is_replaced_later() -> None:
+    state = started(JOB.replace("backoffLimit: 2", "backoffLimit: 9"))
+
+    assert acts(state.handle(Ended(1, 1), 100.0)) == [Start(1)], "the first one at once"
+    assert acts(state.handle(Ended(1, 1), 200.0)) == [LookAgain(10.0)]
+    assert acts(state.handle(Looked(), 209.0)) == [LookAgain(1.0)]
+    assert acts(state.handle(Looked(), 210.0)) == [Start(1)]
+    assert acts(state.handle(Ended(1, 1), 300.0)) == [LookAgain(20.0)]
+
+
+def test_a_slot_that_waits_keeps_its_place() -> None:
+    state = started(JOB.replace("backoffLimit: 2", "backoffLimit: 9"))
+    state.handle(Ended(0, 1), 100.0)
+    state.handle(Ended(0, 1), 200.0)
+
+    assert acts(state.handle(Scaled(4), 201.0)) == [Resize(4), Start(3), LookAgain(9.0)]
+    assert acts(state.handle(Looked(), 210.0)) == [Start(0)]
 
 
 def test_drained_pods_never_complete_a_job() -> None:
@@ -192,9 +253,9 @@ def test_a_job_that_was_completed_while_it_drained_is_complete() -> None:
     state = started()
     state.handle(DRAIN, 1.0)
 
-    state.handle(Ended(0, 0, VERDICT_DONE), 2.0)
+    state.handle(Ended(0, 0, VERDICT_DONE, completed=True), 2.0)
 
-    assert state.outcome == Outcome(Result.COMPLETE, "pod 0 is done")
+    assert state.outcome == Outcome(Result.COMPLETE, "the record says so")
 
 
 class AnyOrder(RuleBasedStateMachine):
@@ -204,6 +265,7 @@ class AnyOrder(RuleBasedStateMachine):
         super().__init__()
         self.state = JobState(manifest.parse(JOB.replace("backoffLimit: 2", "backoffLimit: 9"), ""))
         self.running: set[int] = set()
+        self.done: set[int] = set()
         self.stopped: set[int] = set()
         self.desired, self.now = 3, 0.0
         self.feed(Started())
@@ -233,7 +295,11 @@ class AnyOrder(RuleBasedStateMachine):
         slot = data.draw(st.sampled_from(sorted(self.running)))
         self.running.discard(slot)
         self.stopped.discard(slot)
+        if end[1] == VERDICT_DONE and self.state.outcome is None:
+            self.done.add(slot)
         self.feed(Ended(slot, *end))
+        self.now += 400.0  # longer than any wait
+        self.feed(Looked())
 
     @rule()
     def drain(self) -> None:
@@ -247,7 +313,9 @@ class AnyOrder(RuleBasedStateMachine):
             assert self.state.over == (not self.running)
         else:
             assert self.running <= set(range(5))
-            assert len(staying) == min(self.desired, 5 - len(self.stopped))
+            assert not self.running & self.done
+            places = 5 - len(self.stopped | self.done)
+            assert len(staying) == max(0, min(self.desired - len(self.done), places))
 
 
 TestAnyOrder = AnyOrder.TestCase

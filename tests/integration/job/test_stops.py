@@ -1,0 +1,60 @@
+"""How a launcher ends workers that cannot be heard, or that are left at its own end."""
+
+from pathlib import Path
+
+import pytest
+
+from integration.job.harness import Job
+
+pytestmark = pytest.mark.timeout(300)
+
+BREAKER = """
+import os, signal
+os.write(int(os.environ["DSSYNC_LINK_FD"]), b"\\xff" * 8)
+signal.pause()
+"""
+SLOW = """
+import os, signal, sys, time
+if os.environ["LOCAL_RANK"] == "1":
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.01)
+    sys.exit(3)
+
+def finish(number, frame):
+    time.sleep(2.0)
+    print("finished in time", flush=True)
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, finish)
+open(sys.argv[1], "w").close()
+while True:
+    signal.pause()
+"""
+
+
+def script(folder: Path, text: str) -> Path:
+    path = folder / "script.py"
+    path.write_text(text)
+    return path
+
+
+def test_a_worker_that_breaks_the_protocol_of_its_link_is_ended(job: Job, tmp_path: Path) -> None:
+    pod = job.run("--standalone", script=script(tmp_path, BREAKER))
+
+    assert pod.end() == 1
+
+    assert "dssync broken member=0.0." in pod.text
+    assert "frame_of_4294967295_bytes" in pod.text
+    assert "worker 0 ended with -9" in pod.text
+
+
+def test_workers_that_are_left_have_the_shutdown_timeout_to_end(job: Job, tmp_path: Path) -> None:
+    flags = ("--standalone", "--nproc-per-node", "2", "--shutdown-timeout", "60")
+    ready = tmp_path / "ready"
+    text = SLOW.replace("sys.argv[1]", repr(str(ready)))
+
+    pod = job.run(*flags, script=script(tmp_path, text))
+
+    assert pod.end() == 1
+    assert "worker 1 ended with 3" in pod.text
+    assert "finished in time" in pod.text
