@@ -32,7 +32,7 @@ class Case:
     waits_milliseconds: Sequence[float]
     assigned_per_second: float
     bytes_per_round: float
-    """Received by a member, heartbeats' answers and leases included."""
+    """Of the replies to a member: its assignment and its leases."""
     processor_microseconds: float
     """Of the coordinator, per member and round."""
 
@@ -119,7 +119,7 @@ def figures(case: Case) -> list[Figure]:
     name = f"{case.members} members"
     one: list[tuple[str, str, float]] = [
         ("assignments", "1/s", case.assigned_per_second),
-        ("received per member and round", "bytes", case.bytes_per_round),
+        ("replies per member and round", "bytes", case.bytes_per_round),
         ("processor time per member and round", "µs", case.processor_microseconds),
     ]
     return [

@@ -30,6 +30,7 @@ class Seen:
     """Per round, from its appointed time to the next assignment and its lease."""
     assigned: int = 0
     bytes_received: int = 0
+    """In replies to the member; the ledger goes to launchers at a pace of its own."""
 
 
 class FakeMember:
@@ -41,6 +42,8 @@ class FakeMember:
         """Whether what happens is to be measured."""
         self.assigned = asyncio.Event()
         """It is in the view, with something to do."""
+        self.answered = asyncio.Event()
+        """Its last round has got what the next one needs."""
         self._key = f"{slot}.0.{slot:032x}"
         self._hello = m.Hello(slot, f"pod-{slot}", 1, ("", "", f"node-{slot}"))
         self._now = now
@@ -79,6 +82,7 @@ class FakeMember:
         applied = None if assign is None else self._state.apply(assign, self._batches)
         if applied is not None:
             self._due, self._leased = due, False
+            self.answered.clear()
             self._say(applied)
             self._say(m.Take(1, 0))
 
@@ -93,7 +97,6 @@ class FakeMember:
             self._connection.send(self._session.number(body))
 
     def _frame(self, payload: bytes) -> None:
-        self.seen.bytes_received += self.counts * len(payload)
         if not self._introduced:
             self._introduced = True
             if self._connection is not None:
@@ -104,6 +107,7 @@ class FakeMember:
         if body:
             message = m.TO_LAUNCHER.decode(body)
             if isinstance(message, m.ToMember):
+                self.seen.bytes_received += self.counts * len(payload)
                 self._take(m.TO_MEMBER.decode(message.body))
 
     def _take(self, message: object) -> None:
@@ -122,6 +126,7 @@ class FakeMember:
             if self.counts:
                 self.seen.waits_seconds.append(self._now() - self._due)
             self._due = None
+            self.answered.set()
 
 
 async def beat_all(members: list[FakeMember]) -> None:

@@ -51,6 +51,8 @@ class CoordinatorHost:
         self._remotes: dict[int, _Remote] = {}
         self._slots: dict[FrameProtocol, int] = {}
         self._ticker: asyncio.Task[None] | None = None
+        self._last: tuple[m.ToLauncher | None, bytes] = (None, b"")
+        """The last message that was written down."""
         self._later: dict[int, list[m.ToLauncher]] = {}
         """Messages that wait for their turn, by slot."""
 
@@ -167,7 +169,10 @@ class CoordinatorHost:
             return
         remote = self._remotes.get(slot)
         if remote is not None:
-            frame = remote.session.number(m.TO_LAUNCHER.encode(message))
+            if message is not self._last[0]:
+                # The ledger goes to everybody at once, and is long.
+                self._last = (message, m.TO_LAUNCHER.encode(message))
+            frame = remote.session.number(self._last[1])
             if remote.connection is not None:
                 remote.connection.send(frame)
 

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
-@dataclass
+@dataclass(eq=False)
 class Exchange:
-    """The state of one group of one frozen round."""
+    """The state of one group of one frozen round; one of many, found again by identity."""
 
     round: int
     kind: str

@@ -11,11 +11,11 @@ class Outbox:
     def __init__(self) -> None:
         self._effects: list[Effect] = []
         self._last: tuple[m.ToMemberBody | None, str] = (None, "")
-        """The last message to a member, and its text: mates are mostly told the same."""
+        """The last message to a member, and its text: mates are mostly told the very same."""
 
     def tell(self, key: str, message: m.ToMemberBody) -> None:
         """Send a message to a member, through the launcher of its slot."""
-        if message != self._last[0]:
+        if message is not self._last[0]:
             self._last = (message, m.TO_MEMBER.encode_text(message))
         self.send(slot_of(key), m.ToMember(key, self._last[1]))
 

@@ -67,6 +67,8 @@ class Rounds:
         self._directory = Directory(term)
         self._send = send
         self._open: dict[int, list[Exchange]] = {}
+        self._of_member: dict[int, dict[str, Exchange]] = {}
+        """The open exchange of each member, by round."""
         self._views: dict[int, View] = {}
 
     def freeze(self, view: View, kind: str, strict: bool, progress: float = 0.0) -> None:
@@ -86,6 +88,7 @@ class Rounds:
         self._open[number] = [
             Exchange(number, kind, strict, group, view.unweighted, progress) for group in groups
         ]
+        self._of_member[number] = {m: each for each in self._open[number] for m in each.members}
         # A layout that was replaced leaves communicators behind; those in use come round again
         # within one period of the schedule.
         lowest = min(self._open)
@@ -188,6 +191,8 @@ class Rounds:
         """Skip whoever holds a group up past its deadline."""
         held: set[str] = set()
         for exchange in self.exchanges():
+            if exchange.deadline_seconds is None and not exchange.arrived:
+                continue  # Most of them: nobody has arrived, or all have applied at once.
             if exchange.deadline_seconds is not None:
                 if not exchange.collecting and held.intersection(exchange.late):
                     # A mate of a lower round holds them up: their time starts when they are free.
@@ -248,9 +253,12 @@ class Rounds:
             self._assign(exchange)
 
     def _close(self, exchange: Exchange, now: float) -> None:
-        self._open[exchange.round].remove(exchange)
-        if not self._open[exchange.round]:
-            del self._open[exchange.round], self._views[exchange.round]
+        number = exchange.round
+        self._open[number].remove(exchange)
+        for member in exchange.members:
+            del self._of_member[number][member]
+        if not self._open[number]:
+            del self._open[number], self._views[number], self._of_member[number]
         if exchange.attempt == 0 and exchange.first_arrival_seconds is not None:
             self._deadline.observe(now - exchange.first_arrival_seconds)
         evidence = exchange.evidence_seconds
@@ -268,24 +276,27 @@ class Rounds:
     def _assign(self, exchange: Exchange) -> None:
         view = self._views[exchange.round]
         stages = self._stages(exchange)
+        assign: Assign | None = None
         for member in exchange.members:
-            self._send(
-                member,
-                Assign(
+            retire, weighted = self._directory.retired(member), member not in exchange.unweighted
+            own = (stages[member], retire, weighted)
+            # Mates are mostly told the very same, which is then written down once.
+            if assign is None or (assign.stages, assign.retire, assign.weighted) != own:
+                assign = Assign(
                     round=exchange.round,
                     attempt=exchange.attempt,
                     kind=exchange.kind,
                     strict=exchange.strict,
                     stages=stages[member],
-                    retire=self._directory.retired(member),
+                    retire=retire,
                     world_size=len(view.members),
                     view=view.sequence,
                     first=view.members[0],
                     cause=exchange.cause,
-                    weighted=member not in exchange.unweighted,
+                    weighted=weighted,
                     progress=exchange.progress,
-                ),
-            )
+                )
+            self._send(member, assign)
 
     def _stages(self, exchange: Exchange) -> dict[str, tuple[Stage, ...]]:
         # Flushes have communicators of their own: one that is given up takes no group of a
@@ -309,7 +320,5 @@ class Rounds:
         return [each for number in sorted(self._open) for each in self._open[number]]
 
     def _find(self, key: str, round_number: int) -> Exchange | None:
-        for exchange in self._open.get(round_number, ()):
-            if key in exchange.members:
-                return exchange
-        return None
+        exchange = self._of_member.get(round_number, {}).get(key)
+        return exchange if exchange is not None and key in exchange.members else None

@@ -21,7 +21,8 @@ def train_stages(
         return dict.fromkeys(members, ())
     name = communicator_id(members)
     share = 1.0 / len(weighted)
-    return {m: (Stage(name, members, 0.0 if m in unweighted else share),) for m in members}
+    counts, receives = (Stage(name, members, share),), (Stage(name, members, 0.0),)
+    return {m: receives if m in unweighted else counts for m in members}
 
 
 def flush_stages(

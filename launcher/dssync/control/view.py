@@ -6,7 +6,7 @@ frozen on one view, so everything about a round follows from (view, round, seed)
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from dssync.errors import ProtocolError
 from dssync.schedule import (
@@ -46,6 +46,7 @@ class Member:
         return cls(int(slot), int(local_rank), incarnation)
 
 
+@lru_cache(maxsize=4096)
 def slot_of(key: str) -> int:
     """Return the slot in a member's key.
 
