@@ -49,6 +49,25 @@ class FailurePolicy:
     window_seconds: int
     rules: tuple[Rule, ...]
 
+    @property
+    def restart_codes(self) -> tuple[int, ...]:
+        """Exit codes whose first rule lets the launcher start the worker again, ascending."""
+        return tuple(code for code in range(1, 256) if self._first_action(code) == "RestartWorker")
+
+    @property
+    def restarts_in_pod(self) -> int | None:
+        """How often a launcher may do so with each worker; None where no rule says so."""
+        if not self.restart_codes:
+            return None
+        limit = self.backoff_limit_per_index
+        return self.backoff_limit if limit is None else limit
+
+    def _first_action(self, code: int) -> str:
+        matching = (
+            rule.action for rule in self.rules if rule.exit_codes and rule.exit_codes.match(code)
+        )
+        return next(matching, "")
+
 
 @dataclass(frozen=True)
 class Elastic:

@@ -305,7 +305,7 @@ def _values(job: Job, template: Manifest, new: NewPod) -> dict[str, object]:
     count = gpus(template)
     domain = f"{job.child_name}.{job.namespace}.svc"
     port = 0 if spec.host_network and not meeting.static else meeting.port
-    checkpoint = spec.checkpoint
+    checkpoint, policy = spec.checkpoint, spec.failure_policy
     return {
         contract.ENV_JOB_NAME: job.name,
         contract.ENV_JOB_NAMESPACE: job.namespace,
@@ -339,6 +339,8 @@ def _values(job: Job, template: Manifest, new: NewPod) -> dict[str, object]:
         contract.ENV_METRICS_PORT: 0 if spec.host_network else spec.metrics_port,
         contract.ENV_TOKEN_FILE: f"{TOKEN_FOLDER}/{TOKEN_KEY}",
         contract.ENV_TERMINATION_LOG: contract.TERMINATION_LOG,
+        contract.ENV_RESTART_CODES: ",".join(map(str, policy.restart_codes)) or None,
+        contract.ENV_MAX_RESTARTS: policy.restarts_in_pod,
         contract.ENV_CHECKPOINT_PATH: checkpoint.path if checkpoint else None,
         contract.ENV_CHECKPOINT_INTERVAL_STEPS: checkpoint.interval_steps if checkpoint else None,
         contract.ENV_CHECKPOINT_KEEP: checkpoint.keep if checkpoint else None,

@@ -72,6 +72,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         rule(**codes("In", 1), onPodConditions=[{"type": "X"}]),
         "exactly one of onExitCodes and onPodConditions",
     ),
+    (
+        "restart on a condition",
+        rule(action="RestartWorker", onPodConditions=[{"type": "X"}]),
+        "action RestartWorker needs onExitCodes",
+    ),
     ("rule on success", rule(**codes("In", 0)), "must not hold 0 with operator In"),
     ("unknown operator", rule(**codes("Near", 1)), 'supported values: "In", "NotIn"'),
     ("unknown action", rule(action="Panic", **codes("In", 1)), 'supported values: "FailJob"'),

@@ -38,7 +38,18 @@ SPECS: dict[str, dict[str, Any]] = {
         "health": {"hangTimeoutSeconds": 33},
         "network": {"interface": "lo"},
         "checkpoint": {"path": "/tmp/c", "intervalSteps": 5, "keep": 2},
-        "failurePolicy": {"backoffLimit": 3, "backoffLimitPerIndex": 1, "windowSeconds": 60},
+        "failurePolicy": {
+            "backoffLimit": 3,
+            "backoffLimitPerIndex": 1,
+            "windowSeconds": 60,
+            "rules": [
+                {
+                    "name": "again",
+                    "action": "RestartWorker",
+                    "onExitCodes": {"operator": "In", "values": [7, 137]},
+                }
+            ],
+        },
         "activeDeadlineSeconds": 500,
     },
 }

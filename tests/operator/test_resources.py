@@ -74,12 +74,40 @@ def test_launcher_is_told_what_the_contract_says() -> None:
     assert said["DSSYNC_DRAIN_TIMEOUT_SECONDS"] == "60"
 
 
+RESTART = {
+    "name": "again",
+    "action": "RestartWorker",
+    "onExitCodes": {"operator": "NotIn", "values": list(range(10, 256))},
+}
+
+
+@pytest.mark.parametrize(("per_slot", "limit"), [(None, "6"), (2, "2")])
+def test_launcher_is_told_after_which_codes_it_may_start_a_worker_again(
+    per_slot: int | None, limit: str
+) -> None:
+    fail = {
+        "name": "fatal",
+        "action": "FailJob",
+        "onExitCodes": {"operator": "In", "values": [3, 4]},
+    }
+    policy: dict[str, Any] = {"rules": [fail, RESTART]}
+    if per_slot is not None:
+        policy["backoffLimitPerIndex"] = per_slot
+
+    told = variables(build({"failurePolicy": policy}))
+
+    assert told["DSSYNC_RESTART_CODES"] == "1,2,5,6,7,8,9"
+    assert told["DSSYNC_MAX_RESTARTS"] == limit
+    assert "DSSYNC_MAX_RESTARTS" not in variables(build())
+
+
 def test_every_variable_of_the_contract_is_set_or_belongs_to_somebody_else() -> None:
     spec = {
         "elastic": {"belowMinTimeoutSeconds": 9},
         "sync": {"groupSize": 4},
         "checkpoint": {"path": "/c", "intervalSteps": 50, "keep": 2},
         "network": {"interface": "eth1"},
+        "failurePolicy": {"rules": [RESTART]},
     }
     names = {value for key, value in vars(contract).items() if key.startswith("ENV_")}
 
@@ -89,7 +117,6 @@ def test_every_variable_of_the_contract_is_set_or_belongs_to_somebody_else() -> 
 OTHERS = {
     contract.ENV_TOPOLOGY,  # the user's override
     contract.ENV_LINK_FD,  # the launcher's own channel to its workers
-    contract.ENV_MAX_RESTARTS,  # a flag of the command in the template
 }
 
 

@@ -2,7 +2,7 @@
 
 import enum
 
-from dssync.contract import EXIT_DO_NOT_RESTART, EXIT_REJOIN
+from dssync.contract import EXIT_DO_NOT_RESTART, EXIT_REJOIN, EXIT_SIGNAL_BASE
 
 
 class Action(enum.Enum):
@@ -16,18 +16,24 @@ class Action(enum.Enum):
     """Leave it; its siblings train on."""
 
 
-def after_exit(returncode: int, restarts: int, max_restarts: int) -> Action:
+def after_exit(
+    returncode: int, restarts: int, max_restarts: int, codes: frozenset[int] | None = None
+) -> Action:
     """Decide about one worker; what its siblings do plays no part.
 
     Args:
         returncode: Exit code, or minus the number of the signal.
         restarts: How often this worker has been restarted so far.
         max_restarts: How often a worker may be restarted.
+        codes: Exit codes after which it may be; None means any. A signal counts as 128 + number.
     """
     if returncode == 0:
         return Action.DONE
     if returncode == EXIT_REJOIN:
         return Action.RESTART  # the worker did nothing wrong: its device hangs
     if returncode == EXIT_DO_NOT_RESTART or restarts >= max_restarts:
+        return Action.GIVE_UP
+    code = returncode if returncode > 0 else EXIT_SIGNAL_BASE - returncode
+    if codes is not None and code not in codes:
         return Action.GIVE_UP
     return Action.RESTART

@@ -132,6 +132,8 @@ class SupervisionSettings:
 
     max_restarts: int = 0
     """Restarts of each worker; siblings are never restarted with it."""
+    restart_codes: frozenset[int] | None = None
+    """Exit codes after which a worker is restarted; None means any."""
     role: str = "default"
     """Name of the workers in ``ROLE_NAME`` and in prefixes of console lines."""
     shutdown_timeout_seconds: float = 30.0

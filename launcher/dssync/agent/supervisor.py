@@ -224,8 +224,9 @@ class Supervisor:
     def _exited(self, exit_: channel.Exited) -> None:
         worker, outfit = self._running.pop(exit_.pid)
         worker.forget()
-        spec, limit = worker.spec, self._settings.supervision.max_restarts
-        action = after_exit(exit_.returncode, spec.restarts, limit)
+        spec, settings = worker.spec, self._settings.supervision
+        limit, codes = settings.max_restarts, settings.restart_codes
+        action = after_exit(exit_.returncode, spec.restarts, limit, codes)
         report = os.pread(outfit.report, _REPORT_BYTES, 0).decode(errors="replace")
         os.close(outfit.report)
         if not self._running:

@@ -201,6 +201,7 @@ def _sync(values: Values, world: WorldSettings, gpus: int) -> SyncSettings:
 def _supervision(values: Values) -> SupervisionSettings:
     return SupervisionSettings(
         max_restarts=values.integer("max-restarts", minimum=0),
+        restart_codes=_restart_codes(values),
         role=values.text("role"),
         shutdown_timeout_seconds=values.seconds("shutdown-timeout"),
         drain_timeout_seconds=values.seconds("drain-timeout"),
@@ -226,6 +227,16 @@ def _signals(values: Values) -> tuple[str, ...]:
         if name not in signal.Signals.__members__ or signal.Signals[name] not in catchable:
             Origin(name, "--signals-to-handle").refuse("names such as SIGTERM,SIGINT")
     return names
+
+
+def _restart_codes(values: Values) -> frozenset[int] | None:
+    said = values.origin("restart-codes")
+    if said is None:
+        return None
+    codes = [part.strip() for part in said.text.split(",")]
+    if not all(code.isascii() and code.isdigit() and 0 < int(code) < 256 for code in codes):
+        said.refuse("exit codes from 1 to 255, such as 3,17")
+    return frozenset(map(int, codes))
 
 
 def _logs(values: Values, worker_count: int) -> LogSettings:

@@ -40,6 +40,12 @@ FLAGS: Final = (
     Flag("rdzv-id", "ID", "name of the run, used in log paths", "none", contract.ENV_JOB_NAME),
     Flag("rdzv-conf", "KEY=VALUE,...", "last_call_timeout sets the join window"),
     Flag("max-restarts", "N", "restarts of each worker", "0", contract.ENV_MAX_RESTARTS),
+    Flag(
+        "restart-codes",
+        "CODE,...",
+        "exit codes after which a worker is restarted; any when absent",
+        variable=contract.ENV_RESTART_CODES,
+    ),
     Flag("monitor-interval", "SECONDS", "accepted; exits are noticed at once"),
     Flag("role", "NAME", "name of the workers in prefixes and in ROLE_NAME", "default"),
     Flag("log-dir", "DIR", "root of the log files"),

@@ -69,6 +69,7 @@ _BY_ACTION: Final = {
     "FailJob": Meaning.FATAL,
     "Ignore": Meaning.PLANNED,
     "ReplaceWorker": Meaning.FAILED,
+    "RestartWorker": Meaning.FAILED,  # its launcher's restarts are used up
 }
 
 

@@ -30,7 +30,7 @@ class ExitCodeRule:
 
     name: str
     action: str
-    """FailJob, Ignore or ReplaceWorker."""
+    """FailJob, Ignore, ReplaceWorker or RestartWorker."""
     negated: bool
     """Whether the rule means all codes but these."""
     codes: frozenset[int]
@@ -44,6 +44,15 @@ class FailurePolicy:
     backoff_limit_per_slot: int | None
     window_seconds: float
     rules: tuple[ExitCodeRule, ...]
+
+    @property
+    def restart_codes(self) -> tuple[int, ...]:
+        """Exit codes whose first rule lets the launcher start the worker again, ascending."""
+        return tuple(code for code in range(1, 256) if self._first_action(code) == "RestartWorker")
+
+    def _first_action(self, code: int) -> str:
+        matching = (each.action for each in self.rules if (code in each.codes) != each.negated)
+        return next(matching, "")
 
 
 @dataclass(frozen=True)
@@ -244,7 +253,13 @@ def _rule(rule: Any) -> ExitCodeRule:
 def _variables(spec: Any, gpus: int) -> Mapping[str, str]:
     sync, rendezvous, checkpoint = spec["sync"], spec["rendezvous"], spec.get("checkpoint", {})
     nproc, backend = spec["nprocPerNode"], sync["backend"]
+    policy = _failure_policy(spec["failurePolicy"])
+    codes, per_slot = policy.restart_codes, policy.backoff_limit_per_slot
     values = {
+        contract.ENV_RESTART_CODES: ",".join(map(str, codes)) or None,
+        contract.ENV_MAX_RESTARTS: (policy.backoff_limit if per_slot is None else per_slot)
+        if codes
+        else None,
         contract.ENV_NPROC_PER_NODE: max(1, gpus) if nproc == "auto" else nproc,
         contract.ENV_GROUP_SIZE: sync.get("groupSize"),
         contract.ENV_EVERY: sync["every"],

@@ -100,6 +100,10 @@ def _zero_is_no_failure(rule: Document) -> bool:
     return codes.get("operator") != "In" or 0 not in codes["values"]
 
 
+def _restart_sees_codes(rule: Document) -> bool:
+    return rule["action"] != "RestartWorker" or "onExitCodes" in rule
+
+
 def _of(*paths: str) -> Callable[[Document], Mapping[str, object]]:
     """Return a reader of the values at dotted paths."""
 
@@ -167,5 +171,11 @@ RULES: Final = (
         "onExitCodes.values must not hold 0 with operator In: 0 is no failure",
         _broken_rules(_zero_is_no_failure),
         lambda document: all(map(_zero_is_no_failure, _failure_rules(document))),
+    ),
+    Rule(
+        "action RestartWorker needs onExitCodes: the launcher, which restarts the worker, sees no "
+        "conditions of its pod",
+        _broken_rules(_restart_sees_codes),
+        lambda document: all(map(_restart_sees_codes, _failure_rules(document))),
     ),
 )

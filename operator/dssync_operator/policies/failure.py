@@ -54,6 +54,8 @@ def judge(pod: Pod, ended: Ended, rules: Iterable[Rule]) -> Judgement:
 _BY_ACTION: Final = {
     "FailJob": lambda rule: Judgement(Outcome.FATAL, f"Rule {rule.name}"),
     "Ignore": lambda rule: Judgement(Outcome.PLANNED, f"Rule {rule.name}"),
+    # Its launcher has started it again as often as it may, and has given up.
+    "RestartWorker": lambda rule: Judgement(Outcome.FAILED, f"Rule {rule.name}"),
     "ReplaceWorker": lambda rule: Judgement(Outcome.FAILED, f"Rule {rule.name}", elsewhere=True),
 }
 

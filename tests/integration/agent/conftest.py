@@ -33,7 +33,9 @@ async def hire(tmp_path: Path) -> AsyncIterator[Hire]:
         script: str = "",
         command: Command | None = None,
         logs: LogSettings | None = None,
+        *,
         max_restarts: int = 0,
+        restart_codes: frozenset[int] | None = None,
         environment: dict[str, str] | None = None,
         preload: tuple[str, ...] = (),
     ) -> Crew:
@@ -42,7 +44,7 @@ async def hire(tmp_path: Path) -> AsyncIterator[Hire]:
         settings = Settings(
             command=command or Command("script", str(path)),
             world=WorldSettings(nproc_per_node=4),
-            supervision=SupervisionSettings(max_restarts=max_restarts),
+            supervision=SupervisionSettings(max_restarts=max_restarts, restart_codes=restart_codes),
             logs=logs or LogSettings(),
             environment={**os.environ, **(environment or {})},
         )

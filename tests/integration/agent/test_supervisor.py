@@ -75,6 +75,19 @@ async def test_a_killed_worker_is_reported_and_its_siblings_live_on(hire: Hire) 
     sibling.link.close()
 
 
+@pytest.mark.parametrize(("code", "action"), [(7, Action.RESTART), (8, Action.GIVE_UP)])
+async def test_only_exits_with_a_named_code_ask_for_a_restart(
+    hire: Hire, code: int, action: Action
+) -> None:
+    crew = hire(f"sys.exit({code})", max_restarts=1, restart_codes=frozenset({7}))
+
+    worker = await crew.start(0)
+    exit_ = await crew.exits.get()
+
+    assert (exit_.returncode, exit_.action) == (code, action)
+    worker.link.close()
+
+
 async def test_a_worker_started_again_knows_how_often(hire: Hire) -> None:
     crew = hire("say(os.environ['TORCHELASTIC_RESTART_COUNT']); sys.exit(5)", max_restarts=1)
     heard, actions = [], []

@@ -65,6 +65,13 @@ def test_a_flag_wins_over_dssyncs_variable_and_that_over_torchruns() -> None:
     assert settings(**torchruns).supervision.max_restarts == 3
 
 
+def test_codes_after_which_workers_are_restarted_are_any_unless_named() -> None:
+    named = {contract.ENV_RESTART_CODES: "3,137"}
+
+    assert settings().supervision.restart_codes is None
+    assert settings(**named).supervision.restart_codes == {3, 137}
+
+
 def test_switches_may_come_from_torchruns_variables() -> None:
     assert settings(PET_MODULE="1").command.kind == "module"
     assert settings(PET_MODULE="0").command.kind == "script"
@@ -252,6 +259,8 @@ def test_a_refused_variable_is_refused_too() -> None:
         (["--signals-to-handle", "SIGKILL"], "--signals-to-handle: 'SIGKILL'"),
         (["--module", "--no-python"], "--module and --no-python exclude each other"),
         (["--max-restarts", "-1"], "--max-restarts: '-1'"),
+        (["--restart-codes", "3,256"], "--restart-codes: '3,256'"),
+        (["--restart-codes", "3,"], "exit codes from 1 to 255"),
     ],
 )
 def test_a_wrong_value_gets_one_sentence(flags: list[str], words: str) -> None:

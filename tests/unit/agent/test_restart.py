@@ -26,3 +26,13 @@ def test_a_worker_whose_device_hangs_is_always_started_anew(restarts: int) -> No
 
 def test_a_worker_that_forbids_it_is_not_restarted() -> None:
     assert after_exit(93, 0, 5) is Action.GIVE_UP
+
+
+@pytest.mark.parametrize(
+    ("returncode", "action"),
+    [(7, Action.RESTART), (-9, Action.RESTART), (8, Action.GIVE_UP), (95, Action.RESTART)],
+)
+def test_only_certain_codes_are_restarted_where_they_are_named(
+    returncode: int, action: Action
+) -> None:
+    assert after_exit(returncode, 0, 2, frozenset({7, 137})) is action
