@@ -69,12 +69,15 @@ class History:
         self.latest[record.member] = record
 
     def group_of(self, member: str, number: int) -> tuple[str, ...]:
-        """Return whom the schedule puts together with a member, from one period before.
+        """Return whom the schedule puts together with a member, from one or more periods before.
 
         Raises:
-            KeyError: the member has not taken part in that round.
+            KeyError: the member has not taken part in such a round.
         """
-        return self.rounds[number - PERIOD][member].members
+        before = number - PERIOD
+        while before > 0 and member not in self.rounds.get(before, {}):
+            before -= PERIOD
+        return self.rounds[before][member].members
 
     def is_right(self, record: Round) -> bool:
         """Tell whether a round left the mean of those whose values counted."""
@@ -88,12 +91,12 @@ class History:
     def _means(self, record: Round) -> list[float]:
         """Return what may be left.
 
-        A joiner does not count in its first round; whether it counts in the two after it depends
-        on whether they were frozen before that one was committed.
+        A joiner does not count in its first round; whether it counts in the three after it
+        depends on whether they were frozen before that one was committed.
         """
-        ages = {m: record.round - self.weightless.get(m, -3) for m in record.members}
-        settled = [m for m in ages if ages[m] > 2]
-        open_ = [m for m in ages if 0 < ages[m] <= 2]
+        ages = {m: record.round - self.weightless.get(m, -4) for m in record.members}
+        settled = [m for m in ages if ages[m] > 3]
+        open_ = [m for m in ages if 0 < ages[m] <= 3]
         means = []
         for chosen in product((False, True), repeat=len(open_)):
             counted = settled + list(compress(open_, chosen))
@@ -173,12 +176,12 @@ def retries_elsewhere(
 ) -> int:
     """Count retries from a round on at members whose frozen group held no victim.
 
-    Views freeze one round ahead, and another group may be one round ahead of the hit one; so a
-    victim may be frozen into the hit round and the two after it.
+    Views freeze two rounds ahead, and another group may be one round ahead of the hit one; so a
+    victim may be frozen into the hit round and the three after it.
     """
     hit_groups: dict[int, set[str]] = {}
     for victim, hit in zip(victims, hits, strict=True):
-        for number in range(hit.round, hit.round + 3):
+        for number in range(hit.round, hit.round + 4):
             hit_groups.setdefault(number, set()).update(history.group_of(victim, number))
     return sum(
         bool(record.attempts) and member not in hit_groups.get(number, ())

@@ -155,7 +155,7 @@ def test_only_retries_of_groups_without_a_victim_are_elsewhere(history: History)
 
 
 def test_a_retry_long_after_the_kill_is_elsewhere(history: History) -> None:
-    for number in range(PERIOD + 1, PERIOD + 5):
+    for number in range(PERIOD + 1, PERIOD + 6):
         retry(history, number)
 
     hit = Hit(PERIOD + 1, FIRST)
