@@ -60,7 +60,7 @@ class FakeMember:
         """Connect and say hello."""
         self._connection = await connect(host, port, TOKEN, self._frame, lambda: None)
         hello = m.LAUNCHER.encode(self._hello).decode()
-        self._connection.send(json.dumps([hello, False]).encode())
+        self._connection.send(json.dumps([hello, False, 1]).encode())
 
     def register(self) -> None:
         """State the size of the data, and take the first batch."""

@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Container, Iterable
 
 from dssync.control import messages as m
+from dssync.control.history import VOTES_KEPT
 from simulation.violation import require
 
 Attempt = tuple[int, int]
@@ -82,6 +83,23 @@ class Assignments:
     def of(self, key: str, number: int, attempt: int) -> m.Assign | None:
         """Return what a member was to do in an attempt."""
         return self._all[key, number].get(attempt)
+
+    def new_term(self) -> None:
+        """Nothing that was assigned is awaited any more."""
+        self._outstanding.clear()
+        self._last_round.clear()
+
+    def missed(self, key: str, mate: str) -> set[Attempt]:
+        """Return the strict attempts that a mate has applied and a member has open."""
+        found = set()
+        for number in sorted(n for k, n in self._all if k == key)[-VOTES_KEPT:]:
+            last = self._all[key, number][max(self._all[key, number])]
+            done = self.applied_at_members.get((mate, number))
+            shared = mate in mates(key, last) or last.kind != "train"
+            behind = (key, number) not in self.applied_at_members
+            if last.strict and shared and behind and done == last.attempt:
+                found.add((number, last.attempt))
+        return found
 
     def kind_of(self, key: str, number: int) -> str:
         """Return what a member's round was frozen as."""

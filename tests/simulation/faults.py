@@ -136,6 +136,16 @@ class Faults:
         pod.kill()
         self._replace(pod)
 
+    def _kill_coordinator(self, victim: Worker) -> None:
+        """The pod of the coordinator is killed, or the coordinator changes for another reason."""
+        if self._simulation.hub.down:
+            return
+        if self._random.random() < 0.7:
+            self._kill_pod(victim)
+        seconds = self._random.uniform(0.05, 1.5)
+        self._later(seconds + 0.5, lambda: None)
+        self._simulation.lose_coordinator(seconds)
+
     def _kill_all_but_one(self, victim: Worker) -> None:
         keep = self._pod_of(victim)
         for pod in self._simulation.live_pods:
@@ -214,12 +224,14 @@ def _is(worker: Worker, moment: str) -> bool:
 
 _FAULTS = (
     Faults._kill_worker, Faults._kill_worker, Faults._kill_two, Faults._kill_donor,
+    Faults._kill_coordinator, Faults._kill_coordinator, Faults._kill_coordinator,
     Faults._kill_pod, Faults._kill_all_but_one, Faults._kill_all_workers_but_one,
     Faults._freeze_worker, Faults._freeze_worker, Faults._freeze_pod, Faults._freeze_pod,
     Faults._cut, Faults._cut, Faults._slow_link, Faults._straggle, Faults._nan, Faults._join,
     Faults._drain, Faults._flush,
 )  # fmt: skip
 _LATE_FAULTS = (
+    Faults._kill_coordinator, Faults._kill_coordinator,
     Faults._kill_worker, Faults._kill_worker, Faults._kill_pod, Faults._freeze_worker,
     Faults._freeze_worker, Faults._freeze_pod, Faults._cut, Faults._slow_link, Faults._nan,
     Faults._join, Faults._drain,

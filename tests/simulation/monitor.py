@@ -10,6 +10,8 @@ from collections.abc import Iterable
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import Effect, Event, Note, Received, Send
+from dssync.control.ledger import committed_in
+from dssync.control.takeover import Adopt
 from simulation import wire
 from simulation.assignments import Assignments
 from simulation.coverage import Coverage
@@ -34,7 +36,14 @@ class Monitor:
         self._coordinator = coordinator
         self._coverage = coverage
         self._view: set[str] = set()
+        self._repeated_before = 0
         self._decisions: set[tuple[int, int, tuple[int, ...]]] = set()
+
+    def take_over(self, coordinator: Coordinator) -> None:
+        """Watch the coordinator of a new term; what members hold of the old one may end."""
+        self._coordinator = coordinator
+        self._view.clear()
+        self.assignments.new_term()
 
     def before(self, event: Event, now: float) -> None:
         """Look at an event before the coordinator handles it."""
@@ -70,6 +79,7 @@ class Monitor:
         if self._view and not self._view & self.assignments.eligible:
             # Nobody is left whose values count: then everybody's do.
             self.assignments.eligible |= self._view
+        self._check_adopted(effects)
         self.assignments.check(fresh, self._coordinator.roster.peers.keys())
         self.assignments.eligible -= gone
         self._check_ledger()
@@ -78,6 +88,8 @@ class Monitor:
         """Return who is gone."""
         if note.kind == "restarted_job":
             self.commits.clear()
+        if note.kind == "adopted":
+            self._recount()
         if note.kind not in ("leave", "evict"):
             return set()
         self._view.discard(note.member)
@@ -97,6 +109,13 @@ class Monitor:
                 self._view.add(key)
                 if joins:
                     self.assignments.joiners.add(key)
+            case Adopt(weighted=weighted):
+                self.progressed = True
+                self._view.add(key)
+                if weighted:
+                    counts = key in self.assignments.eligible | self.values.summed
+                    require(counts, f"{key} gets weight by adoption")
+                    self.assignments.eligible.add(key)
             case m.Abandon(number, _):
                 self.assignments.given_up(key, number)
             case m.Skip(number, _):
@@ -110,6 +129,28 @@ class Monitor:
             case m.LastRound(number):
                 self.assignments.drains(key, number)
 
+    def _recount(self) -> None:
+        """Take over what a new coordinator knows to be committed."""
+        ledger = self._coordinator.ledger
+        done = [batch for batch in range(ledger.total) if committed_in(ledger.state, batch)]
+        require(len(done) == ledger.committed, f"{ledger.committed} of {len(done)} are counted")
+        self.commits = Counter(done)
+        self._repeated_before = ledger.repeated
+
+    def _check_adopted(self, effects: Iterable[Effect]) -> None:
+        """A strict attempt that one survivor applied is committed for every other."""
+        adopted: dict[str, Adopt] = {}
+        for effect in effects:
+            if isinstance(effect, Send) and isinstance(effect.message, m.ToMember):
+                body = wire.to_member(effect.message.body)
+                if isinstance(body, Adopt):
+                    adopted[effect.message.member] = body
+        for key, body in adopted.items():
+            told = {(each.round, each.attempt) for each in body.commits}
+            for mate in adopted:
+                missed = self.assignments.missed(key, mate) - told
+                require(not missed, f"{mate} applied {missed}, which {key} is told to drop")
+
     def _decided(self, number: int, attempt: int, batches: tuple[int, ...]) -> None:
         """Count what a decision commits, once for all members that are told."""
         if (number, attempt, batches) not in self._decisions:
@@ -120,8 +161,11 @@ class Monitor:
         require(key in self.touched, f"{key} is {what} though no fault has hit it")
 
     def _check_ledger(self) -> None:
+        if self._coordinator.gathering is not None:
+            return
         ledger = self._coordinator.ledger
-        counted, said = ledger.committed + ledger.repeated, self.commits.total()
+        repeated = ledger.repeated - self._repeated_before
+        counted, said = ledger.committed + repeated, self.commits.total()
         require(counted == said, f"members committed {said} batches but {counted} are counted")
         world = self._coordinator.world
         if world is not None and world.strict:

@@ -33,9 +33,8 @@ class Connection:
     def send(self, way: str, frame: bytes) -> None:
         if not self.open:
             return
-        now = self._scheduler.now
-        due = self._last[way] = max(self._last[way], now + self._latency())
-        self._scheduler.later(due - now, lambda: self._arrive(way, frame))
+        due = self._last[way] = max(self._last[way], self._scheduler.now + self._latency())
+        self._scheduler.at(due, lambda: self._arrive(way, frame))
 
     def _arrive(self, way: str, frame: bytes) -> None:
         if self.open:
@@ -59,24 +58,44 @@ class Hub:
         self._sessions: dict[tuple[int, str], Session] = {}
         self._uids: dict[int, str] = {}
         self._connections: dict[int, Connection] = {}
+        self.down = False
+        """Whether nobody coordinates at the moment."""
         self._tick()
 
-    def hello(self, connection: Connection, hello: m.Hello, *, resumes: bool, first: bytes) -> None:
-        """Take in the first frames of a connection."""
+    def hello(self, connection: Connection, hello: m.Hello, *, resumes: bool, first: bytes) -> bool:
+        """Take in the first frames of a connection; False if nobody coordinates."""
+        if self.down:
+            return False
         if not connection.open:
-            return
+            return True
         name = (hello.slot, hello.pod_uid)
         resumed = resumes and hello.slot in self.coordinator.roster.pods and name in self._sessions
         session = self._sessions[name] if resumed else self.new_session()
         self._sessions[name] = session
         self._uids[hello.slot], self._connections[hello.slot] = hello.pod_uid, connection
-        connection.send("down", b"resumed" if resumed else b"fresh")
+        connection.send("down", b"resumed" if resumed else b"fresh %d" % self.term)
         if resumed:
             session.accept(first)
         connection.send("down", session.passing())
         for each in session.resume():
             connection.send("down", each)
-        self.handle(Connected(hello))
+        self.handle(Connected(hello, resumed))
+        return True
+
+    @property
+    def term(self) -> int:
+        return self.coordinator.job.term
+
+    def lose(self) -> None:
+        """Lose the coordinator with all its connections."""
+        self.down = True
+        self._sessions.clear()
+        self._uids.clear()
+        self._connections.clear()
+
+    def take_over(self, coordinator: Coordinator) -> None:
+        """Let another coordinator begin."""
+        self.coordinator, self.down = coordinator, False
 
     def frame(self, connection: Connection, slot: int, uid: str, frame: bytes) -> None:
         if self._connections.get(slot) is not connection:
@@ -110,5 +129,6 @@ class Hub:
             self._connections[effect.slot].send("down", frame)
 
     def _tick(self) -> None:
-        self.handle(Ticked())
+        if not self.down:
+            self.handle(Ticked())
         self._scheduler.later(TICK_SECONDS, self._tick)

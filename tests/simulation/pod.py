@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dssync.control import messages as m
+from dssync.control.records import CommitRecords
+from dssync.control.takeover import NewTerm, Report
 from simulation.network import Connection, Hub
 from simulation.scheduler import Process
 from simulation.worker import Job, Worker
@@ -39,6 +41,11 @@ class Pod(Process):
         self.connection: Connection | None = None
         self._session = hub.new_session()
         self._known = False
+        self._term = 0
+        self._starting = 0
+        self._records = CommitRecords()
+        self._reported: dict[str, int] = {}
+        """The term in which each worker has reported; what it says belongs to it."""
         self._resumed = False
         self._answered = False
         self._new_key = new_key
@@ -64,12 +71,18 @@ class Pod(Process):
 
         connection = Connection(self.scheduler, self._latency, up, down)
         self.connection, self._answered, self._resumed = connection, False, False
-        hello = m.Hello(slot, uid, self.spec.workers, self.spec.place)
+        hello = m.Hello(slot, uid, max(1, len(self.workers) + self._starting), self.spec.place)
         first, resumes = self._session.passing(), self._known
-        self.scheduler.later(
-            self._latency(),
-            lambda: self.hub.hello(connection, hello, resumes=resumes, first=first),
-        )
+
+        def arrive() -> None:
+            if not self.hub.hello(connection, hello, resumes=resumes, first=first):
+                self.run(lambda: self._refused(connection))
+
+        self.scheduler.later(self._latency(), arrive)
+
+    def _refused(self, connection: Connection) -> None:
+        if self.connection is connection:
+            self.cut(0.1)
 
     def cut(self, reconnect_seconds: float | None) -> None:
         """Lose the connection, and perhaps connect again."""
@@ -92,7 +105,10 @@ class Pod(Process):
             return
         if not self._answered:
             self._answered = True
-            if self._known and frame == b"fresh":
+            term = int(frame.split()[1]) if frame.startswith(b"fresh") else self._term
+            if term != self._term:
+                self._begin_term(term)
+            elif self._known and frame != b"resumed":
                 self._start_anew()
             self._known = True
             return
@@ -103,6 +119,19 @@ class Pod(Process):
                 connection.send("up", each)
         if payload:
             self._handle(m.TO_LAUNCHER.decode(payload))
+
+    def _begin_term(self, term: int) -> None:
+        """Tell a new coordinator where this pod and its members stand."""
+        self._term, self._session = term, self.hub.new_session()
+        self._stand()
+        for worker in self.workers:
+            worker.deliver(m.TO_MEMBER.encode_text(NewTerm(term)))
+        if self.draining:
+            self._send(m.Drain())
+
+    def _stand(self) -> None:
+        keys = tuple(worker.key for worker in self.workers)
+        self._send(m.Standing(keys, self._records.report))
 
     def _start_anew(self) -> None:
         """The coordinator gave this pod up: its members enter again."""
@@ -127,7 +156,10 @@ class Pod(Process):
 
     def _handle(self, message: object) -> None:
         match message:
+            case m.LedgerNews(ledger):
+                self._records.learn(ledger)
             case m.ToMember(key, body):
+                self._records.told(key, body)
                 for worker in self.workers:
                     if worker.key == key:
                         worker.deliver(body)
@@ -144,12 +176,24 @@ class Pod(Process):
         key = self._new_key(self.spec.slot, local_rank)
         worker = Worker(self.job, key, lambda *said: self.run(lambda: self._pass_on(*said)))
         self.workers.append(worker)
+        if self._term:
+            worker.deliver(m.TO_MEMBER.encode_text(NewTerm(self._term)))
         worker.begin()
         delay = self.scheduler.random.uniform(0.001, 0.02)
         worker.on_exit = lambda: self.later(delay, lambda: self._exited(worker, local_rank))
 
+    def _start_again(self, local_rank: int) -> None:
+        self._starting -= 1
+        self._start_worker(local_rank)
+
     def _pass_on(self, key: str, message: m.FromMemberBody) -> None:
-        self._send(m.FromMember(key, m.MEMBER.encode_text(message)))
+        body = m.MEMBER.encode_text(message)
+        self._records.said(key, body)
+        if isinstance(message, Report):
+            self._reported[key] = message.term
+            self._stand()
+        if self._term and self._reported.get(key) == self._term:
+            self._send(m.FromMember(key, body))
 
     def freeze_worker(self, worker: Worker) -> None:
         """Freeze a worker; the hang timer ends it if it does not come back."""
@@ -165,16 +209,18 @@ class Pod(Process):
         if worker not in self.workers:
             return
         self.workers.remove(worker)
+        self._records.gone(worker.key)
         if worker.exit_code == 0 and not worker.drained:
             self.job.finished.append(worker)
         code = -9 if worker.exit_code is None else worker.exit_code
         over = self.completed or self.draining
         restart = code != 0 and not over and self.job.restarts
-        self._send(m.Exited(worker.key, code, restart))
+        if self._known:
+            self._send(m.Exited(worker.key, code, restart))
         if restart:
-            self.later(
-                self.scheduler.random.uniform(0.05, 1.0), lambda: self._start_worker(local_rank)
-            )
+            self._starting += 1
+            seconds = self.scheduler.random.uniform(0.05, 1.0)
+            self.later(seconds, lambda: self._start_again(local_rank))
         elif not self.workers:
             self.drained = True
         self._exit_if_done()

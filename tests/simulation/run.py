@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dssync.control import messages as m
+from dssync.control.adoption import Electorate
 from dssync.control.coordinator import Coordinator
 from dssync.control.deadline import DeadlineSettings
 from dssync.control.events import ControlSettings
@@ -81,11 +82,13 @@ class Simulation:
             desired=len(shape),
             minimum=1,
             join_window_seconds=2.0,
+            any_side=True,
             deadline=DeadlineSettings(warmup_rounds=3, warmup_seconds=3.0, reply_seconds=0.5),
         )
-        self.coordinator = protocol.coordinator(1, settings)
-        self.monitor = Monitor(self.coordinator, self.coverage)
-        self.hub = Hub(self.scheduler, self.coordinator, self.monitor, protocol.session)
+        self._protocol, self._settings = protocol, settings
+        coordinator = protocol.coordinator(1, settings)
+        self.monitor = Monitor(coordinator, self.coverage)
+        self.hub = Hub(self.scheduler, coordinator, self.monitor, protocol.session)
         self.fabric = Fabric(self.scheduler)
         self.job = Job(
             scheduler=self.scheduler,
@@ -105,6 +108,29 @@ class Simulation:
             self.add_pod(workers)
         self.first_members = sum(shape)
         self.faults = Faults(self)
+
+    # --- the coordinator ----------------------------------------------------------------------
+
+    @property
+    def coordinator(self) -> Coordinator:
+        return self.hub.coordinator
+
+    def lose_coordinator(self, seconds: float) -> None:
+        """Lose the coordinator; another one begins after some time, with what it hears."""
+        term = self.coordinator.job.term + 1
+        self.hub.lose()
+        for pod in self.live_pods:
+            pod.cut(seconds + self.random.uniform(0.0, 0.2))
+
+        def begin() -> None:
+            expected = frozenset(pod.spec.uid for pod in self.live_pods)
+            reached = frozenset(pod.spec.uid for pod in self.live_pods if not pod.frozen)
+            electorate = Electorate(expected, reached)
+            coordinator = self._protocol.coordinator(term, self._settings, electorate)
+            self.monitor.take_over(coordinator)
+            self.hub.take_over(coordinator)
+
+        self.scheduler.later(seconds, begin)
 
     # --- pods and workers ---------------------------------------------------------------------
 

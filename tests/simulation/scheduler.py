@@ -18,7 +18,11 @@ class Scheduler:
         self._numbers = count()
 
     def later(self, seconds: float, action: Action) -> None:
-        heapq.heappush(self._queue, (self.now + seconds, next(self._numbers), action))
+        self.at(self.now + seconds, action)
+
+    def at(self, moment: float, action: Action) -> None:
+        """Run an action at a moment; those of one moment run in the order of these calls."""
+        heapq.heappush(self._queue, (moment, next(self._numbers), action))
 
     def step(self) -> bool:
         """Run the next action; False if there is none."""

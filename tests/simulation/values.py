@@ -13,6 +13,8 @@ class Values:
         self.applied_count = 0
         self.finalists: set[str] = set()
         """Members that applied the final flush."""
+        self.summed: set[str] = set()
+        """Members that have applied a sum."""
         self._assignments = assignments
         self._before: dict[tuple[str, int, int], Numbers] = {}
         self._last: dict[str, int] = {}
@@ -29,6 +31,8 @@ class Values:
         self._last[key] = number
         self._assignments.applied_at_members[key, number] = assign.attempt
         self.applied_count += 1
+        if assign.stages:
+            self.summed.add(key)
         if assign.kind == "final":
             self.finalists.add(key)
         self._check_agreement(key, assign)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from dssync.control import messages as m
 from dssync.control.member import MemberState
+from dssync.control.takeover import Adopt
 from simulation import wire
 from simulation.fabric import Fabric, Numbers, Party
 from simulation.scheduler import Process, Scheduler
@@ -112,7 +113,7 @@ class Worker(Process):
         self.on_exit: Callable[[], None] = lambda: None
         initial = [job.scheduler.random.uniform(-1, 1) for _ in range(3)]
         self.training = Training(initial)
-        self._say = say
+        self._transmit = say
         self._last_said_seconds = 0.0
         self._builds: dict[str, _Build] = {}
         self._mailbox: dict[str, set[str]] = {}
@@ -159,6 +160,9 @@ class Worker(Process):
                 self._say(self.key, answer)
             for stage in (stage for assign in ended for stage in assign.stages):
                 self._give_up(stage.communicator)
+            if isinstance(message, Adopt):
+                for communicator in list(self._builds):
+                    self._give_up(communicator)
         if isinstance(message, m.Assign):
             for communicator in message.retire:
                 self._retire(communicator)
@@ -166,6 +170,10 @@ class Worker(Process):
                 for stage in message.stages:
                     self._build(stage)
         self.advance()
+
+    def _say(self, key: str, message: m.FromMemberBody) -> None:
+        self.state.history.said(message)
+        self._transmit(key, message)
 
     def say(self, message: m.FromMemberBody) -> None:
         """Send from the training thread: in order, but the link's answers may overtake."""

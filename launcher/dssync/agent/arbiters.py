@@ -12,35 +12,19 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Final, Protocol
 
 from dssync import contract
+from dssync.control.record import Record as Record
 from dssync.errors import ArbiterError
 
 LOCK_WAIT_SECONDS: Final = 5.0
 """A swap holds the lock for milliseconds; longer means that its holder was stopped inside."""
 _LOCK_RETRY_SECONDS: Final = 0.001
-
-
-@dataclass(frozen=True)
-class Record:
-    """What an arbiter holds.
-
-    Attributes:
-        version: Opaque; differs between any two states of the cell. Empty before the first swap.
-        holder: Incarnation of the coordinator's launcher; empty when nobody is coordinator.
-        term: Number of the coordinatorship.
-        values: Entries under the ``RECORD_*`` keys of ``dssync.contract``.
-    """
-
-    version: str = ""
-    holder: str = ""
-    term: int = 0
-    values: Mapping[str, str] = field(default_factory=dict)
 
 
 class Arbiter(Protocol):
@@ -123,7 +107,7 @@ class StaticArbiter:
     def __init__(self, host: str, port: int, is_host: bool) -> None:
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         values = {contract.RECORD_ADDRESS: address}
-        self._is_host = is_host
+        self.is_host = is_host
         self._record = Record(values=values) if is_host else Record("0", address, 0, values)
 
     async def read(self) -> Record:
@@ -132,7 +116,7 @@ class StaticArbiter:
 
     async def swap(self, expected: Record, new: Record) -> Record | None:
         """See ``Arbiter.swap``; always None on a launcher that is not the host."""
-        if not self._is_host or expected.version != self._record.version:
+        if not self.is_host or expected.version != self._record.version:
             return None
         self._record = replace(new, version=str(int(expected.version or 0) + 1))
         return self._record

@@ -1,169 +1,310 @@
-"""Who coordinates: this launcher or another one, and the watch over the arbiter's record.
+"""A launcher's part in coordinating its job: linked to the coordinator, or hosting it.
 
-The first launcher that swaps itself into the empty cell hosts the coordinator; the others find
-its address in the record. There is no take-over yet: a job whose coordinator is lost ends.
+Ties together the election, which says who coordinates, the door at which other launchers knock,
+and the uplink, which carries this launcher's messages to whoever coordinates now.
 """
 
 import asyncio
 import contextlib
-from pathlib import Path
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
 
-from dssync import contract
-from dssync.agent.arbiters import Arbiter, FileArbiter, Record, StaticArbiter
+from dssync.agent import office
+from dssync.agent.arbiters import StaticArbiter
+from dssync.agent.campaign import Campaign
 from dssync.agent.console import Console
 from dssync.agent.door import Door
+from dssync.agent.evidence import has_ended, own_process
 from dssync.agent.host import CoordinatorHost
-from dssync.agent.lease import LeaseArbiter
+from dssync.agent.peers import Peers
 from dssync.agent.recorder import Recorder, Sizes
 from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
-from dssync.agent.uplink import Handlers, LocalUplink, RemoteUplink, Uplink
+from dssync.agent.uplink import LinkEvents, LocalUplink, RemoteUplink, Uplink
+from dssync.control import ballots as b
 from dssync.control import messages as m
+from dssync.control.adoption import Electorate
+from dssync.control.ballots import ElectionSettings
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import ControlSettings, Note, Resized
-from dssync.errors import ArbiterError, UsageError
+from dssync.control.election import Election
+from dssync.control.events import ControlSettings, ExitsConfirmed, Looked, Note, Resigning, Resized
+from dssync.control.peers import Answer, Elected, Leader
+from dssync.control.record import Record
+from dssync.control.takeover import Launcher, Launchers, Succeed
+from dssync.errors import ArbiterError
 
 WATCH_SECONDS = 0.2
 LEASE_WATCH_SECONDS = 1.0
 """An API server is asked less often than a file: it has many jobs to answer."""
-FIND_SECONDS = 0.05
+POLL_SECONDS = 0.02
 REACH_SECONDS = 60.0
-"""How long a launcher that starts waits for the arbiter."""
+"""How long a launcher that starts waits for the arbiter, or for a coordinator that is fixed."""
 LINGER_SECONDS = 10.0
 """How long a coordinator stays for launchers that have not left after completion."""
+HAND_OVER_SECONDS = 2.0
+"""How long a coordinator that leaves waits for its successor."""
+
+
+@dataclass(frozen=True)
+class Handlers:
+    """What coordination reports to its launcher."""
+
+    hello: Callable[[], m.Hello]
+    """Returns what introduces this launcher; without address and process."""
+    deliver: Callable[[m.ToLauncher], None]
+    on_term: Callable[[int], None]
+    """The launcher is linked to the coordinator of a term for the first time."""
+    on_fresh: Callable[[], None]
+    """The coordinator did not know this launcher any more."""
+    on_given_up: Callable[[str], None]
+    """No coordinator could be reached for too long."""
+    on_answered: Callable[[float], None]
+    """The coordinator answered a heartbeat after so many seconds."""
 
 
 class Coordination:
-    """Opens this launcher's uplink, and hosts the coordinator if it falls to this launcher."""
+    """This launcher's side of the control plane.
 
-    def __init__(self, settings: Settings, hello: m.Hello, reporter: Reporter) -> None:
+    Args:
+        settings: what the launcher was told.
+        handlers: what to call.
+        reporter: takes log lines and metrics.
+    """
+
+    def __init__(self, settings: Settings, handlers: Handlers, reporter: Reporter) -> None:
         self._settings = settings
-        self._hello = hello
+        self._handlers = handlers
         self._reporter = reporter
-        self._arbiter = arbiter_of(settings)
+        self._token = office.read_token(settings)
+        self._arbiter = office.arbiter_of(settings)
         self._console = Console(settings, reporter, self._arbiter)
-        self._door = Door(self._console.respond)
+        self._door = Door(self._console.respond, self)
         self._host: CoordinatorHost | None = None
         self._uplink: Uplink | None = None
         self._recorder: Recorder | None = None
         self._recording: asyncio.Task[None] | None = None
+        self._closing: set[asyncio.Task[None]] = set()
+        self._linked = False
         self._completed = False
+        self._began = asyncio.get_running_loop().time()
 
-    async def open(self, handlers: Handlers) -> Uplink:
-        """Return the way to the coordinator, which may be in this process.
+    async def open(self) -> None:
+        """Listen, and begin to look for a coordinator.
 
         Raises:
             UsageError: the port is in use.
+            ArbiterError: the arbiter cannot be reached.
         """
-        token = read_token(self._settings)
-        await self._door.open(self._settings.control.address, self._port(), token)
-        self._reporter.log("listening", slot=self._hello.slot, address=self._door.address)
-        host = await self._try_to_host()
-        if host is None:
-            self._uplink = RemoteUplink(self._find, token, self._hello, handlers)
-        else:
-            self._uplink = LocalUplink(host, self._hello, handlers.deliver)
-        return self._uplink
+        control = self._settings.control
+        await self._door.open(control.address, office.port_of(self._settings), self._token)
+        await self._read_patiently()
+        hello = self._handlers.hello()
+        self._me = Launcher(hello.slot, hello.pod_uid, self._door.address, own_process())
+        self._reporter.log("listening", slot=hello.slot, address=self._door.address)
+        loop_time = asyncio.get_running_loop().time()
+        self._election = Election(self._me, self._election_settings(), loop_time)
+        peers = Peers(self._me.uid, self._token, lambda a: self._campaign.handle(b.Answered(a)))
+        self._peers = peers
+        self._campaign = Campaign(self._election, self._arbiter, peers, self._perform)
+        self._campaign.handle(b.Ticked())
+
+    def send(self, message: m.FromLauncher) -> None:
+        """Send a message to the coordinator of this term, if there is one."""
+        if self._uplink is not None and self._linked:
+            self._uplink.send(message)
+
+    @property
+    def hosts_others(self) -> bool:
+        """Whether this launcher coordinates others besides itself."""
+        return self._host is not None and bool(self._host.others)
+
+    def finished(self) -> None:
+        """The job is done: what is lost from now on is no loss."""
+        self._campaign.handle(b.Finished())
+
+    async def hand_over(self) -> None:
+        """Let another launcher coordinate, if this one does; give up after a while."""
+        host = self._host
+        if host is None or not host.successors or self._completed:
+            return
+        host.handle(Resigning())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HAND_OVER_SECONDS):
+                await _until(lambda: host.idle)
+                if host.successors:
+                    self._campaign.handle(b.Resign(host.successors[0]))
+                    await _until(lambda: self._host is not host and self._linked)
 
     async def until_unneeded(self, leave: asyncio.Event) -> None:
         """Stay as long as other launchers need the coordinator that runs here."""
+        if not self._completed:
+            await self.hand_over()
         loop = asyncio.get_running_loop()
         give_up = loop.time() + LINGER_SECONDS
         while self._host is not None and self._host.others and not leave.is_set():
             if self._completed and loop.time() > give_up:
                 return
-            await asyncio.sleep(FIND_SECONDS)
+            await asyncio.sleep(POLL_SECONDS)
 
     def measure(self) -> None:
-        """Show the members, where the coordinator runs."""
+        """Look after what changes without a message; to be called with each heartbeat."""
         if self._host is not None:
             self._reporter.census(self._host.census, self._host.view_sequence)
+            self._confirm_exits(self._host, frozenset())
+        waited = asyncio.get_running_loop().time() - self._began
+        if self._linked:
+            self._began += waited
+        elif waited > REACH_SECONDS and not self._election.settings.may_stand:
+            self._handlers.on_given_up("no coordinator answered")
 
     async def close(self) -> None:
         """End connections, server and recorder."""
-        if self._recording is not None:
-            self._recording.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._recording
         if self._completed and self._recorder is not None:
             await self._finish(self._recorder)
+        await self._campaign.close()
+        await self._stop_hosting()
         if self._uplink is not None:
             await self._uplink.close()
+        await asyncio.gather(*self._closing)
         await self._door.close()
-        if self._host is not None:
-            await self._host.close()
 
-    async def _try_to_host(self) -> CoordinatorHost | None:
-        """Become coordinator if the cell is empty; None if somebody else is or was faster."""
-        record = await self._read_patiently()
-        if record.holder:
-            return None
-        term, address = record.term + 1, self._door.address
-        coordinator = Coordinator(term, self._control_settings(record))
-        host = self._door.launchers = CoordinatorHost(coordinator, self._note)
+    # --- what the election wants ----------------------------------------------------------------
+
+    def _perform(self, effect: b.Effect) -> None:
+        match effect:
+            case b.Follow(leader):
+                self._follow(leader)
+            case b.Lead(record, electorate, others):
+                self._lead(record, electorate)
+                self._peers.announce(others, Elected(self._leader_of(record)))
+            case b.Hold() if self._host is not None:
+                self._hold(effect.record, self._host)
+            case b.StepDown():
+                self._reporter.log("stepping_down", slot=self._me.slot)
+                self._retire(self._stop_hosting())
+            case b.HandOver(successor, term) if self._host is not None:
+                self._host.tell(successor.slot, Succeed(term))
+            case _:
+                pass
+
+    def _follow(self, leader: Leader) -> None:
+        events = LinkEvents(
+            self._deliver, self._link_made, self._link_lost, self._handlers.on_fresh,
+            self._handlers.on_answered,
+        )  # fmt: skip
+        lease = self._settings.control.lease_seconds
+        self._take_uplink(RemoteUplink(leader, self._token, self._hello, events, lease))
+
+    def _lead(self, record: Record, electorate: Electorate) -> None:
+        settings = self._control_settings(record)
+        host = CoordinatorHost(Coordinator(record.term, settings, electorate), self._note)
         host.start()
-        values = {**record.values, contract.RECORD_ADDRESS: address}
-        mine = Record(holder=self._hello.pod_uid, term=term, values=values)
-        if self._arbiter is not None:
-            written = await self._arbiter.swap(record, mine)
-            if written is None:
-                self._door.launchers = None
-                await host.close()
-                return None
-            self._record(self._arbiter, written, host)
-        self._reporter.log("coordinating", slot=self._hello.slot, address=address, term=term)
-        self._host = self._console.host = host
-        return host
-
-    def _port(self) -> int:
-        """The port of a static endpoint, on its host; else the launcher's own."""
-        control = self._settings.control
-        if isinstance(self._arbiter, StaticArbiter) and self._hello.slot == 0:
-            return int(control.arbiter_target.rpartition(":")[2])
-        return control.port
-
-    def _control_settings(self, record: Record) -> ControlSettings:
-        world, control = self._settings.world, self._settings.control
-        sizes = Sizes(world.desired, world.min).updated(record)
-        return ControlSettings(
-            desired=sizes.desired,
-            minimum=sizes.minimum,
-            join_window_seconds=world.join_window_seconds,
-            lease_seconds=control.lease_seconds,
+        self._host = self._door.launchers = self._console.host = host
+        self._record(record, host)
+        self._reporter.log(
+            "coordinating", slot=self._me.slot, address=self._me.address, term=record.term
         )
+        self._take_uplink(LocalUplink(host, self._hello(), self._deliver))
+        host.handle(Looked())
+        self._link_made(record.term, True)
 
-    async def _find(self) -> str:
-        """Return the coordinator's address as the arbiter knows it now."""
-        record = await self._arbiter.read() if self._arbiter is not None else Record()
-        return record.values.get(contract.RECORD_ADDRESS, "")
+    def _hold(self, record: Record, host: CoordinatorHost) -> None:
+        host.handle(Looked())
+        self._confirm_exits(host, record.gone)
 
-    async def _read_patiently(self) -> Record:
+    def _confirm_exits(self, host: CoordinatorHost, gone: frozenset[str]) -> None:
+        missing = host.missing
+        ended = tuple(x.uid for x in missing if x.uid in gone or has_ended(x.process))
+        if ended:
+            host.handle(ExitsConfirmed(ended))
+
+    def _take_uplink(self, uplink: Uplink) -> None:
+        former, self._uplink, self._linked = self._uplink, uplink, False
+        if former is not None:
+            self._retire(former.close())
+
+    async def _stop_hosting(self) -> None:
+        host, self._host = self._host, None
+        self._door.launchers = self._console.host = None
+        recording, self._recording, self._recorder = self._recording, None, None
+        if recording is not None:
+            recording.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await recording
+        if host is not None:
+            await host.close()
+
+    def _retire(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    # --- the link -------------------------------------------------------------------------------
+
+    def _link_made(self, term: int, first: bool) -> None:
+        self._linked = True
+        self._campaign.handle(b.Linked(term))
+        if first:
+            self._handlers.on_term(term)
+
+    def _link_lost(self) -> None:
+        self._campaign.handle(b.LinkLost())
+
+    @property
+    def answer(self) -> Answer:
+        """What a candidate is told; see ``door.Voter``."""
+        return self._election.answer
+
+    def heard(self, leader: Leader) -> None:
+        """Take note that somebody was elected; see ``door.Voter``."""
+        self._campaign.handle(b.Heard(leader))
+
+    def _deliver(self, message: m.ToLauncher) -> None:
+        match message:
+            case Launchers(launchers):
+                self._campaign.handle(b.Viewed(launchers))
+            case Succeed(term):
+                self._campaign.handle(b.Appointed(term))
+            case _:
+                self._handlers.deliver(message)
+
+    def _hello(self) -> m.Hello:
+        hello = self._handlers.hello()
+        return m.Hello(
+            hello.slot, hello.pod_uid, hello.workers, hello.place, self._me.address,
+            self._me.process,
+        )  # fmt: skip
+
+    def _leader_of(self, record: Record) -> Leader:
+        return Leader(record.term, self._me.uid, self._me.address)
+
+    # --- the record -----------------------------------------------------------------------------
+
+    async def _read_patiently(self) -> None:
         """Read the record; a pod may start while the API server does.
 
         Raises:
             ArbiterError: It could not be read for ``REACH_SECONDS``.
         """
-        if self._arbiter is None:
-            return Record()
         loop = asyncio.get_running_loop()
         give_up = loop.time() + REACH_SECONDS
         while True:
             try:
-                return await self._arbiter.read()
+                await self._arbiter.read()
+                return
             except ArbiterError as error:
                 if loop.time() > give_up:
                     raise
                 self._reporter.log("waiting", arbiter=f"{error}")
             await asyncio.sleep(LEASE_WATCH_SECONDS)
 
-    def _record(self, arbiter: Arbiter, mine: Record, host: CoordinatorHost) -> None:
-        lease = self._settings.control.arbiter == "lease"
+    def _record(self, mine: Record, host: CoordinatorHost) -> None:
         self._recorder = Recorder(
-            arbiter,
+            self._arbiter,
             mine,
             lambda: host.entries,
             lambda sizes: host.handle(Resized(sizes.desired, sizes.minimum)),
-            LEASE_WATCH_SECONDS if lease else WATCH_SECONDS,
+            self._watch_seconds,
         )
         self._recording = asyncio.create_task(self._recorder.run())
 
@@ -178,33 +319,30 @@ class Coordination:
             self._completed = True
         self._reporter.note(note)
 
+    # --- settings -------------------------------------------------------------------------------
 
-def read_token(settings: Settings) -> bytes:
-    """Return the job's shared secret; empty where the job has none.
+    @property
+    def _watch_seconds(self) -> float:
+        return LEASE_WATCH_SECONDS if self._settings.control.arbiter == "lease" else WATCH_SECONDS
 
-    Raises:
-        UsageError: the file cannot be read or is empty.
-    """
-    path = settings.control.token_file
-    if path is None:
-        return b""
-    try:
-        token = path.read_bytes().strip()
-    except OSError as error:
-        raise UsageError(f"token file {path} cannot be read: {error.strerror}") from None
-    if not token:
-        raise UsageError(f"token file {path} is empty: write the job's shared secret into it")
-    return token
+    def _election_settings(self) -> ElectionSettings:
+        fixed = isinstance(self._arbiter, StaticArbiter) and not self._arbiter.is_host
+        return ElectionSettings(look_seconds=self._watch_seconds, may_stand=not fixed)
+
+    def _control_settings(self, record: Record) -> ControlSettings:
+        world, control = self._settings.world, self._settings.control
+        sizes = Sizes(world.desired, world.min).updated(record)
+        return ControlSettings(
+            desired=sizes.desired,
+            minimum=sizes.minimum,
+            join_window_seconds=world.join_window_seconds,
+            lease_seconds=control.lease_seconds,
+        )
 
 
-def arbiter_of(settings: Settings) -> Arbiter | None:
-    """Return the arbiter that the settings name; None for a launcher that is alone."""
-    control = settings.control
-    if not control.arbiter_target:
-        return None
-    if control.arbiter == "file":
-        return FileArbiter(Path(control.arbiter_target))
-    if control.arbiter == "lease":
-        return LeaseArbiter(settings.job.namespace, control.arbiter_target)
-    host, _, port = control.arbiter_target.rpartition(":")
-    return StaticArbiter(host, int(port), settings.job.slot == 0)
+async def _until(holds: Callable[[], bool]) -> None:
+    """Wait for something that other tasks of this process bring about."""
+    while True:
+        if holds():
+            return
+        await asyncio.sleep(POLL_SECONDS)

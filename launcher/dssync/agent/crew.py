@@ -11,6 +11,7 @@ from dssync.agent.link import WorkerLink
 from dssync.agent.supervisor import WorkerProcess
 from dssync.control import messages as m
 from dssync.control.codec import tag_of
+from dssync.control.takeover import Report
 
 
 @dataclass
@@ -30,6 +31,8 @@ class Worker:
     """Last round that it applied."""
     round_seconds: float = 0.0
     """Between its last two rounds."""
+    term: int = 0
+    """In which it reported last; what it says belongs to it."""
     clock: Callable[[], float] = time.monotonic
     _heard_seconds: float = field(init=False)
     _applied_seconds: float | None = None
@@ -44,7 +47,11 @@ class Worker:
         if tag == "Enter":
             self.entered, self.benched, self._applied_seconds = True, False, None
         elif tag == "Applied":
-            self._applied(m.MEMBER.decode(body.encode()))
+            self._applied(m.MEMBER.decode(body))
+        elif tag == "Report":
+            report = m.MEMBER.decode(body)
+            assert isinstance(report, Report)
+            self.term = report.term
 
     def is_told(self, body: str) -> None:
         """Note what a message to the worker means for it, and pass it on."""

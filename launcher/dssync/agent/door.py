@@ -8,10 +8,14 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from dssync.control.codec import tag_of
+from dssync.control.peers import PEER, Elected, Leader
+from dssync.control.peers import Answer as PeerAnswer
 from dssync.control.requests import ANSWER, MARK, REQUEST, Answer, Request
 from dssync.control.transport import FrameProtocol, serve
 from dssync.errors import ProtocolError, UsageError
 
+PEER_TAGS = ("Ask", "Elected")
 Respond = Callable[[Request], Awaitable[Answer]]
 
 
@@ -25,14 +29,27 @@ class Launchers(Protocol):
         """Take note that a connection has ended."""
 
 
+class Voter(Protocol):
+    """This launcher's part in elections."""
+
+    @property
+    def answer(self) -> PeerAnswer:
+        """What a candidate is told."""
+
+    def heard(self, leader: Leader) -> None:
+        """Take note that somebody was elected."""
+
+
 class Door:
     """A listening launcher.
 
     Args:
         respond: answers what people ask.
+        voter: answers what other launchers ask; without one they are not listened to.
     """
 
-    def __init__(self, respond: Respond) -> None:
+    def __init__(self, respond: Respond, voter: Voter | None = None) -> None:
+        self._voter = voter
         self.launchers: Launchers | None = None
         """The coordinator's shell, where this launcher hosts it."""
         self.address = ""
@@ -69,10 +86,20 @@ class Door:
         if frame[:1] == MARK:
             self._guests.add(connection)
             self._ask(connection, REQUEST.decode(frame[1:]))  # type: ignore[arg-type]
+        elif tag_of(frame[:16].decode(errors="replace")) in PEER_TAGS and self._voter is not None:
+            self._guests.add(connection)
+            self._peer(connection, frame, self._voter)
         elif self.launchers is not None and connection not in self._guests:
             self.launchers.frame(connection, frame)
         else:
             raise ProtocolError("this launcher does not coordinate: look the address up again")
+
+    def _peer(self, connection: FrameProtocol, frame: bytes, voter: Voter) -> None:
+        match PEER.decode(frame):
+            case Elected(leader):
+                voter.heard(leader)
+            case _:
+                connection.send(PEER.encode(voter.answer))
 
     def _lost(self, connection: FrameProtocol) -> None:
         if connection in self._guests:

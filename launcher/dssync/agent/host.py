@@ -21,6 +21,7 @@ from dssync.control.requests import Status
 from dssync.control.roster import Phase
 from dssync.control.session import Session
 from dssync.control.survey import survey
+from dssync.control.takeover import Launcher
 from dssync.control.transport import FrameProtocol
 from dssync.errors import ProtocolError
 
@@ -127,6 +128,27 @@ class CoordinatorHost:
         world = self._coordinator.world
         return world.view.sequence if world is not None else 0
 
+    @property
+    def term(self) -> int:
+        """Number of this coordinatorship."""
+        return self._coordinator.job.term
+
+    @property
+    def idle(self) -> bool:
+        """Whether no round is open."""
+        return self._coordinator.idle
+
+    @property
+    def missing(self) -> tuple[Launcher, ...]:
+        """Launchers that were lost and may live."""
+        return self._coordinator.job.quorum.missing
+
+    @property
+    def successors(self) -> list[Launcher]:
+        """Connected launchers that could take over, lowest slot first."""
+        pods, connected = self._coordinator.roster.pods, sorted(self._slots.values())
+        return [pods[s].launcher for s in connected if s in pods and not pods[s].draining]
+
     async def close(self) -> None:
         """Say what is left to say, and end all connections."""
         for slot in list(self._later):
@@ -202,24 +224,27 @@ class CoordinatorHost:
     def _introduce(self, connection: FrameProtocol, frame: bytes) -> None:
         """Take the first frame of a connection: a hello, and whether it continues a session."""
         try:
-            body, resumes = json.loads(frame)
+            body, resumes, term = json.loads(frame)
             hello = m.LAUNCHER.decode(str(body).encode())
         except (ValueError, TypeError, RecursionError):
             hello = None
         if not isinstance(hello, m.Hello):
             raise ProtocolError("a launcher's first frame is no hello")
+        if term not in (0, self.term):
+            raise ProtocolError(f"a launcher wants term {term!r} of the coordinator of {self.term}")
         self._flush(hello.slot)  # into the session that it was meant for
         known = self._remotes.get(hello.slot)
         if known is not None:
             self._forget_connections(hello.slot)
         alive = hello.slot in self._coordinator.roster.pods
-        resumed = bool(resumes) and alive and known is not None and known.hello == hello
+        same = known is not None and known.hello.pod_uid == hello.pod_uid
+        resumed = bool(resumes) and alive and same
         session = known.session if resumed and known is not None else Session()
         self._remotes[hello.slot] = _Remote(hello, session, None)
         self._slots[connection] = hello.slot
-        connection.send(json.dumps(resumed).encode())
+        connection.send(json.dumps([resumed, self.term]).encode())
         connection.send(session.passing())
-        self.handle(Connected(hello))
+        self.handle(Connected(hello, resumed))
 
     def _forget_connections(self, slot: int) -> None:
         for connection in [c for c, s in self._slots.items() if s == slot]:

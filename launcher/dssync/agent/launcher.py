@@ -11,8 +11,10 @@ import secrets
 import signal
 import time
 from collections.abc import Coroutine
+from dataclasses import replace
 
-from dssync.agent.coordination import Coordination, read_token
+from dssync.agent import office
+from dssync.agent.coordination import Coordination, Handlers
 from dssync.agent.crew import Worker
 from dssync.agent.forkclient import ForkServerLostError
 from dssync.agent.link import LinkHandlers, WorkerLink
@@ -20,10 +22,11 @@ from dssync.agent.report import Reporter
 from dssync.agent.restart import Action
 from dssync.agent.settings import Settings
 from dssync.agent.supervisor import Supervisor, WorkerExit, WorkerProcess, WorkerSpec
-from dssync.agent.uplink import Handlers, Uplink
 from dssync.agent.verdict import Ending, Verdict, verdict_of
 from dssync.control import messages as m
+from dssync.control.codec import tag_of
 from dssync.control.records import CommitRecords
+from dssync.control.takeover import NewTerm
 from dssync.control.view import Member
 
 LEAVE_SECONDS = 1.0
@@ -49,7 +52,10 @@ class Launcher:
         self._early_exits: dict[WorkerProcess, WorkerExit] = {}
         self._starting = 0
         self._ending = Ending()
-        self._uplink: Uplink | None = None
+        self._coordination: Coordination | None = None
+        self._term = 0
+        """Of the coordinator that this launcher is linked to; 0 before the first."""
+        self._uid = settings.job.pod_uid or secrets.token_hex(16)
         self._idle = asyncio.Event()
         self._leave = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -58,11 +64,17 @@ class Launcher:
     async def run(self) -> Verdict:
         """Run to the end and return the pod's verdict."""
         handlers = Handlers(
-            self._deliver, self._lost_contact, self._given_up, self._reporter.heartbeat_answered
+            hello=self._hello,
+            deliver=self._deliver,
+            on_term=self._new_term,
+            on_fresh=self._lost_contact,
+            on_given_up=self._given_up,
+            on_answered=self._reporter.heartbeat_answered,
         )
-        coordination = Coordination(self._settings, hello_of(self._settings), self._reporter)
+        coordination = Coordination(self._settings, handlers, self._reporter)
         self._install_signals()
-        self._uplink = await coordination.open(handlers)
+        await coordination.open()
+        self._coordination = coordination
         heartbeat = asyncio.create_task(self._heartbeat(coordination))
         try:
             self._starting = self._settings.world.nproc_per_node
@@ -100,8 +112,10 @@ class Launcher:
             on_broken=lambda reason: self._broken(key, reason),
         )
         link = await WorkerLink.open(process.link, handlers)
-        self._workers[key] = Worker(process, link, key)
+        worker = self._workers[key] = Worker(process, link, key)
         link.set_up(self._setup(key))
+        if self._term:
+            worker.is_told(m.TO_MEMBER.encode_text(NewTerm(self._term)))
         self._reporter.log("started", member=key, pid=process.pid)
         early = self._early_exits.pop(process, None)
         if early is not None:
@@ -120,7 +134,7 @@ class Launcher:
             "host": control.address,
             "interface": control.interface,
             "workers": self._settings.world.nproc_per_node,
-            "token": read_token(self._settings).hex(),
+            "token": office.read_token(self._settings).hex(),
         }
 
     def _exited(self, exit_: WorkerExit) -> None:
@@ -160,15 +174,20 @@ class Launcher:
             self._idle.set()
 
     def _from_worker(self, key: str, body: str) -> None:
-        self._workers[key].says(body)
+        worker = self._workers[key]
+        worker.says(body)
         self._records.said(key, body)
-        self._send(m.FromMember(key, body))
+        # What it said before its report belongs to an earlier term, and is in the records.
+        if worker.term == self._term:
+            if tag_of(body) == "Report":
+                self._stand()
+            self._send(m.FromMember(key, body))
 
     # --- coordinator ------------------------------------------------------------------------
 
     def _send(self, message: m.FromLauncher) -> None:
-        if self._uplink is not None:
-            self._uplink.send(message)
+        if self._coordination is not None:
+            self._coordination.send(message)
 
     def _deliver(self, message: m.ToLauncher) -> None:
         match message:
@@ -185,8 +204,27 @@ class Launcher:
                 self._begin_drain(cause="request")
             case m.JobCompleted():
                 self._ending.completed = True
+                if self._coordination is not None:
+                    self._coordination.finished()
             case _:
                 pass
+
+    def _new_term(self, term: int) -> None:
+        """Tell a new coordinator where this pod stands, and have its members do so."""
+        self._term = term
+        self._reporter.log("linked", term=term)
+        self._stand()
+        for worker in self._workers.values():
+            worker.is_told(m.TO_MEMBER.encode_text(NewTerm(term)))
+        if self._ending.draining:
+            self._send(m.Drain())
+
+    def _stand(self) -> None:
+        self._send(m.Standing(tuple(self._workers), self._records.report))
+
+    def _hello(self) -> m.Hello:
+        workers = max(1, len(self._workers) + self._starting)
+        return replace(hello_of(self._settings), pod_uid=self._uid, workers=workers)
 
     def _evict(self, worker: Worker, reason: str) -> None:
         self._reporter.log("evicted", member=worker.key, reason=reason)
@@ -251,7 +289,7 @@ class Launcher:
         self._reporter.log("drain", **why)
         self._ending.draining = True
         self._drain_began = time.monotonic()
-        self._send(m.Drain())
+        self._spawn(self._announce_drain())
         for worker in self._workers.values():
             if not worker.entered:
                 worker.process.signal(signal.SIGTERM)
@@ -259,6 +297,14 @@ class Launcher:
             # None has run yet, so there is nothing to hand back.
             self._leave.set()
         self._spawn(self._bound_drain())
+
+    async def _announce_drain(self) -> None:
+        """Say that this pod leaves, once it coordinates no longer."""
+        if self._coordination is not None:
+            term = self._term
+            await self._coordination.hand_over()
+            if self._term == term:
+                self._send(m.Drain())
 
     async def _bound_drain(self) -> None:
         """Leave when the time for the drain is over, at once if no round can end in it."""
@@ -290,5 +336,4 @@ def hello_of(settings: Settings) -> m.Hello:
     if job.topology:
         zone, rack, node = (*job.topology.split("/"), "", "")[:3]
         place = (zone, rack, node)
-    uid = job.pod_uid or secrets.token_hex(16)
-    return m.Hello(job.slot, uid, settings.world.nproc_per_node, place)
+    return m.Hello(job.slot, job.pod_uid, settings.world.nproc_per_node, place)

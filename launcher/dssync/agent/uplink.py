@@ -1,27 +1,28 @@
-"""A launcher's way to the coordinator: the same two verbs in this process and over the network.
+"""A launcher's way to the coordinator of one term: in this process or over the network.
 
 A remote uplink outlives its connection: it reconnects at once and goes on where it was. Where
 the coordinator has meanwhile given this launcher up, ``on_fresh`` says so, because whatever the
-members were waiting for will never come.
+members were waiting for will never come. Another term is another uplink.
 """
 
 import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from dssync.agent.awake import AwakeClock
 from dssync.agent.host import CoordinatorHost
 from dssync.control import messages as m
 from dssync.control.events import Received
+from dssync.control.peers import Leader
 from dssync.control.session import Session
 from dssync.control.transport import FrameProtocol, connect
-from dssync.errors import DssyncError
+from dssync.errors import DssyncError, ProtocolError
 
 RETRY_SECONDS = 0.02
-GIVE_UP_SECONDS = 60.0
 
 
 class Uplink(Protocol):
@@ -53,38 +54,52 @@ class LocalUplink:
 
 
 @dataclass(frozen=True)
-class Handlers:
+class LinkEvents:
     """What a remote uplink reports."""
 
     deliver: Callable[[m.ToLauncher], None]
+    on_linked: Callable[[int, bool], None]
+    """It is connected to the coordinator of a term; for the first time or again."""
+    on_lost: Callable[[], None]
+    """The connection ended, or the coordinator is silent for longer than its lease."""
     on_fresh: Callable[[], None]
     """The coordinator did not know this launcher any more."""
-    on_given_up: Callable[[str], None]
-    """No coordinator could be reached for too long."""
     on_answered: Callable[[float], None]
     """The coordinator answered a heartbeat after so many seconds."""
 
 
 class RemoteUplink:
-    """To the coordinator of another launcher."""
+    """To the coordinator of another launcher.
+
+    Args:
+        leader: the coordinator.
+        token: the job's shared secret.
+        hello: returns what introduces this launcher.
+        events: what to call.
+        lease_seconds: silence after which the coordinator counts as lost.
+    """
 
     def __init__(
-        self, find: Callable[[], Awaitable[str]], token: bytes, hello: m.Hello, handlers: Handlers
+        self,
+        leader: Leader,
+        token: bytes,
+        hello: Callable[[], m.Hello],
+        events: LinkEvents,
+        lease_seconds: float,
     ) -> None:
-        """Start to connect.
-
-        Args:
-            find: returns the coordinator's ``host:port``; asked before each attempt.
-            token: the job's shared secret.
-            hello: what introduces this launcher.
-            handlers: what to call.
-        """
-        self._find = find
+        self._leader = leader
         self._token = token
         self._hello = hello
-        self._handlers = handlers
+        self._events = events
+        self._lease_seconds = lease_seconds
+        self._clock = AwakeClock(time.monotonic)
+        self._heard_seconds = self._clock.now()
         self._session = Session()
         self._known = False
+        self._closed = False
+        self._linked = False
+        self._attempt = 0
+        """Number of the latest connection; what happens to earlier ones is no news."""
         self._connection: FrameProtocol | None = None
         self._beat_seconds: float | None = None
         """When the heartbeat went out that was not answered yet."""
@@ -98,6 +113,7 @@ class RemoteUplink:
             # Not worth sending again: the next one says the same.
             frame = self._session.passing(payload)
             self._beat_seconds = time.monotonic()
+            self._check_silence()
         else:
             frame = self._session.number(payload)
         if self._connection is not None:
@@ -105,26 +121,32 @@ class RemoteUplink:
 
     async def close(self) -> None:
         """See ``Uplink.close``."""
+        self._closed = True
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
         if self._connection is not None:
             self._connection.close()
 
+    def _check_silence(self) -> None:
+        """Give a connection up on which nothing comes any more."""
+        silent = self._clock.now() - self._heard_seconds
+        if self._connection is not None and silent > self._lease_seconds:
+            connection = self._connection
+            self._disconnected(self._attempt)
+            connection.close()
+
     async def _keep_connected(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            give_up = loop.time() + GIVE_UP_SECONDS
-            while not await self._try_once():
-                if loop.time() > give_up:
-                    self._handlers.on_given_up("no coordinator answered")
-                    return
+            if await self._try_once():
+                await self._lost.wait()
+            else:
                 await asyncio.sleep(RETRY_SECONDS)
-            await self._lost.wait()
 
     async def _try_once(self) -> bool:
         self._lost.clear()
-        introduced = False
+        self._attempt += 1
+        attempt, introduced = self._attempt, False
         connection: FrameProtocol | None = None
 
         def frame(payload: bytes) -> None:
@@ -133,26 +155,36 @@ class RemoteUplink:
                 self._frame(connection, payload)
             else:
                 introduced = True
-                self._accepted(connection, json.loads(payload) is True)
+                self._accepted(connection, payload)
 
         try:
-            host, _, port = (await self._find()).rpartition(":")
-            connection = await connect(host, int(port), self._token, frame, self._disconnected)
+            host, _, port = self._leader.address.rpartition(":")
+            connection = await connect(
+                host, int(port), self._token, frame, lambda: self._disconnected(attempt)
+            )
         except (OSError, ValueError, DssyncError):
             return False
-        hello = m.LAUNCHER.encode(self._hello).decode()
-        connection.send(json.dumps([hello, self._known]).encode())
+        hello = m.LAUNCHER.encode(self._hello()).decode()
+        connection.send(json.dumps([hello, self._known, self._leader.term]).encode())
         return True
 
-    def _accepted(self, connection: FrameProtocol | None, resumed: bool) -> None:
-        if self._known and not resumed:
+    def _accepted(self, connection: FrameProtocol | None, payload: bytes) -> None:
+        resumed, term = json.loads(payload)
+        if not isinstance(term, int) or self._closed:
+            raise ProtocolError(f"a coordinator answers a hello with {payload[:80]!r}")
+        fresh = self._known and resumed is not True
+        if fresh:
             self._session = Session()
-            self._handlers.on_fresh()
-        self._known = True
+        first, self._known = not self._known, True
+        self._linked, self._heard_seconds = True, self._clock.now()
         if connection is not None:
             connection.send(self._session.passing())
+        self._events.on_linked(term, first)
+        if fresh:
+            self._events.on_fresh()
 
     def _frame(self, connection: FrameProtocol | None, frame: bytes) -> None:
+        self._heard_seconds = self._clock.now()
         payload = self._session.accept(frame)
         if self._connection is None and connection is not None:
             # The first frame told what the coordinator has; only now is the rest in order.
@@ -160,11 +192,16 @@ class RemoteUplink:
             for each in self._session.resume():
                 connection.send(each)
         if payload:
-            self._handlers.deliver(m.TO_LAUNCHER.decode(payload))  # type: ignore[arg-type]
+            self._events.deliver(m.TO_LAUNCHER.decode(payload))  # type: ignore[arg-type]
         elif self._beat_seconds is not None:
-            self._handlers.on_answered(time.monotonic() - self._beat_seconds)
+            self._events.on_answered(time.monotonic() - self._beat_seconds)
             self._beat_seconds = None
 
-    def _disconnected(self) -> None:
-        self._connection = None
+    def _disconnected(self, attempt: int) -> None:
+        if attempt != self._attempt:
+            return
+        self._attempt += 1
+        was_linked, self._linked, self._connection = self._linked, False, None
         self._lost.set()
+        if was_linked and not self._closed:
+            self._events.on_lost()

@@ -6,11 +6,13 @@ weight 0.
 """
 
 from dssync.control import messages as m
+from dssync.control.adoption import hello_of
 from dssync.control.departures import Departures
 from dssync.control.events import Note
 from dssync.control.job import Job, World
 from dssync.control.roster import Peer, Phase
 from dssync.control.rounds import Rounds
+from dssync.control.takeover import Report
 from dssync.control.view import Member, View
 from dssync.errors import ProtocolError, ScheduleError
 from dssync.schedule import Settings
@@ -47,6 +49,23 @@ class Admission:
         roster.add(key, peer)
         if self._window_opened is None:
             self._window_opened = now
+
+    def open_window(self, now: float) -> None:
+        """Let the first world wait for more pods from now on."""
+        self._window_opened = now
+
+    def late(self, key: str, report: Report, now: float) -> None:
+        """Take in a member whose report comes when the view of the term stands already."""
+        roster = self._job.roster
+        if report.term != self._job.term or key in roster.peers or not report.enter:
+            return
+        if report.started:
+            self._departures.tell_benched(key, "its report came too late for the new term")
+            return
+        self.enter(key, hello_of(report), now)
+        donor = roster.peers.get(report.donor)
+        if key in roster.peers and donor is not None and donor.phase is Phase.ACTIVE:
+            roster.move(key, Phase.LOADED)
 
     def loaded(self, key: str, donor: str) -> None:
         """A member holds its donor's state."""

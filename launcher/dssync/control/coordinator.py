@@ -10,6 +10,9 @@ from dataclasses import replace
 
 from dssync.control import messages as m
 from dssync.control.admission import Admission
+from dssync.control.adoption import Electorate, Gathering, adopt, read_report
+from dssync.control.bulletin import Bulletin
+from dssync.control.codec import tag_of
 from dssync.control.departures import Departures
 from dssync.control.events import (
     Connected,
@@ -17,12 +20,18 @@ from dssync.control.events import (
     Disconnected,
     Effect,
     Event,
+    ExitsConfirmed,
+    Looked,
     Received,
+    Resigning,
     Resized,
+    Ticked,
 )
 from dssync.control.job import Job, World
 from dssync.control.ledger import Ledger
+from dssync.control.quorum import Quorum
 from dssync.control.roster import Pod, Roster
+from dssync.control.takeover import Launcher, Report
 from dssync.control.training import Training
 from dssync.control.view import slot_of
 from dssync.errors import ProtocolError
@@ -35,10 +44,19 @@ class Coordinator:
     Args:
         term: number of this coordinatorship.
         settings: numbers of the control plane.
+        electorate: whose reports to wait for; nobody's where nobody was here before.
     """
 
-    def __init__(self, term: int, settings: ControlSettings) -> None:
-        self.job = Job(term, settings)
+    def __init__(
+        self,
+        term: int,
+        settings: ControlSettings,
+        electorate: Electorate | None = None,
+    ) -> None:
+        self.job = Job(term, settings, quorum=Quorum(any_side=settings.any_side))
+        self.gathering = None if electorate is None else Gathering(electorate)
+        self._deferred: list[Event] = []
+        self._bulletin = Bulletin(self.job)
         self.departures = Departures(self.job)
         self.admission = Admission(self.job, self.departures)
         self.training = Training(self.job, self.departures)
@@ -59,6 +77,16 @@ class Coordinator:
         return self.job.world
 
     @property
+    def launchers(self) -> tuple[Launcher, ...]:
+        """The launchers of the current view."""
+        return self._bulletin.launchers
+
+    @property
+    def idle(self) -> bool:
+        """Whether no round is open, so that nobody loses anything when another takes over."""
+        return self.world is None or not self.world.rounds.lead
+
+    @property
     def completed(self) -> bool:
         """Whether the final flush is committed."""
         return self.job.completed
@@ -70,27 +98,76 @@ class Coordinator:
             ProtocolError: the event holds a message that no launcher sends; nothing was changed.
         """
         match event:
-            case Connected(hello):
-                self._connected(hello, now)
-            case Disconnected(slot, uid):
-                pod = self.roster.pods.get(slot)
-                if pod is not None and pod.uid == uid:
-                    pod.lost_seconds = now
             case Received(slot, m.Heartbeat()):
                 # Many, and nothing follows from them but that a lease is not over.
                 if slot in self.roster.pods:
                     self.roster.pods[slot].heard_seconds = now
                 return []
+        if self.gathering is None:
+            self._take(event, now)
+        else:
+            self._gather(self.gathering, event, now)
+        if self.gathering is not None:
+            return self.job.outbox.take()
+        self.training.advance(now)
+        self.admission.advance(now)
+        self.training.advance(now)
+        self._bulletin.update(now)
+        return self.job.outbox.take()
+
+    def _take(self, event: Event, now: float) -> None:
+        match event:
+            case Connected(hello, resumed):
+                self._connected(hello, now)
+                if not resumed:
+                    self._bulletin.tell(hello.slot)
+            case Disconnected(slot, uid):
+                pod = self.roster.pods.get(slot)
+                if pod is not None and pod.uid == uid:
+                    pod.lost_seconds = now
             case Received(slot, message):
                 self._received(slot, message, now)
             case Resized(desired, minimum):
                 self.job.settings = replace(self.job.settings, desired=desired, minimum=minimum)
+            case Looked():
+                self.job.quorum.looked(now)
+            case ExitsConfirmed(uids):
+                self.job.quorum.found(uids)
+            case Resigning():
+                self.job.resigning = True
             case _:
                 self._tick(now)
-        self.training.advance(now)
-        self.admission.advance(now)
-        self.training.advance(now)
-        return self.job.outbox.take()
+
+    def _gather(self, gathering: Gathering, event: Event, now: float) -> None:
+        """Take in the reports of a new term, and begin it when they are all in."""
+        match event:
+            case Received(slot, m.Standing() as standing):
+                gathering.standings[slot] = standing
+            case Received(slot, m.FromMember(key, body)) if tag_of(body) == "Report":
+                gathering.reports[_member_of(slot, key)] = read_report(body)
+            case Connected() | Disconnected() | Looked() | ExitsConfirmed() | Resized():
+                self._take(event, now)
+            case Ticked():
+                pass
+            case _:
+                self._deferred.append(event)
+        uids = {slot: pod.uid for slot, pod in self.roster.pods.items()}
+        if gathering.complete(uids, now):
+            self.gathering = None
+            self._begin_term(gathering, now)
+
+    def _begin_term(self, gathering: Gathering, now: float) -> None:
+        """Rebuild the job, then take in what was said while the reports came in."""
+        for pod in self.roster.pods.values():
+            pod.heard_seconds = now
+        is_over = adopt(self.job, gathering)
+        self.admission.open_window(now)
+        self.training.answer_all()
+        deferred, self._deferred = self._deferred, []
+        for event in deferred:
+            self._take(event, now)
+        if is_over and not self.job.completed:
+            self.training.complete()
 
     # --- launchers --------------------------------------------------------------------------
 
@@ -101,7 +178,16 @@ class Coordinator:
         if known is not None and known.uid != hello.pod_uid:
             self.departures.pod_gone(hello.slot, "replaced", now)
         if hello.slot not in pods:
-            pods[hello.slot] = Pod(hello.slot, hello.pod_uid, hello.workers, place, now)
+            pods[hello.slot] = Pod(
+                hello.slot,
+                hello.pod_uid,
+                hello.workers,
+                place,
+                now,
+                address=hello.address,
+                process=hello.process,
+            )
+        self.job.quorum.found((hello.pod_uid,))
         pods[hello.slot].heard_seconds, pods[hello.slot].lost_seconds = now, None
         if self.completed:
             self.job.outbox.send(hello.slot, m.JobCompleted())
@@ -143,6 +229,8 @@ class Coordinator:
         match message:
             case m.Enter():
                 self.admission.enter(key, message, now)
+            case Report():
+                self.admission.late(key, read_report(body), now)
             case _ if key not in self.roster.peers:
                 self._unknown(key, message)
             case m.Loaded(donor):

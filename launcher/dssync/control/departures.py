@@ -39,6 +39,9 @@ class Departures:
 
     def pod_gone(self, slot: int, cause: str, now: float) -> None:
         """Forget a launcher and its members."""
+        pod = self._job.roster.pods[slot]
+        if cause == "eof" and not pod.draining:
+            self._job.quorum.lost(pod.launcher)
         self._job.roster.remove_pod(slot)
         for key in self._job.roster.of_slot(slot):
             self.gone(key, cause, now)

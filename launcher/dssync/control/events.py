@@ -26,6 +26,8 @@ class ControlSettings:
     ahead_seconds: float = 0.1
     """Rounds that follow each other faster are frozen two ahead and not one: else members wait
     for the coordinator between them. It delays joiners and leavers by no more than this."""
+    any_side: bool = False
+    """Go on without the arbiter while launchers are missing (``--quorum any``)."""
     deadline: DeadlineSettings = field(default_factory=DeadlineSettings)
 
 
@@ -37,6 +39,8 @@ class Connected:
     """A launcher's connection passed the handshake and said hello."""
 
     hello: m.Hello
+    resumed: bool = False
+    """Its session goes on, so that nothing that was sent before is lost."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,24 @@ class Ticked:
     """Time went by."""
 
 
-Event = Connected | Disconnected | Received | Resized | Ticked
+@dataclass(frozen=True)
+class Looked:
+    """The arbiter was read and names this coordinator."""
+
+
+@dataclass(frozen=True)
+class ExitsConfirmed:
+    """Launchers have ended for certain."""
+
+    uids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Resigning:
+    """Another launcher is to take over: start nothing new."""
+
+
+Event = Connected | Disconnected | Received | Resized | Ticked | Looked | ExitsConfirmed | Resigning
 
 
 # --- what a coordinator wants ---------------------------------------------------------------
@@ -87,7 +108,8 @@ class Note:
     """Something that people and metrics want to know."""
 
     kind: str
-    """``join``, ``leave``, ``evict``, ``reform``, ``round``, ``completed``, ``restarted_job``."""
+    """``join``, ``leave``, ``evict``, ``reform``, ``round``, ``completed``, ``restarted_job``,
+    ``adopted``."""
     member: str = ""
     cause: str = ""
     seconds: float = 0.0

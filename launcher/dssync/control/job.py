@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from dssync.control.events import ControlSettings
 from dssync.control.ledger import Ledger
 from dssync.control.outbox import Outbox
+from dssync.control.quorum import Quorum
 from dssync.control.roster import Roster
 from dssync.control.rounds import Rounds
 from dssync.control.view import View
@@ -51,3 +52,10 @@ class Job:
     lost_world: World | None = None
     """The world whose last member is gone; the next one continues its numbers."""
     completed: bool = False
+    quorum: Quorum = field(default_factory=Quorum)
+    resigning: bool = False
+    """Another launcher is to take over."""
+
+    def may_decide(self, now: float) -> bool:
+        """Tell whether rounds may be frozen and committed now."""
+        return not self.quorum.holds(now)

@@ -10,6 +10,8 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from dssync.control import messages as m
+from dssync.control.history import History, vote_on
+from dssync.control.takeover import Adopt, NewTerm, Report, Vote
 
 
 @dataclass
@@ -43,7 +45,12 @@ class MemberState:
     position: int = 0
     """Place in the view at admission."""
     weighted: bool = True
-    """Whether its values counted at admission; those of a joiner do not."""
+    """Whether its values counted at admission or adoption; those of a joiner do not."""
+    term: int = 0
+    """Of the coordinator that it hears."""
+    member_since: int = 0
+    """The term in which it was admitted or adopted last."""
+    history: History = field(default_factory=History)
     generation: int = 0
     """How often it entered again; leases of an earlier generation are void."""
     progress: float = 0.0
@@ -67,8 +74,20 @@ class MemberState:
                 self._skip(number)
             case m.Leases(track, batches):
                 self._take_leases(track, batches)
+            case NewTerm(term):
+                self.term = term
+                return [self._report()]
+            case _:
+                self._take(message)
+        return []
+
+    def _take(self, message: m.ToMemberBody) -> None:
+        """Take in what happens at the way in and out."""
+        match message:
             case m.Start():
                 self._start(message)
+            case Adopt():
+                self._adopt(message)
             case m.LastRound(number):
                 self.last_round = number
             case m.Fetch():
@@ -76,6 +95,7 @@ class MemberState:
             case m.Bench(reason):
                 # Its groups went on without it: no attempt stands any more.
                 self.benched = reason
+                self.history.enter = ""
                 self._assigns.clear()
             case m.Refuse(sentence):
                 self.refused = sentence
@@ -83,7 +103,6 @@ class MemberState:
                 self.completed = message
             case _:
                 pass
-        return []
 
     @property
     def assignment(self) -> m.Assign | None:
@@ -123,6 +142,9 @@ class MemberState:
         if isinstance(message, m.Abandon | m.Skip):
             known = self.known(message.round)
             return [] if known is None or self.is_committed(known) else [known]
+        if isinstance(message, Adopt):
+            kept = {(each.round, each.attempt) for each in message.commits}
+            return [a for a in self.upcoming if (a.round, a.attempt) not in kept]
         return self.upcoming if isinstance(message, m.Bench) else []
 
     def is_current(self, assign: m.Assign) -> bool:
@@ -140,6 +162,7 @@ class MemberState:
         decided = self.is_committed(assign)
         self._advance_past(assign.round)
         self.progress = max(self.progress, assign.progress)
+        self.history.apply(assign)
         return m.Applied(assign.round, assign.attempt, () if decided else batches)
 
     def restart(self) -> None:
@@ -149,11 +172,14 @@ class MemberState:
             last_round=self.last_round,
             generation=self.generation + 1,
             progress=self.progress,
+            term=self.term,
+            history=History(register=self.history.register, known_round=self.history.known_round),
         )
         self.__dict__.update(fresh.__dict__)
 
     def _start(self, start: m.Start) -> None:
         self.started, self.next_round = True, start.round
+        self.member_since = self.term
         self.position, self.weighted = start.position, start.weighted
         # What was leased before belongs to others now, and its answers have all arrived.
         self.tracks.clear()
@@ -166,6 +192,7 @@ class MemberState:
         newer = known is None or assign.attempt > known.attempt
         if assign.round >= self.next_round and newer and assign.round not in self._skipped:
             self._assigns[assign.round] = assign
+            self.history.known_round = max(self.history.known_round, assign.round)
 
     def _abandon(self, number: int, attempt: int) -> list[m.FromMemberBody]:
         if number < self.next_round:
@@ -199,3 +226,51 @@ class MemberState:
         self._assigns = {r: a for r, a in self._assigns.items() if r >= number}
         self._skipped = {r for r in self._skipped if r >= number}
         self._commits = {c for c in self._commits if c[0] >= number}
+
+    # --- another term -------------------------------------------------------------------------
+
+    def _report(self) -> Report:
+        history = self.history
+        return Report(
+            term=self.term,
+            member_since=self.member_since,
+            enter=history.enter,
+            started=self.started,
+            next_round=self.next_round,
+            known_round=history.known_round,
+            applied_round=history.applied_round,
+            weighted=self.weighted or history.summed,
+            last_round=self.last_round,
+            votes=(*history.applied, *self._open_votes()),
+            donor=history.donor,
+            register=history.register,
+            takes=history.takes(
+                t for t, each in self.tracks.items() if each.wanted or each.starved
+            ),
+            flush_asked=history.flush_asked,
+            stop_asked=history.stop_asked,
+            completed=self.completed is not None,
+        )
+
+    def _open_votes(self) -> list[Vote]:
+        """Return what it has confirmed, or was told to commit, and has not applied."""
+        assign = self.assignment
+        if assign is None or not assign.strict:
+            return []
+        if self.is_committed(assign):
+            return [vote_on(assign, decided=True)]
+        confirm = self.history.confirmed
+        if confirm is None or (confirm.round, confirm.attempt) != (assign.round, assign.attempt):
+            return []
+        return [vote_on(assign, decided=False, batches=confirm.batches)]
+
+    def _adopt(self, adopt: Adopt) -> None:
+        """Go on under the new term: only what it commits of the old one still stands."""
+        self.member_since = self.term
+        self.position, self.weighted = adopt.position, adopt.weighted
+        self._commits = {(each.round, each.attempt) for each in adopt.commits}
+        self._assigns = {r: a for r, a in self._assigns.items() if (r, a.attempt) in self._commits}
+        missed = range(self.next_round, adopt.round)
+        self._skipped.update(r for r in missed if r not in self._assigns)
+        if self.next_round in self._skipped:
+            self._advance_past(self.next_round)

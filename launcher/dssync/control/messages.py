@@ -14,6 +14,14 @@ their members, term and build. ``attempt`` counts the retries of one round in on
 from dataclasses import dataclass
 
 from dssync.control.codec import Codec
+from dssync.control.takeover import (
+    Adopt,
+    Launchers,
+    NewTerm,
+    Orphaned,
+    Report,
+    Succeed,
+)
 
 
 @dataclass(frozen=True)
@@ -342,6 +350,15 @@ class LedgerReport:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """A launcher's own report to a coordinator of a new term."""
+
+    members: tuple[str, ...]
+    """Its workers, each of which will report."""
+    ledger: LedgerReport
+
+
+@dataclass(frozen=True)
 class Hello:
     """A launcher introduces itself after the handshake, also after a reconnect."""
 
@@ -350,6 +367,10 @@ class Hello:
     workers: int
     place: tuple[str, ...]
     """Zone, rack, node."""
+    address: str = ""
+    """``host:port`` where this launcher listens."""
+    process: str = ""
+    """See ``takeover.Launcher``."""
 
 
 @dataclass(frozen=True)
@@ -425,14 +446,16 @@ class JobCompleted:
 
 FromMemberBody = (
     Enter | Loaded | FetchFailed | Arrive | Confirm | Applied | Abandoned | Failed | Blob
-    | Register | Take | AskFlush | AskStop | Leave
+    | Register | Take | AskFlush | AskStop | Leave | Report
 )  # fmt: skip
 ToMemberBody = (
     Refuse | Fetch | Start | Assign | Abandon | Commit | Skip | Bench | Leases | LastRound
-    | Completed | Blob
+    | Completed | Blob | NewTerm | Orphaned | Adopt
 )  # fmt: skip
-FromLauncher = Hello | Heartbeat | Exited | Drain | FromMember
-ToLauncher = ToMember | Evicted | PleaseDrain | Drained | JobCompleted | LedgerNews
+FromLauncher = Hello | Heartbeat | Exited | Drain | FromMember | Standing
+ToLauncher = (
+    ToMember | Evicted | PleaseDrain | Drained | JobCompleted | LedgerNews | Launchers | Succeed
+)
 
 MEMBER = Codec(FromMemberBody.__args__)
 TO_MEMBER = Codec(ToMemberBody.__args__)

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from dssync.control.messages import SyncSettings, Take
+from dssync.control.takeover import Launcher
 from dssync.control.view import Member, slot_of
 from dssync.schedule import Place
 
@@ -36,6 +37,13 @@ class Pod:
     lost_seconds: float | None = None
     """When its connection ended; it may still come back."""
     draining: bool = False
+    address: str = ""
+    process: str = ""
+
+    @property
+    def launcher(self) -> Launcher:
+        """What the other launchers know of it."""
+        return Launcher(self.slot, self.uid, self.address, self.process)
 
 
 @dataclass

@@ -70,6 +70,8 @@ class Rounds:
         self._of_member: dict[int, dict[str, Exchange]] = {}
         """The open exchange of each member, by round."""
         self._views: dict[int, View] = {}
+        self._ripe: list[Exchange] = []
+        """Strict: exchanges that everybody has confirmed and nobody has decided."""
 
     def freeze(self, view: View, kind: str, strict: bool, progress: float = 0.0) -> None:
         """Freeze the next round on ``view`` and tell every member its part.
@@ -130,7 +132,7 @@ class Rounds:
             exchange.expire_at(now + self._deadline.limit_seconds(exchange.round))
 
     def confirm(self, key: str, message: Confirm, now: float) -> None:
-        """Strict: decide the commit when the last member holds its results."""
+        """Strict: the commit can be decided when the last member holds its results."""
         exchange = self._find(key, message.round)
         if exchange is None or exchange.attempt != message.attempt or exchange.collecting:
             return
@@ -138,7 +140,14 @@ class Rounds:
         # A member whose operations are over soon does not announce them.
         exchange.arrived.add(key)
         if exchange.all_confirmed and not exchange.decided:
-            self._decide(exchange, now)
+            self._ripe.append(exchange)
+
+    def decide(self, now: float) -> None:
+        """Strict: commit what everybody has confirmed; to be called when that may be decided."""
+        ripe, self._ripe = self._ripe, []
+        for exchange in ripe:
+            if exchange.all_confirmed and not exchange.decided:
+                self._decide(exchange, now)
 
     def _decide(self, exchange: Exchange, now: float) -> None:
         """Commit an attempt: what its members consumed is done, whoever of them is lost now."""

@@ -44,6 +44,12 @@ class Training:
             peer.hungry[take.track] = take
         job.outbox.tell(key, m.Leases(take.track, batches))
 
+    def answer_all(self) -> None:
+        """Answer what members had asked an earlier coordinator for."""
+        for key in self._job.roster.in_phase(Phase.ACTIVE):
+            for take in list(self._job.roster.peers[key].hungry.values()):
+                self.lease(key, take)
+
     def _feed(self) -> None:
         """Offer holes to the members that asked in vain."""
         peers = self._job.roster.peers
@@ -119,8 +125,10 @@ class Training:
         self._mend(world)
         if self._job.ledger.fresh_holes:
             self._feed()
-        while self._may_freeze(world):
-            self._freeze(world)
+        if self._job.may_decide(now):
+            world.rounds.decide(now)
+            while self._may_freeze(world):
+                self._freeze(world)
 
     def _take_results(self, world: World, now: float) -> None:
         committed, world.rounds.committed = world.rounds.committed, []
@@ -164,7 +172,7 @@ class Training:
         if result.kind == "final":
             world.final_frozen = bool(result.members)
             if result.members:
-                self._complete()
+                self.complete()
 
     def _mend(self, world: World) -> None:
         """Keep the job going when nobody is left whose values count, or nobody at all."""
@@ -183,7 +191,7 @@ class Training:
         nobody in their groups has weight, would otherwise rush through them.
         """
         rounds = world.rounds
-        if world.final_frozen or not world.view.members:
+        if world.final_frozen or not world.view.members or self._job.resigning:
             return False
         ahead = 2 if world.pace_seconds < self._job.settings.ahead_seconds else 1
         if rounds.lead and world.latest_arrival < rounds.next_round - ahead:
@@ -201,7 +209,7 @@ class Training:
         strict = world.strict or kind != "train"
         world.rounds.freeze(world.view, kind, strict, self._job.ledger.progress)
 
-    def _complete(self) -> None:
+    def complete(self) -> None:
         """End the job: its members hold the final state, latecomers fetch it from them."""
         job = self._job
         job.completed = True

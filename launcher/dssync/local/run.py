@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Self
 
 from dssync import contract
-from dssync.agent.arbiters import FileArbiter, Record
+from dssync.agent.arbiters import FileArbiter
+from dssync.control.record import Record
 from dssync.errors import UsageError
 from dssync.local.failures import Ended
 from dssync.local.manifest import Manifest

@@ -22,6 +22,7 @@ from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import Connected, ControlSettings, Received, Send
 from dssync.control.member import MemberState
+from dssync.control.takeover import Adopt
 from dssync.control.transport import Unframer, frame
 from dssync.errors import ProtocolError
 from dssync.worker.alarm import Alarm
@@ -58,6 +59,9 @@ class Handlers(Protocol):
 
     def on_abandon(self, assign: m.Assign) -> None:
         """Give up what an attempt has under way."""
+
+    def on_adopt(self) -> None:
+        """Give up every communicator of the term that is over."""
 
     def on_blob(self, communicator: str, key: str, value: bytes) -> None:
         """Take a mate's rendezvous data."""
@@ -101,8 +105,13 @@ class Link:
         self._handlers = handlers
 
     def send(self, message: m.FromMemberBody) -> None:
-        """Send a message to the coordinator, after those that are held."""
-        with self._sending:
+        """Send a message to the coordinator, after those that are held.
+
+        What is noted and what is sent stay in step, so that a report to a new coordinator tells
+        of exactly the messages before it.
+        """
+        with self.condition, self._sending:
+            self.state.history.said(message)
             self._held.append(message)
             self.send_held()
 
@@ -155,6 +164,8 @@ class Link:
             self.condition.notify_all()
         if self._handlers is None:
             return
+        if isinstance(message, Adopt):
+            self._handlers.on_adopt()
         for assign in ended:
             self._handlers.on_abandon(assign)
         if isinstance(message, m.Assign):
@@ -216,7 +227,10 @@ def _launcher_link(descriptor: int) -> Link:
 
 
 def _read(end: socket.socket, unframer: Unframer) -> list[bytes]:
-    data = end.recv(_READ_BYTES)
+    try:
+        data = end.recv(_READ_BYTES)
+    except ConnectionResetError:
+        data = b""
     if not data:
         # The launcher's end: this process is being killed with it.
         threading.Event().wait()

@@ -41,6 +41,10 @@ class Rendezvous:
         for stage in assign.stages:
             self.communicators.abandon(stage.communicator)
 
+    def on_adopt(self) -> None:
+        """Give up every communicator of the term that is over."""
+        self.release()
+
     def on_blob(self, communicator: str, key: str, value: bytes) -> None:
         """Take a mate's rendezvous data."""
         self._mailbox.deliver(communicator, key, value)

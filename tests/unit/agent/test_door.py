@@ -63,7 +63,7 @@ async def launcher() -> AsyncIterator[Launcher]:
 
 def attempts() -> st.SearchStrategy[list[bytes]]:
     """What a stranger may send: bytes, frames of any announced size, and messages of insiders."""
-    hello = json.dumps([m.LAUNCHER.encode(HELLO).decode(), False]).encode()
+    hello = json.dumps([m.LAUNCHER.encode(HELLO).decode(), False, 1]).encode()
     insiders = [hello, r.MARK + r.REQUEST.encode(r.AskDrain(0)), Session().passing()]
     framed = st.one_of(st.sampled_from(insiders), st.binary(max_size=200)).map(frame)
     sizes = st.integers(0, 2**32 - 1).map(lambda size: size.to_bytes(4, "big"))

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from dssync.control import messages as m
 from dssync.control.events import Connected, Disconnected, Received, Ticked
 from dssync.control.ledger import Ledger
+from dssync.control.takeover import Report, Vote
 from dssync.errors import ProtocolError
 from unit.control.job import MODEL, SYNC, JobOnPaper
 
@@ -15,6 +16,37 @@ KEYS = ("0.0.a", "0.1.b", "1.0.c", "2.0.d")
 NUMBERS = st.sampled_from((-1, 0, 1, 2, 3, 10**12))
 ENTER = st.builds(
     m.Enter, st.just(MODEL), st.just(SYNC), st.just("a:1"), st.sampled_from((-1, 0, 5))
+)
+
+REPORT = st.builds(
+    Report,
+    term=NUMBERS,
+    member_since=NUMBERS,
+    enter=ENTER.map(m.MEMBER.encode_text) | st.sampled_from(("", "x")),
+    started=st.booleans(),
+    next_round=NUMBERS,
+    known_round=NUMBERS,
+    applied_round=NUMBERS,
+    weighted=st.booleans(),
+    last_round=st.none() | NUMBERS,
+    votes=st.lists(
+        st.builds(
+            Vote,
+            NUMBERS,
+            NUMBERS,
+            st.sampled_from(("train", "final")),
+            st.lists(st.sampled_from(KEYS), max_size=2).map(tuple),
+            st.booleans(),
+            st.lists(NUMBERS, max_size=3).map(tuple),
+        ),
+        max_size=2,
+    ).map(tuple),
+    donor=st.sampled_from((*KEYS, "")),
+    register=st.sampled_from(("", "x")),
+    takes=st.just(()) | st.just((m.MEMBER.encode_text(m.Take(3, 0)),)),
+    flush_asked=st.booleans(),
+    stop_asked=st.booleans(),
+    completed=st.booleans(),
 )
 
 
@@ -27,8 +59,8 @@ def any_message() -> st.SearchStrategy[object]:
         bool: st.booleans(),
         tuple[m.Track, ...]: tracks.map(tuple),
     }
-    kinds = [kind for kind in m.FromMemberBody.__args__ if kind is not m.Enter]
-    return ENTER | st.one_of(*(_instances(kind, for_type) for kind in kinds))
+    kinds = [k for k in m.FromMemberBody.__args__ if k not in (m.Enter, Report)]
+    return ENTER | REPORT | st.one_of(*(_instances(kind, for_type) for kind in kinds))
 
 
 def _instances(

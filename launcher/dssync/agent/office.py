@@ -1,0 +1,49 @@
+"""Where a launcher finds what its settings name: the arbiter and the job's secret."""
+
+from pathlib import Path
+
+from dssync.agent.arbiters import Arbiter, FileArbiter, StaticArbiter
+from dssync.agent.lease import LeaseArbiter
+from dssync.agent.settings import Settings
+from dssync.errors import UsageError
+
+
+def read_token(settings: Settings) -> bytes:
+    """Return the job's shared secret; empty where the job has none.
+
+    Raises:
+        UsageError: the file cannot be read or is empty.
+    """
+    path = settings.control.token_file
+    if path is None:
+        return b""
+    try:
+        token = path.read_bytes().strip()
+    except OSError as error:
+        raise UsageError(f"token file {path} cannot be read: {error.strerror}") from None
+    if not token:
+        raise UsageError(f"token file {path} is empty: write the job's shared secret into it")
+    return token
+
+
+def arbiter_of(settings: Settings) -> Arbiter:
+    """Return the arbiter that the settings name; a launcher that is alone is its own."""
+    control = settings.control
+    if control.arbiter == "file":
+        return FileArbiter(Path(control.arbiter_target))
+    if control.arbiter == "lease":
+        return LeaseArbiter(settings.job.namespace, control.arbiter_target)
+    if not control.arbiter_target:
+        return StaticArbiter(control.address, 0, is_host=True)
+    host, _, port = control.arbiter_target.rpartition(":")
+    return StaticArbiter(host, int(port), settings.job.slot == 0)
+
+
+def port_of(settings: Settings) -> int:
+    """Return where to listen: a static endpoint's port, or a pod's own; else an ephemeral one."""
+    control = settings.control
+    if control.arbiter == "lease":
+        return control.port
+    if control.arbiter == "static" and settings.job.slot == 0 and control.arbiter_target:
+        return int(control.arbiter_target.rpartition(":")[2])
+    return 0

@@ -1,0 +1,294 @@
+"""How a new coordinator comes to know its job: reports in, a first view out.
+
+The members that report in time go on in place, in a view of the new term and above every round
+that anybody knows. Nothing of an earlier term stays open: a member drops what it has under way,
+as if the round had been skipped, but for a strict attempt that its mates have applied or all of
+them have confirmed; that one is committed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from dssync.control import messages as m
+from dssync.control.events import Note
+from dssync.control.job import Job, World
+from dssync.control.ledger import Ledger, committed_in
+from dssync.control.roster import Peer, Phase
+from dssync.control.rounds import Rounds
+from dssync.control.takeover import Adopt, Report, Verdict, Vote
+from dssync.control.view import Member, View
+from dssync.errors import ProtocolError
+from dssync.schedule import Layout, Settings
+
+REPORT_SECONDS = 0.3
+"""Launchers that could not be asked have this long to report."""
+PROBE_SECONDS = 1.0
+"""Launchers that were there when asked, and their members, have this long."""
+
+
+@dataclass(frozen=True)
+class Electorate:
+    """Whom a new coordinator waits for, by pod uid."""
+
+    expected: frozenset[str] = frozenset()
+    """The launchers of the last view that are not confirmed gone."""
+    reached: frozenset[str] = frozenset()
+    """Those that have answered the candidate."""
+
+
+@dataclass
+class Gathering:
+    """The reports of a term that has just begun."""
+
+    electorate: Electorate
+    began_seconds: float | None = None
+    """When the coordinator began to listen."""
+    standings: dict[int, m.Standing] = field(default_factory=dict)
+    reports: dict[str, Report] = field(default_factory=dict)
+
+    @property
+    def listed(self) -> dict[str, Report]:
+        """The reports of members that their launchers list: of no earlier life of a pod."""
+        members = {key for standing in self.standings.values() for key in standing.members}
+        return {key: report for key, report in self.reports.items() if key in members}
+
+    def complete(self, uids: Mapping[int, str], now: float) -> bool:
+        """Tell whether nobody is to be waited for any longer.
+
+        Args:
+            uids: of the connected launchers, by slot.
+            now: the time.
+        """
+        self.began_seconds = now if self.began_seconds is None else self.began_seconds
+        passed = now - self.began_seconds
+        inside = {uids[slot] for slot, each in self.standings.items() if self._is_in(each)}
+        if passed >= PROBE_SECONDS or inside >= self.electorate.expected:
+            return True
+        return passed >= REPORT_SECONDS and inside >= self.electorate.reached
+
+    def _is_in(self, standing: m.Standing) -> bool:
+        return self.reports.keys() >= set(standing.members)
+
+
+def adopt(job: Job, gathering: Gathering) -> bool:
+    """Rebuild a job from the reports of its members; tell whether its final flush is committed."""
+    everybody = gathering.listed
+    reports = {key: r for key, r in everybody.items() if r.enter and not r.completed}
+    adopted = _adopted(reports)
+    newest = _newest_ledger(gathering)
+    commits = {key: verdicts(key, adopted, newest) for key in adopted}
+    job.ledger = _ledger(gathering, newest, adopted, commits)
+    for key, report in reports.items():
+        job.roster.add(key, _peer(key, report, adopted))
+    if adopted:
+        _continue(job, adopted, commits, _next_round(everybody))
+    elif everybody:
+        job.lost_world = _lost(job, _next_round(everybody))
+    for key in reports.keys() - adopted.keys():
+        if reports[key].started:
+            job.roster.remove(key)
+            job.roster.benched.add(key)
+            job.outbox.tell(key, m.Bench("its rounds are not those of the new term"))
+    _ask_again(job, reports)
+    counts = f"adopted={len(adopted)} entering={len(job.roster.in_phase(Phase.ENTERED))}"
+    job.outbox.note(Note("adopted", counts=counts))
+    return any(r.completed for r in everybody.values()) or _final(adopted, commits)
+
+
+def read_report(body: str) -> Report:
+    """Return the report in a member's message.
+
+    Raises:
+        ProtocolError: it is none, or no member reports such a thing.
+    """
+    report = m.MEMBER.decode(body)
+    if not isinstance(report, Report):
+        raise ProtocolError(f"a member reports {body[:200]}: expected where it stands")
+    if report.enter:
+        hello_of(report)
+    for said, kind in ((report.register, m.Register), *((take, m.Take) for take in report.takes)):
+        if said and not isinstance(m.MEMBER.decode(said), kind):
+            raise ProtocolError(f"a member reports to have said {said[:80]!r}")
+    return report
+
+
+def hello_of(report: Report) -> m.Enter:
+    """Return what a member has entered with.
+
+    Raises:
+        ProtocolError: it is no hello.
+    """
+    hello = m.MEMBER.decode(report.enter)
+    if not isinstance(hello, m.Enter):
+        raise ProtocolError(f"a member reports to have entered with {report.enter[:80]!r}")
+    return hello
+
+
+def verdicts(
+    key: str, adopted: Mapping[str, Report], newest: m.LedgerState | None
+) -> tuple[Verdict, ...]:
+    """Return the attempts of ``key`` that are committed though it has not applied them.
+
+    An attempt is committed if anybody applied it or was told to, or if a copy of the ledger
+    counts its batches. Else it is committed if its whole group is here and has confirmed it:
+    then nobody was told to abandon it, and what each of them consumed is known. An attempt of a
+    member that was lost with its batches is given up; no survivor has applied it.
+    """
+    report = adopted[key]
+    votes = [v for v in report.votes if v.round >= report.next_round]
+    return tuple(Verdict(v.round, v.attempt) for v in votes if _commits(v, adopted, newest))
+
+
+def _commits(vote: Vote, adopted: Mapping[str, Report], newest: m.LedgerState | None) -> bool:
+    concerned = [mate for mate in adopted if _concerned(mate, vote, adopted[mate])]
+    known = [_vote_of(adopted[mate], vote) for mate in concerned]
+    votes = [each for each in known if each is not None]
+    if any(each.decided or _is_counted(each, newest) for each in votes):
+        return True
+    group = {mate for each in votes for mate in each.mates}
+    return len(votes) == len(known) and adopted.keys() >= group
+
+
+def _is_counted(vote: Vote, newest: m.LedgerState | None) -> bool:
+    """Tell whether a copy of the ledger counts what a confirmation commits."""
+    if newest is None or not vote.batches:
+        return False
+    return all(committed_in(newest, batch) for batch in vote.batches)
+
+
+def _concerned(mate: str, vote: Vote, report: Report) -> bool:
+    """Tell whether a survivor took part in the attempt of a vote."""
+    if vote.kind == "train":
+        return mate in vote.mates
+    if _vote_of(report, vote) is not None:
+        return True
+    # A flush has one group: everybody whose turn it was.
+    stays = report.last_round is None or report.last_round >= vote.round
+    return report.next_round <= vote.round and stays
+
+
+def _vote_of(report: Report, vote: Vote) -> Vote | None:
+    same = [v for v in report.votes if (v.round, v.attempt) == (vote.round, vote.attempt)]
+    return same[0] if same else None
+
+
+def _newest_ledger(gathering: Gathering) -> m.LedgerState | None:
+    """Return the copy of the ledger in which most is done."""
+    reports = [standing.ledger for standing in gathering.standings.values()]
+    copies = [each.ledger for each in reports if each.ledger is not None]
+    return max(copies, key=_done, default=None)
+
+
+def _done(state: m.LedgerState) -> int:
+    return sum(track.cursor - len(track.open) for track in state.tracks) + state.repeated
+
+
+def _ledger(
+    gathering: Gathering,
+    newest: m.LedgerState | None,
+    adopted: Mapping[str, Report],
+    commits: Mapping[str, tuple[Verdict, ...]],
+) -> Ledger:
+    """Join the newest ledger with what launchers know beyond it and with this term's verdicts."""
+    known = newest or _registered(gathering)
+    if known is None:
+        return Ledger()
+    reports = [standing.ledger for standing in gathering.standings.values()]
+    done = {batch for report in reports for batch in report.committed}
+    for key, report in adopted.items():
+        told = {(each.round, each.attempt) for each in commits[key]}
+        done.update(b for v in report.votes if (v.round, v.attempt) in told for b in v.batches)
+    held = {
+        each.member: [batch for batch in each.batches if batch not in done]
+        for report in reports
+        for each in report.held
+        if each.member in adopted
+    }
+    return Ledger.restored(known, done, held)
+
+
+def _registered(gathering: Gathering) -> m.LedgerState | None:
+    """Return the ledger of a run of which nothing is known to be done."""
+    for report in gathering.listed.values():
+        said = m.MEMBER.decode(report.register) if report.register else None
+        if isinstance(said, m.Register):
+            fresh = Ledger()
+            fresh.register(said.tracks, said.epochs)
+            return fresh.state
+    return None
+
+
+def _adopted(reports: Mapping[str, Report]) -> dict[str, Report]:
+    """Return the members that go on: those whose history is that of the latest term."""
+    latest = max((r.member_since for r in reports.values() if r.started), default=0)
+    return {k: r for k, r in reports.items() if r.started and r.member_since == latest}
+
+
+def _next_round(reports: Mapping[str, Report]) -> int:
+    return max(max(r.known_round + 1, r.next_round) for r in reports.values())
+
+
+def _peer(key: str, report: Report, adopted: Mapping[str, Report]) -> Peer:
+    hello = hello_of(report)
+    peer = Peer(
+        Member.parse(key), hello.model, hello.sync, hello.state_address, report.applied_round
+    )
+    if key in adopted:
+        peer.phase = Phase.ACTIVE
+    elif report.donor in adopted and not report.started:
+        peer.phase = Phase.LOADED
+    return peer
+
+
+def _continue(
+    job: Job,
+    adopted: Mapping[str, Report],
+    commits: Mapping[str, tuple[Verdict, ...]],
+    next_round: int,
+) -> None:
+    """Put the adopted members into the first view of the term."""
+    sync = job.roster.peers[next(iter(adopted))].sync
+    rounds = Rounds(
+        job.term,
+        Settings(sync.mode, sync.group_size, sync.seed),
+        job.settings.deadline,
+        job.outbox.tell,
+    )
+    rounds.next_round = next_round
+    unweighted = frozenset(key for key, report in adopted.items() if not report.weighted)
+    layout = Layout.of((key, job.roster.place_of(key)) for key in sorted(adopted, key=Member.parse))
+    view = View(job.term, 1, layout, unweighted)
+    job.world = World(view, rounds, sync.commit == "strict", next_round - 1)
+    job.world.flush_asked = any(report.flush_asked for report in adopted.values())
+    job.world.stop_asked = any(report.stop_asked for report in adopted.values())
+    for position, key in enumerate(view.members):
+        weighted = key not in unweighted
+        job.outbox.tell(key, Adopt(next_round, position, weighted, commits[key]))
+
+
+def _lost(job: Job, next_round: int) -> World:
+    """Return what goes on of a world that nobody in it has come back from: its numbers."""
+    rounds = Rounds(job.term, Settings(), job.settings.deadline, job.outbox.tell)
+    rounds.next_round = next_round
+    return World(View(job.term, 0, Layout(), frozenset()), rounds, False)
+
+
+def _ask_again(job: Job, reports: Mapping[str, Report]) -> None:
+    """Take up what members had asked the last coordinator for."""
+    for key, report in reports.items():
+        if key in job.roster.peers:
+            takes = [m.MEMBER.decode(each) for each in report.takes]
+            hungry = {take.track: take for take in takes if isinstance(take, m.Take)}
+            job.roster.peers[key].hungry = hungry
+
+
+def _final(adopted: Mapping[str, Report], commits: Mapping[str, tuple[Verdict, ...]]) -> bool:
+    """Tell whether the final flush is committed."""
+    finals = {
+        (vote.round, vote.attempt): vote.decided
+        for report in adopted.values()
+        for vote in report.votes
+        if vote.kind == "final"
+    }
+    told = {(each.round, each.attempt) for some in commits.values() for each in some}
+    return any(decided or name in told for name, decided in finals.items())

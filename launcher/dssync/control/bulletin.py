@@ -1,0 +1,40 @@
+"""What the coordinator tells all launchers of each other, in case it is lost."""
+
+from dssync.control import messages as m
+from dssync.control.job import Job
+from dssync.control.takeover import Launcher, Launchers
+
+EVERY_SECONDS = 0.25
+"""Time between two lists of the launchers."""
+EVERY_PODS = 32
+"""With more pods than this the lists become rarer, so that they cost the same."""
+
+
+class Bulletin:
+    """Sends who the launchers are, some time after that has changed."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._connects = 0
+        self._known = (0, 0)
+        self._next_seconds = 0.0
+        self.launchers: tuple[Launcher, ...] = ()
+        """The launchers of the current view, by slot, as they were told last."""
+
+    def update(self, now: float) -> None:
+        """Send what has changed."""
+        pods = self._job.roster.pods
+        current = (self._connects, len(pods))
+        if current == self._known or now < self._next_seconds:
+            return
+        self._known = current
+        self._next_seconds = now + EVERY_SECONDS * max(1.0, len(pods) / EVERY_PODS)
+        self.launchers = tuple(pods[slot].launcher for slot in sorted(pods))
+        for slot in pods:
+            self._job.outbox.send(slot, Launchers(self.launchers))
+
+    def tell(self, slot: int) -> None:
+        """Send what there is to a launcher that begins a session."""
+        self._connects += 1
+        if self._job.ledger.total:
+            self._job.outbox.send(slot, m.LedgerNews(self._job.ledger.state))

@@ -1,0 +1,305 @@
+"""Who coordinates: one launcher's side of the election. Sans IO.
+
+The arbiter decides, by compare-and-swap: of two candidates that read one version, one wins, and
+each success raises the term. All other rules only keep candidates from deposing a coordinator
+that lives: who loses it asks the others first, whoever is linked to it blocks the candidate, and
+who reaches half of the last view or less, without proof that the rest has ended, challenges the
+coordinator in the arbiter and waits for its answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from dssync import contract
+from dssync.control import ballots as b
+from dssync.control.adoption import Electorate
+from dssync.control.ballots import ElectionSettings, Phase
+from dssync.control.peers import Answer, Ballot, Leader, rank
+from dssync.control.record import Record, launchers_value
+from dssync.control.takeover import Launcher
+
+
+class Election:
+    """One launcher in the election.
+
+    Args:
+        me: this launcher.
+        settings: the numbers.
+        now: the time.
+    """
+
+    def __init__(self, me: Launcher, settings: ElectionSettings, now: float) -> None:
+        self.me = me
+        self.settings = settings
+        self.phase = Phase.CANDIDATE
+        self.leader: Leader | None = None
+        """The coordinator that this launcher follows, or is."""
+        self.view: tuple[Launcher, ...] = ()
+        """The launchers of the last view."""
+        self._effects: list[b.Effect] = []
+        self._since = now
+        self._patience = 0.0
+        self._record: Record | None = None
+        self._looked = now
+        self._asks_arbiter = False
+        self._next_look = now
+        self._next_ask = now
+        self._answers: dict[str, tuple[Answer, float]] = {}
+        self._gone: frozenset[str] = frozenset()
+        self._blocked_since: float | None = None
+        self._challenge_after = now
+        self._challenged = False
+        self._appointed = False
+        self._finished = False
+        self._values: Mapping[str, str] = {}
+
+    @property
+    def term(self) -> int:
+        """The highest term that this launcher has followed or led."""
+        return self.leader.term if self.leader is not None else 0
+
+    @property
+    def leads(self) -> bool:
+        """Whether the coordinator is in this launcher."""
+        return self.phase in (Phase.LEADING, Phase.STEPPING_DOWN)
+
+    @property
+    def answer(self) -> Answer:
+        """What this launcher tells a candidate."""
+        linked = self.leads or self.phase is Phase.FOLLOWING
+        return Answer(self.me.uid, self.leader if linked else None)
+
+    def handle(self, event: b.Event, now: float) -> list[b.Effect]:
+        """Take in one event and return what to do, in order."""
+        match event:
+            case b.Looked(record):
+                self._asks_arbiter = False
+                self._read(record, now)
+            case b.Seen(record):
+                self._next_look = max(self._next_look, now + 2 * self.settings.look_seconds)
+                self._read(record, now)
+            case b.Swapped(record):
+                self._asks_arbiter, self._record, self._next_look = False, None, now
+                if record is not None:
+                    self._next_look = now + self.settings.look_seconds
+                    self._read(record, now)
+            case b.ArbiterFailed():
+                self._asks_arbiter, self._record = False, None
+                self._next_look = now + self.settings.retry_seconds
+            case b.Ticked():
+                pass
+            case _:
+                self._take(event, now)
+        self._advance(now)
+        effects, self._effects = self._effects, []
+        return effects
+
+    # --- events -------------------------------------------------------------------------------
+
+    def _take(self, event: b.Event, now: float) -> None:
+        match event:
+            case b.Linked(term) if not self.leads:
+                self._linked(term, now)
+            case b.LinkLost() if self.phase is Phase.FOLLOWING:
+                self._enter(Phase.SUSPECTING, now)
+                self._patience = self.settings.reconnect_seconds
+            case b.Heard(leader):
+                self._heard(leader, now)
+            case b.Answered(answer):
+                self._answers[answer.uid] = (answer, now)
+                if answer.leader is not None:
+                    self._heard(answer.leader, now)
+            case b.Viewed(launchers):
+                self.view = launchers
+            case b.ExitsSeen(uids):
+                self._gone |= uids
+            case b.Appointed(term) if term == self.term and not self.leads:
+                self._enter(Phase.CANDIDATE, now)
+                self._appointed = True
+            case b.Resign(successor) if self.phase is Phase.LEADING:
+                self._enter(Phase.STEPPING_DOWN, now)
+                self._do(b.HandOver(successor, self.term))
+            case b.Publish(values):
+                self._values = values
+            case b.Finished():
+                self._finished = True
+            case _:
+                pass
+
+    def _linked(self, term: int, now: float) -> None:
+        if self.leader is not None:
+            self.leader = replace(self.leader, term=max(term, self.leader.term))
+        self._blocked_since, self._appointed = None, False
+        self._enter(Phase.FOLLOWING, now)
+
+    def _heard(self, leader: Leader, now: float) -> None:
+        if leader.term <= self.term or leader.uid == self.me.uid:
+            return
+        if self.leads:
+            self._next_look = now  # The arbiter knows whether that is so.
+        else:
+            self._follow(leader, now)
+
+    def _follow(self, leader: Leader, now: float) -> None:
+        self.leader = leader
+        self._patience, self._appointed = self.settings.link_seconds, False
+        self._enter(Phase.SUSPECTING, now)
+        self._do(b.Follow(leader))
+
+    def _read(self, record: Record, now: float) -> None:
+        """Take in the record: it may name this launcher, a new coordinator, or nobody."""
+        self._record, self._looked = record, now
+        self._gone |= record.gone
+        self._finished = self._finished or record.completed
+        holder = Leader(record.term, record.holder, record.values.get(contract.RECORD_ADDRESS, ""))
+        if self.leads:
+            if holder.uid == self.me.uid and holder.term == self.term:
+                self._keep(record)
+            else:
+                self._do(b.StepDown())
+                self._follow_or_stand(holder, now)
+        elif holder.uid == self.me.uid and holder.term > self.term:
+            self._lead(record, now)
+        elif holder.uid and (self.leader is None or holder.term > self.term):
+            self.view = self.view or record.launchers
+            if holder.uid not in self._gone:
+                self._follow(holder, now)
+            else:
+                self.leader = holder
+
+    def _follow_or_stand(self, holder: Leader, now: float) -> None:
+        if holder.uid and holder.uid != self.me.uid:
+            self._follow(holder, now)
+        else:
+            self._enter(Phase.CANDIDATE, now)
+
+    # --- leading ------------------------------------------------------------------------------
+
+    def _lead(self, record: Record, now: float) -> None:
+        everybody = frozenset(each.uid for each in self.view)
+        reached = self._reached(now) | {self.me.uid}
+        expected = (everybody - self._gone) | {self.me.uid}
+        others = tuple(each for each in self.view if each.uid != self.me.uid)
+        self.leader = Leader(record.term, self.me.uid, self.me.address)
+        self._appointed, self._values = False, {}
+        self._enter(Phase.LEADING, now)
+        self._do(b.Lead(record, Electorate(expected, reached), others))
+
+    def _keep(self, record: Record) -> None:
+        """Go on coordinating: answer a challenge, and write what has changed."""
+        self._do(b.Hold(record))
+        kept = {k: v for k, v in record.values.items() if k != contract.RECORD_CHALLENGE}
+        values = {**kept, **self._values}
+        if values != record.values:
+            self._swap(replace(record, values=values))
+
+    # --- standing -----------------------------------------------------------------------------
+
+    def _advance(self, now: float) -> None:
+        if self._finished and not self.leads:
+            return
+        if self.phase is Phase.SUSPECTING and now - self._since >= self._patience:
+            self._enter(Phase.CANDIDATE, now)
+        if self.phase in (Phase.FOLLOWING, Phase.SUSPECTING):
+            return
+        if not self.leads:
+            self._ask(now)
+            self._stand(now)
+        if now >= self._next_look and not self._asks_arbiter:
+            self._asks_arbiter = True
+            seconds = self.settings.look_seconds
+            self._next_look = now + seconds / (4 if self.phase is Phase.STEPPING_DOWN else 1)
+            self._do(b.Look())
+
+    def _ask(self, now: float) -> None:
+        others = tuple(each for each in self.view if each.uid != self.me.uid)
+        if others and now >= self._next_ask:
+            self._next_ask = now + self.settings.ask_seconds
+            self._do(b.AskAll(others))
+
+    def _stand(self, now: float) -> None:
+        """Take over, challenge or wait, as the answers and the record have it."""
+        record = self._record
+        fresh = record is not None and self._looked >= self._since
+        if record is None or not fresh or self._asks_arbiter or not self.settings.may_stand:
+            return
+        ballot = self._ballot(now)
+        if self._appointed or not record.holder:
+            self._take_over(record)
+        elif not (ballot.is_guest or self._is_blocked(now) or now < self._turn(ballot)):
+            if ballot.may_swap or self._is_unanswered(record, now):
+                self._take_over(record)
+            elif self.phase is Phase.CANDIDATE and now >= self._challenge_after:
+                self._challenge(record, now)
+
+    def _ballot(self, now: float) -> Ballot:
+        view = frozenset(each.uid for each in self.view)
+        if self.leader is not None and self.leader.uid:
+            view |= {self.leader.uid}
+        return Ballot(self.me.uid, view, self._reached(now), self._gone)
+
+    def _reached(self, now: float) -> frozenset[str]:
+        limit = self.settings.heard_seconds
+        return frozenset(uid for uid, (_, at) in self._answers.items() if now - at <= limit)
+
+    def _is_blocked(self, now: float) -> bool:
+        """Tell whether somebody is linked to the coordinator, and has not been for too long."""
+        told = [self._answers[uid][0].leader for uid in self._reached(now)]
+        if not any(leader is not None and leader.term >= self.term for leader in told):
+            return False
+        if self._blocked_since is None:
+            self._blocked_since = now
+        return now - self._blocked_since < self.settings.block_seconds
+
+    def _turn(self, ballot: Ballot) -> float:
+        """Return when this launcher may stand: after an answer's time, lower slots first."""
+        living = [
+            each for each in self.view if each.uid in ballot.reached or (each.uid == self.me.uid)
+        ]
+        complete = ballot.view <= ballot.reached | ballot.gone | {self.me.uid}
+        answers = 0.0 if complete else self.settings.ask_seconds
+        return self._since + answers + self.settings.stagger_seconds * rank(living, self.me.uid)
+
+    def _is_unanswered(self, record: Record, now: float) -> bool:
+        """Tell whether a challenge has stood for long enough; end it if it was answered."""
+        if self.phase is not Phase.CHALLENGING:
+            return False
+        if record.challenged:
+            self._challenged = True
+        elif self._challenged:
+            self._enter(Phase.CANDIDATE, now)
+            self._challenge_after = now + self.settings.challenge_seconds
+            return False
+        else:
+            self._challenge(record, now)
+        return self._challenged and now - self._since >= self.settings.challenge_seconds
+
+    def _challenge(self, record: Record, now: float) -> None:
+        self._enter(Phase.CHALLENGING, now)
+        self._challenged = record.challenged
+        if not record.challenged:
+            values = {**record.values, contract.RECORD_CHALLENGE: self.me.uid}
+            self._swap(replace(record, values=values))
+
+    def _take_over(self, record: Record) -> None:
+        living = [each for each in self.view if each.uid not in self._gone]
+        known = {each.uid: each for each in (*living, self.me)}
+        values = {
+            **{k: v for k, v in record.values.items() if k != contract.RECORD_CHALLENGE},
+            contract.RECORD_ADDRESS: self.me.address,
+            contract.RECORD_LAUNCHERS: launchers_value(tuple(known.values())),
+        }
+        term = max(record.term, self.term) + 1
+        self._swap(Record(holder=self.me.uid, term=term, values=values))
+
+    def _swap(self, new: Record) -> None:
+        assert self._record is not None
+        self._asks_arbiter = True
+        self._do(b.Swap(self._record, new))
+
+    def _enter(self, phase: Phase, now: float) -> None:
+        self.phase, self._since = phase, now
+        self._next_look = self._next_ask = now
+
+    def _do(self, effect: b.Effect) -> None:
+        self._effects.append(effect)

@@ -1,0 +1,78 @@
+"""The arbiter's record as the launchers read it. Pure."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Final
+
+from dssync import contract
+from dssync.control.takeover import Launcher
+
+MOST_LAUNCHERS: Final = 400
+"""Launchers listed in the record, lowest slots first: it has to stay small beside the operator's
+entries. In a larger job a newcomer asks these."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """What an arbiter holds.
+
+    Attributes:
+        version: Opaque; differs between any two states of the cell. Empty before the first swap.
+        holder: Incarnation of the coordinator's launcher; empty when nobody is coordinator.
+        term: Number of the coordinatorship.
+        values: Entries under the ``RECORD_*`` keys of ``dssync.contract``.
+    """
+
+    version: str = ""
+    holder: str = ""
+    term: int = 0
+    values: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def launchers(self) -> tuple[Launcher, ...]:
+        """The launchers of the last view that was written."""
+        listed = _json(self.values.get(contract.RECORD_LAUNCHERS, ""))
+        found = (_launcher(each) for each in listed)
+        return tuple(each for each in found if each is not None)
+
+    @property
+    def gone(self) -> frozenset[str]:
+        """Uids of pods that have ended for certain."""
+        return frozenset(map(str, _json(self.values.get(contract.RECORD_GONE, ""))))
+
+    @property
+    def challenged(self) -> bool:
+        """Whether somebody waits for the coordinator to show that it lives."""
+        return contract.RECORD_CHALLENGE in self.values
+
+    @property
+    def completed(self) -> bool:
+        """Whether the job is done."""
+        return contract.RECORD_COMPLETED in self.values
+
+
+def launchers_value(launchers: tuple[Launcher, ...]) -> str:
+    """Return launchers as they stand in the record."""
+    listed = [asdict(each) for each in launchers[:MOST_LAUNCHERS]]
+    return json.dumps(listed, separators=(",", ":"))
+
+
+def _json(text: str) -> list[object]:
+    try:
+        found = json.loads(text) if text else []
+    except ValueError:
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _launcher(value: object) -> Launcher | None:
+    match value:
+        case {
+            "slot": int(slot),
+            "uid": str(uid),
+            "address": str(address),
+            "process": str(process),
+        }:
+            return Launcher(slot, uid, address, process)
+    return None

@@ -1,0 +1,82 @@
+"""The coordinator's launcher is lost; another one takes over, and the members stay as they are."""
+
+import signal
+import time
+
+import pytest
+
+from integration.job.harness import Job, Launcher, Line, matching, start_time
+
+pytestmark = pytest.mark.timeout(400)
+PODS = 4
+
+
+def pods_of(job: Job, count: int = PODS, workers: int = 2, *flags: str) -> list[Launcher]:
+    """Start pods of some workers each, and wait until they have trained for a while."""
+    job.resize(desired=count)
+    pods = [job.pod(slot, workers, *flags) for slot in range(count)]
+    job.board.wait(lambda line: line["event"] == "round" and line["round"] == 12, count * workers)
+    return pods
+
+
+def workers_of(job: Job, slots: set[int]) -> dict[tuple[int, int], tuple[int, str]]:
+    """Return process id and start time of the workers of some pods as they last reported."""
+    lines = {(line["slot"], line["rank"]): line for line in job.board.rounds()}
+    chosen = {where: line["pid"] for where, line in lines.items() if where[0] in slots}
+    return {where: (pid, start_time(pid)) for where, pid in chosen.items()}
+
+
+def committed(slot: int, round_above: int) -> object:
+    """Return the test for a round that a pod has committed with mates, above a number."""
+    return lambda line: (
+        line["event"] == "round"
+        and line["slot"] == slot
+        and line["round"] > round_above
+        and line["result"] == "committed"
+    )
+
+
+def latest_round(job: Job) -> int:
+    return max(line["round"] for line in job.board.rounds())
+
+
+def rounds_go_on(job: Job, slots: set[int], count: int = 10) -> None:
+    """Wait until every pod has committed rounds together with others beyond what is known now."""
+    since = latest_round(job)
+    for slot in slots:
+        job.board.wait(committed(slot, since), count)
+
+
+def linked(job: Job, term: int, pods: list[Launcher]) -> list[Line]:
+    """Wait until launchers are linked to the coordinator of a term."""
+    return [job.board.wait(pod.says("linked", f"term={term}"))[0] for pod in pods]
+
+
+def test_a_killed_coordinator_is_replaced_and_nobody_else_is_touched(job: Job) -> None:
+    pods = pods_of(job, PODS, 2, "--max-restarts", "3")
+    first = job.coordinator()
+    slot = pods.index(first)
+    others = [pod for pod in pods if pod is not first]
+    slots = set(range(PODS)) - {slot}
+    before = workers_of(job, slots)
+    joiner = max(before)
+
+    killed_at = time.monotonic()
+    first.signal(signal.SIGKILL)
+    job.kill(before.pop(joiner)[0])
+
+    lines = linked(job, 2, others)
+    again = job.board.wait(
+        matching(event="round", slot=joiner[0], rank=joiner[1], life=1, result="committed")
+    )[0]
+    rounds_go_on(job, slots)
+    ready = job.board.wait(matching(event="ready", slot=joiner[0], rank=joiner[1], life=1))[0]
+    assert max(line["seen"] for line in lines) - killed_at < 2.0
+    assert again["seen"] - max(killed_at, ready["seen"]) < 2.0
+    after = workers_of(job, slots)
+    assert {where: after[where] for where in before} == before
+    assert not [
+        line
+        for line in job.board.select(matching(event="load"))
+        if line["life"] == 0 and line["seen"] > killed_at
+    ]
