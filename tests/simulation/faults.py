@@ -224,14 +224,12 @@ def _is(worker: Worker, moment: str) -> bool:
 
 _FAULTS = (
     Faults._kill_worker, Faults._kill_worker, Faults._kill_two, Faults._kill_donor,
-    Faults._kill_coordinator, Faults._kill_coordinator, Faults._kill_coordinator,
     Faults._kill_pod, Faults._kill_all_but_one, Faults._kill_all_workers_but_one,
     Faults._freeze_worker, Faults._freeze_worker, Faults._freeze_pod, Faults._freeze_pod,
     Faults._cut, Faults._cut, Faults._slow_link, Faults._straggle, Faults._nan, Faults._join,
     Faults._drain, Faults._flush,
 )  # fmt: skip
 _LATE_FAULTS = (
-    Faults._kill_coordinator, Faults._kill_coordinator,
     Faults._kill_worker, Faults._kill_worker, Faults._kill_pod, Faults._freeze_worker,
     Faults._freeze_worker, Faults._freeze_pod, Faults._cut, Faults._slow_link, Faults._nan,
     Faults._join, Faults._drain,
