@@ -100,7 +100,7 @@ def test_rights_of_the_chart_are_exactly_those_that_the_operator_uses(
         "lease_name": "rights",
         "network_policy": "true",
         "topology_keys": "zone",
-        "resync_seconds": 5,
+        "resync_seconds": 1,
         "log_format": "plain",
     }
     quiet_operator = plane.kubeconfig_of("operator")
@@ -125,6 +125,10 @@ def live_through_everything(scene: Scene) -> None:
     scene.status_until(lambda status: status.get("readyReplicas") == 2)
     scene.say("launcher", view=json.dumps({"term": 1, "sequence": 1, "pods": 2, "workers": 2}))
     scene.condition("Running")
+    roles = scene.path("roles", "/apis/rbac.authorization.k8s.io/v1")
+    (role,) = scene.children("roles", "/apis/rbac.authorization.k8s.io/v1")
+    scene.plane.request("DELETE", f"{roles}/{role['metadata']['name']}")
+    scene.plane.until(roles, lambda found: len(found) == 1)  # by a resync, which reads all children
     leases = scene.path("leases", "/apis/coordination.k8s.io/v1")
     scene.plane.request("DELETE", f"{leases}/{scene.lease()['metadata']['name']}")
     scene.plane.until(leases, lambda found: len(found) == 2)
