@@ -1,23 +1,21 @@
 """One cluster with the chart from this tree for all tests here, one namespace for each."""
 
-import json
 import os
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster.field import IMAGE, OPERATOR_IMAGE, ROOT, Field, Kubectl
+from cluster.release import Release
 from cluster.timeline import Timeline
-from ground.build import GroundError, binary
+from ground.build import GroundError
 from ground.kind import images
 from ground.kind.cluster import NAME, SITE, Cluster
 
 HERE = Path(__file__).parent
 LOGS = ROOT / "build" / "e2e-logs"
-RELEASE = ("dssync", "--namespace=dssync-system")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -57,26 +55,21 @@ def _load_images(cluster: Cluster) -> None:
 
 
 @pytest.fixture(scope="session")
-def helm(kubectl: Kubectl) -> Iterator[Kubectl]:
+def release(kubectl: Kubectl) -> Iterator[Release]:
     """The chart of this tree, installed."""
-    repository, _, tag = OPERATOR_IMAGE.partition(":")
-    values = {
-        "image": {"repository": repository, "tag": tag},
-        "topology": {"enabled": True, "keys": ["topology.kubernetes.io/zone", "example.com/rack"]},
-        "crds": {"keep": False},
-    }
-    flags = (kubectl.flags[0], f"--kube-context={kubectl.context}")
-    command = [binary("helm"), "upgrade", "--install", *RELEASE, "--create-namespace", "--wait"]
+    found = Release(kubectl)
     try:
-        subprocess.run(
-            [*command, "--timeout=120s", *flags, "--values=-", ROOT / "charts" / "dssync"],
-            input=json.dumps(values),
-            text=True,
-            check=True,
-        )
-        yield kubectl
+        found.install()
+        yield found
     finally:
-        subprocess.run([binary("helm"), "uninstall", *RELEASE, *flags, "--wait"], check=True)
+        found.uninstall()
+        kubectl("delete", "crd", "dssyncjobs.dssync.io", "--ignore-not-found")
+
+
+@pytest.fixture
+def helm(release: Release, kubectl: Kubectl) -> Kubectl:
+    """kubectl on a cluster that has the operator."""
+    return kubectl
 
 
 @pytest.fixture

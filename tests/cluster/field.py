@@ -119,6 +119,10 @@ class Field:
         """Apply a job."""
         self.run("apply", "--filename=-", stdin=json.dumps(job))
 
+    def patch(self, spec: Manifest, name: str = "digits") -> None:
+        """Merge something into a job's spec."""
+        self.run("patch", f"dsj/{name}", "--type=merge", f"--patch={json.dumps({'spec': spec})}")
+
     def wait(self, condition: str, name: str = "digits", seconds: float = PATIENCE_SECONDS) -> None:
         """Wait for a condition of a job; a failure shows what the job says."""
         try:
@@ -172,6 +176,10 @@ class Field:
     def world_size(self) -> int:
         """Members of the current view."""
         return int(self.recorded(contract.RECORD_VIEW).get("workers", 0))
+
+    def term(self) -> int:
+        """Term of the current view."""
+        return int(self.recorded(contract.RECORD_VIEW).get("term", 0))
 
     def training(self, workers: int) -> list[Manifest]:
         """Wait until so many workers are in the view, and return their pods."""
