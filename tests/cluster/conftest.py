@@ -16,6 +16,7 @@ from ground.kind.cluster import NAME, SITE, Cluster
 
 HERE = Path(__file__).parent
 LOGS = ROOT / "build" / "e2e-logs"
+OURS = "DSSYNC_E2E_CONTEXT" not in os.environ
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -28,13 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def kubectl() -> Iterator[Kubectl]:
     """The kind cluster of this machine, or the one that ``DSSYNC_E2E_CONTEXT`` names."""
-    context = os.environ.get("DSSYNC_E2E_CONTEXT")
-    if context:
-        yield Kubectl(Path(os.environ["KUBECONFIG"]), context)
+    if not OURS:
+        yield Kubectl(Path(os.environ["KUBECONFIG"]), os.environ["DSSYNC_E2E_CONTEXT"])
         return
     cluster = Cluster()
     if not cluster.exists():
-        pytest.skip("no cluster: run `make kind-up`, or name one with DSSYNC_E2E_CONTEXT")
+        raise GroundError("no cluster: run `make kind-up`, or name one with DSSYNC_E2E_CONTEXT")
     _load_images(cluster)
     yield Kubectl(cluster.kubeconfig, f"kind-{NAME}")
 
@@ -63,20 +63,14 @@ def release(kubectl: Kubectl) -> Iterator[Release]:
         yield found
     finally:
         found.uninstall()
-        kubectl("delete", "crd", "dssyncjobs.dssync.io", "--ignore-not-found")
+        if OURS:  # on somebody's own cluster the jobs of others would go with it
+            kubectl("delete", "crd", "dssyncjobs.dssync.io", "--ignore-not-found")
 
 
 @pytest.fixture
-def helm(release: Release, kubectl: Kubectl) -> Kubectl:
-    """kubectl on a cluster that has the operator."""
-    return kubectl
-
-
-@pytest.fixture
-def field(helm: Kubectl, request: pytest.FixtureRequest) -> Iterator[Field]:
+def field(kubectl: Kubectl, release: Release, request: pytest.FixtureRequest) -> Iterator[Field]:
     """A namespace of its own; what is in it is collected when the test fails."""
-    ours = "DSSYNC_E2E_CONTEXT" not in os.environ
-    found = Field(helm, SITE, Cluster().on_node) if ours else Field(helm, "")
+    found = Field(kubectl, SITE, Cluster().on_node) if OURS else Field(kubectl, "")
     yield found
     report = request.node.stash.get(REPORT, None)
     if report is None or report.failed:

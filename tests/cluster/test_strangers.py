@@ -1,6 +1,6 @@
 """Two jobs beside each other: a pod of one knocks at the other's control port."""
 
-from cluster.field import Field, Kubectl, Manifest, name_of, uid_of
+from cluster.field import Field, Manifest, name_of, uid_of
 from dssync import contract
 from dssync_operator.resources import TOKEN_FOLDER, TOKEN_KEY
 
@@ -28,8 +28,8 @@ def knock(field: Field, pod: Manifest, address: str, token_file: str) -> str:
     return field.run(*exec_, "python", "-c", KNOCK, host, port, token_file).strip()
 
 
-def test_only_pods_of_the_same_job_are_let_in(field: Field, helm: Kubectl) -> None:
-    stranger = Field(helm, field.mounts)
+def test_only_pods_of_the_same_job_are_let_in(field: Field) -> None:
+    stranger = Field(field.kubectl, field.mounts)
     try:
         for each in (field, stranger):
             each.apply(each.digits("--epochs", "2000", replicas=2))
