@@ -65,6 +65,7 @@ class Cluster:
         if not self.exists():
             config = self._config(*self._image())
             (self.folder / "config.yaml").write_text(yaml.safe_dump(config))
+            self._delete()  # what is left of one that broke would be in the way
             self._create()
         for node, labels in PLACES.items():
             self._furnish(node, labels)
@@ -72,7 +73,7 @@ class Cluster:
     def down(self) -> None:
         """Take it away, and the daemon if it is ours."""
         if self.daemon.is_ours or self.kubeconfig.exists():
-            self._kind("delete", "cluster", f"--name={NAME}", f"--kubeconfig={self.kubeconfig}")
+            self._delete()
         self.kubeconfig.unlink(missing_ok=True)
         self.daemon.stop()
 
@@ -81,7 +82,7 @@ class Cluster:
         if not self.kubeconfig.exists():
             return False
         try:
-            self.kubectl("get", "--raw=/readyz")
+            self.kubectl("get", "--raw=/readyz", "--request-timeout=10s")
         except GroundError:
             return False
         return True
@@ -109,6 +110,9 @@ class Cluster:
         if done.returncode != 0:
             raise GroundError(f"kubectl {' '.join(map(str, arguments))}: {done.stderr.strip()}")
         return done.stdout
+
+    def _delete(self) -> None:
+        self._kind("delete", "cluster", f"--name={NAME}", f"--kubeconfig={self.kubeconfig}")
 
     def _create(self) -> None:
         flags = (f"--config={self.folder / 'config.yaml'}", f"--kubeconfig={self.kubeconfig}")
