@@ -129,7 +129,8 @@ def _ended(status: Manifest, worker: Manifest) -> Ended | None:
         exit_code=optional(terminated, "exitCode"),
         verdict=text(said, "verdict"),
         reason=text(said, "reason") or text(status, "reason") or text(terminated, "reason"),
-        message=text(said, "message") or text(terminated, "message") or text(status, "message"),
+        # What a launcher said is in the other fields; anybody else's words are shown as they are.
+        message=("" if said else text(terminated, "message")) or text(status, "message"),
     )
 
 

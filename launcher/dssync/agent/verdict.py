@@ -38,12 +38,14 @@ class Verdict:
 
     @property
     def process_exit_code(self) -> int:
-        """Exit code of the launcher itself."""
+        """Exit code of the launcher itself: a worker's own, as far as one byte can say it."""
         if self.name in (contract.VERDICT_DONE, contract.VERDICT_DRAINED):
             return contract.EXIT_DONE
         if self.name == contract.VERDICT_DO_NOT_RESTART:
             return contract.EXIT_DO_NOT_RESTART
-        return contract.EXIT_FAILED
+        if self.exit_code < 0:
+            return contract.EXIT_SIGNAL_BASE - self.exit_code
+        return self.exit_code or contract.EXIT_FAILED
 
 
 def verdict_of(ending: Ending) -> Verdict:

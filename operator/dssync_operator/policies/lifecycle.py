@@ -93,10 +93,11 @@ def stop_at(clock: Clock, record: Record | None) -> float:
 
 
 def leftovers(policy: str, pods: Iterable[Pod]) -> tuple[Pod, ...]:
-    """Pods of a finished job that ``cleanPodPolicy`` wants deleted."""
+    """Pods of a finished job that ``cleanPodPolicy`` wants deleted; a sidecar keeps one running."""
     if policy == "None":
         return ()
-    return tuple(pod for pod in pods if not pod.deleting and (policy == "All" or pod.ended is None))
+    over = () if policy == "All" else ("Succeeded", "Failed")
+    return tuple(pod for pod in pods if not pod.deleting and pod.phase not in over)
 
 
 def expires_at(spec: Spec, clock: Clock) -> float | None:

@@ -1,0 +1,57 @@
+"""What the operator takes from a pod."""
+
+import json
+from typing import Any
+
+import pytest
+
+from dssync import contract
+from dssync_operator.pod import Pod, parse_pod
+from dssync_operator.policies.lifecycle import leftovers
+
+
+def pod(phase: str, message: str = "") -> Pod:
+    """A pod whose worker has ended; a sidecar may still run."""
+    terminated: dict[str, Any] = {"exitCode": 42, "reason": "Error", "message": message}
+    container = {"name": "worker", "state": {"terminated": terminated}}
+    labels = {
+        contract.LABEL_SLOT: "0",
+        contract.LABEL_INCARNATION: "0",
+        contract.LABEL_TEMPLATE_HASH: "",
+    }
+    return parse_pod(
+        {
+            "metadata": {"name": "demo-w0-0", "uid": "uid", "labels": labels},
+            "status": {"phase": phase, "containerStatuses": [container]},
+        }
+    )
+
+
+def test_the_launchers_message_is_read_and_not_shown() -> None:
+    said = {"verdict": "UserError", "reason": "1 of 1 workers failed", "exit_code": 42}
+
+    ended = pod("Failed", json.dumps(said)).ended
+
+    assert ended is not None
+    assert (ended.verdict, ended.reason) == ("UserError", "1 of 1 workers failed")
+    assert ended.message == ""
+
+
+def test_words_of_anybody_else_are_shown() -> None:
+    ended = pod("Failed", "Traceback: no such file").ended
+
+    assert ended is not None
+    assert ended.message == "Traceback: no such file"
+
+
+@pytest.mark.parametrize(
+    ("policy", "phase", "goes"),
+    [
+        ("Running", "Running", True),  # a sidecar holds it
+        ("Running", "Failed", False),
+        ("All", "Failed", True),
+        ("None", "Running", False),
+    ],
+)
+def test_clean_up_of_a_finished_job(policy: str, phase: str, goes: bool) -> None:
+    assert bool(leftovers(policy, [pod(phase)])) is goes
