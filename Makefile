@@ -77,6 +77,12 @@ simulate: .setup/python ## Simulate the control plane under SEEDS=1000 seeds; te
 soak: .setup/python ## Long runs: 64 workers, and 20,000 rounds of workers that come and go
 	SOAK_ROUNDS=20000 $(BIN)/pytest -m slow tests/integration/job
 
+soak-data: export SOAK_SEEDS := $(or $(filter-out 1000,$(SEEDS)),20)
+.PHONY: soak-data
+soak-data: .setup/python ## Exact data under SEEDS=20 runs of 50 kills, joins and drains; 100 torn saves
+	$(BIN)/pytest -m slow tests/integration/job/test_exact.py
+	SOAK_CRASHES=100 $(BIN)/pytest --timeout 900 tests/unit/worker/test_checkpoint.py -k crash
+
 # --- run and measure --------------------------------------------------------------------------
 
 .PHONY: demo

@@ -11,12 +11,13 @@ from dssync.errors import DssyncError, ModelError, UsageError
 if TYPE_CHECKING:
     from dssync.worker.groupsync import GroupSync
     from dssync.worker.outcome import Outcome
+    from dssync.worker.saver import Checkpoint
 
-__all__ = ["DssyncError", "GroupSync", "ModelError", "Outcome", "UsageError"]
+__all__ = ["Checkpoint", "DssyncError", "GroupSync", "ModelError", "Outcome", "UsageError"]
 
 
 def __getattr__(name: str) -> object:
-    if name in ("GroupSync", "Outcome"):
+    if name in ("Checkpoint", "GroupSync", "Outcome"):
         from dssync.worker import groupsync
 
         return getattr(groupsync, name)

@@ -12,6 +12,7 @@
     ├── ArbiterError            the arbiter cannot be reached, or is something else
     ├── RequestError            what people asked of a launcher was refused, or nobody answered
     ├── TransferError           state could not be streamed from a donor
+    ├── CheckpointError         a checkpoint is not whole, or is none
     └── CommunicatorError       a process group could not be built or its operation failed
         └── BuildCancelledError the build was cancelled because a member left
 
@@ -59,6 +60,10 @@ class RequestError(DssyncError):
 
 class TransferError(DssyncError):
     """Training state could not be received from, or sent by, a donor."""
+
+
+class CheckpointError(DssyncError):
+    """A checkpoint is not whole, was altered, or is of another job."""
 
 
 class CommunicatorError(DssyncError):

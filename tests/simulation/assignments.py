@@ -80,6 +80,11 @@ class Assignments:
     def drains(self, key: str, last_round: int) -> None:
         self._last_round[key] = max(last_round, self._last_round.get(key, -1))
 
+    @property
+    def draining(self) -> set[str]:
+        """Members that were told their last round."""
+        return set(self._last_round)
+
     def of(self, key: str, number: int, attempt: int) -> m.Assign | None:
         """Return what a member was to do in an attempt."""
         return self._all[key, number].get(attempt)

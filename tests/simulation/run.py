@@ -251,8 +251,11 @@ class Simulation:
             committed == total == len(self.monitor.commits),
             f"{committed} of {total} batches are committed at the end",
         )
-        if self.monitor.values.finalists <= self.monitor.touched:
-            return  # Faults may have taken everybody who held the final state.
+        if (
+            self.monitor.values.finalists
+            <= self.monitor.touched | self.monitor.assignments.draining
+        ):
+            return  # Faults and drains may have taken everybody who held the final state.
         stayed = [w for w in self.job.finished if w.state.started and w.state.last_round is None]
         without = [w.key for w in stayed if not w.final_state]
         require(not without, f"{without} end without the final state")

@@ -72,6 +72,13 @@ SERIES: Final = (
         EVENT_BUCKETS,
     ),
     Series(
+        "dssync_checkpoint_duration_seconds",
+        "histogram",
+        "Time of one part of a checkpoint; only the copy (stage) holds training up.",
+        _label("phase", "stage write"),
+        EVENT_BUCKETS,
+    ),
+    Series(
         "dssync_drain_duration_seconds",
         "histogram",
         "Time from the announcement of a leave to the end of the workers.",
@@ -131,6 +138,12 @@ SERIES: Final = (
     ),
     Series("dssync_view_sequence", "gauge", "Sequence of the current view."),
     Series("dssync_coordinator_leader", "gauge", "1 on the launcher that coordinates, else 0."),
+    Series(
+        "dssync_last_checkpoint_timestamp_seconds",
+        "gauge",
+        "When the worker last published a checkpoint, as Unix time.",
+        dict(_WORKER),
+    ),
     Series("dssync_round", "gauge", "Last round that the worker committed.", dict(_WORKER)),
     Series("dssync_group_size", "gauge", "Members of the worker's last group.", dict(_WORKER)),
     Series("dssync_communicators", "gauge", "Communicators that the worker keeps.", dict(_WORKER)),

@@ -10,6 +10,7 @@ from dssync.control.adoption import hello_of
 from dssync.control.departures import Departures
 from dssync.control.events import Note
 from dssync.control.job import Job, World
+from dssync.control.ledger import Ledger
 from dssync.control.roster import Peer, Phase
 from dssync.control.rounds import Rounds
 from dssync.control.takeover import Report
@@ -44,7 +45,12 @@ class Admission:
             outbox.tell(key, m.Refuse(str(error)))
             return
         peer = Peer(
-            member, message.model, message.sync, message.state_address, message.applied_round
+            member,
+            message.model,
+            message.sync,
+            message.state_address,
+            message.applied_round,
+            message.resumes,
         )
         roster.add(key, peer)
         if self._window_opened is None:
@@ -76,6 +82,20 @@ class Admission:
         if job.completed:
             job.outbox.tell(key, m.Completed(job.ledger.repeated))
 
+    def resumed(self, key: str, ledger: m.LedgerState | None) -> None:
+        """A member holds a checkpoint's state, or has found none and keeps its initial values."""
+        job, peer = self._job, self._job.roster.peers[key]
+        if peer.phase is not Phase.FETCHING or peer.donor != key:
+            return
+        if ledger is None:
+            self._start_anew()
+        else:
+            job.ledger = Ledger.restored(ledger)
+            counts = f"committed={job.ledger.committed} total={job.ledger.total}"
+            job.outbox.note(Note("resumed", key, counts=counts))
+        peer.donor = ""
+        job.roster.move(key, Phase.LOADED)
+
     def fetch_failed(self, key: str, donor: str) -> None:
         """A member could not get the state of its donor."""
         peer = self._job.roster.peers[key]
@@ -104,7 +124,8 @@ class Admission:
             self._forming = self._first_members(now)
         holders = [key for key in self._forming if peers[key].phase is Phase.LOADED]
         fresh = [key for key in self._forming if peers[key].phase is Phase.ENTERED]
-        if not holders and fresh:
+        resuming = any(peers[key].donor == key for key in self._forming)
+        if not holders and fresh and not resuming:
             self._choose_source(fresh)
         self._serve(
             [key for key in self._forming if peers[key].phase is Phase.ENTERED], Phase.LOADED
@@ -130,9 +151,19 @@ class Admission:
         """Choose the most advanced state, else the initial values of the lowest slot."""
         job, peers = self._job, self._job.roster.peers
         source = max(fresh, key=lambda key: peers[key].applied_round)
+        if peers[source].applied_round < 0 and peers[source].resumes:
+            peers[source].donor = source
+            job.roster.move(source, Phase.FETCHING)
+            job.outbox.tell(source, m.Resume())
+            return
         job.roster.move(source, Phase.LOADED)
-        if peers[source].applied_round < 0 and job.lost_world is not None:
-            # The trained state was lost with its last holder: the data count anew as well.
+        if peers[source].applied_round < 0:
+            self._start_anew()
+
+    def _start_anew(self) -> None:
+        """The trained state was lost with its last holder: the data count anew as well."""
+        job = self._job
+        if job.lost_world is not None:
             job.ledger = job.ledger.renewed()
             job.outbox.note(Note("restarted_job"))
 

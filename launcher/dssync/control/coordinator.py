@@ -231,12 +231,18 @@ class Coordinator:
                 self.admission.enter(key, message, now)
             case Report():
                 self.admission.late(key, read_report(body), now)
+            case m.AskLedger(number):
+                self.job.outbox.tell(key, m.LedgerCopy(number, self.ledger.state))
+            case m.AskPublish(number):
+                self.job.outbox.tell(key, m.MayPublish(number, self.job.term))
             case _ if key not in self.roster.peers:
                 self._unknown(key, message)
             case m.Loaded(donor):
                 self.admission.loaded(key, donor)
             case m.FetchFailed(donor, _):
                 self.admission.fetch_failed(key, donor)
+            case m.Resumed(ledger):
+                self.admission.resumed(key, ledger)
             case m.Register():
                 self.training.register(key, message)
             case m.Take():

@@ -36,6 +36,11 @@ class MemberState:
     """It is admitted."""
     fetch: m.Fetch | None = None
     """The donor to get state from."""
+    resume: bool = False
+    """It is to read a checkpoint."""
+    ledger: m.LedgerCopy | None = None
+    """The latest copy, for a checkpoint."""
+    may_publish: m.MayPublish | None = None
     refused: str | None = None
     benched: str | None = None
     """Why it is out of the view; it may enter again."""
@@ -90,13 +95,26 @@ class MemberState:
                 self._adopt(message)
             case m.LastRound(number):
                 self.last_round = number
-            case m.Fetch():
-                self.fetch = message
             case m.Bench(reason):
                 # Its groups went on without it: no attempt stands any more.
                 self.benched = reason
                 self.history.enter = ""
                 self._assigns.clear()
+            case _:
+                self._note(message)
+        return []
+
+    def _note(self, message: m.ToMemberBody) -> None:
+        """Take in what only the training thread acts on."""
+        match message:
+            case m.Fetch():
+                self.fetch = message
+            case m.Resume():
+                self.resume = True
+            case m.LedgerCopy():
+                self.ledger = message
+            case m.MayPublish():
+                self.may_publish = message
             case m.Refuse(sentence):
                 self.refused = sentence
             case m.Completed():

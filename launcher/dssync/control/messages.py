@@ -36,6 +36,27 @@ class SyncSettings:
     backend: str = "gloo"
 
 
+@dataclass(frozen=True)
+class TrackState:
+    """What is done of one track."""
+
+    name: str
+    batches_per_epoch: int
+    cursor: int
+    """Batches from here on were never leased."""
+    open: tuple[int, ...]
+    """Batches below the cursor that are not committed."""
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """What of the data is done."""
+
+    epochs: int
+    tracks: tuple[TrackState, ...]
+    repeated: int
+
+
 # --- member to coordinator ------------------------------------------------------------------
 
 
@@ -50,6 +71,8 @@ class Enter:
     """``host:port`` where this worker streams its state to a joiner."""
     applied_round: int = -1
     """The last round in the state that it holds; -1 for a fresh process or spoiled values."""
+    resumes: bool = False
+    """It can read checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -163,6 +186,27 @@ class AskStop:
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """Answers ``Resume``: the member holds a checkpoint's state, or there was none to use."""
+
+    ledger: LedgerState | None
+
+
+@dataclass(frozen=True)
+class AskLedger:
+    """Asks for the ledger as it is after this round of the member, for a checkpoint."""
+
+    round: int
+
+
+@dataclass(frozen=True)
+class AskPublish:
+    """Asks whether the coordinator still leads, before a checkpoint of this round is published."""
+
+    round: int
+
+
+@dataclass(frozen=True)
 class Leave:
     """The member leaves the job; nothing it still holds will be committed."""
 
@@ -185,6 +229,31 @@ class Fetch:
 
     donor: str
     address: str
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Nobody holds a state: read the newest whole checkpoint, then answer ``Resumed``."""
+
+
+@dataclass(frozen=True)
+class LedgerCopy:
+    """The ledger that goes into a checkpoint of this round.
+
+    The member that speaks for the job gets it with every flush: at that moment every committed
+    batch is in the mean that all hold.
+    """
+
+    round: int
+    ledger: LedgerState
+
+
+@dataclass(frozen=True)
+class MayPublish:
+    """The coordinator of this term leads: the checkpoint of this round may be published."""
+
+    round: int
+    term: int
 
 
 @dataclass(frozen=True)
@@ -292,27 +361,6 @@ class Completed:
 
 
 # --- launcher to coordinator and back -------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class TrackState:
-    """What is done of one track."""
-
-    name: str
-    batches_per_epoch: int
-    cursor: int
-    """Batches from here on were never leased."""
-    open: tuple[int, ...]
-    """Batches below the cursor that are not committed."""
-
-
-@dataclass(frozen=True)
-class LedgerState:
-    """What of the data is done."""
-
-    epochs: int
-    tracks: tuple[TrackState, ...]
-    repeated: int
 
 
 @dataclass(frozen=True)
@@ -446,11 +494,11 @@ class JobCompleted:
 
 FromMemberBody = (
     Enter | Loaded | FetchFailed | Arrive | Confirm | Applied | Abandoned | Failed | Blob
-    | Register | Take | AskFlush | AskStop | Leave | Report
+    | Register | Take | AskFlush | AskStop | Resumed | AskLedger | AskPublish | Leave | Report
 )  # fmt: skip
 ToMemberBody = (
     Refuse | Fetch | Start | Assign | Abandon | Commit | Skip | Bench | Leases | LastRound
-    | Completed | Blob | NewTerm | Orphaned | Adopt
+    | Completed | Resume | LedgerCopy | MayPublish | Blob | NewTerm | Orphaned | Adopt
 )  # fmt: skip
 FromLauncher = Hello | Heartbeat | Exited | Drain | FromMember | Standing
 ToLauncher = (

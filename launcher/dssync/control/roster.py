@@ -56,6 +56,8 @@ class Peer:
     address: str
     applied_round: int = -1
     """The last round in the state that it brought; -1 for a fresh process."""
+    resumes: bool = False
+    """It can read checkpoints."""
     phase: Phase = Phase.ENTERED
     donor: str = ""
     avoid: str = ""

@@ -63,6 +63,8 @@ class Rounds:
         """Who has applied a sum since the coordinator last looked, and in which round."""
         self.committed: list[tuple[str, tuple[int, ...]]] = []
         """Batches committed since the coordinator last looked, by member."""
+        self.flushed: list[tuple[int, str]] = []
+        """Flushes decided since the coordinator last looked, with who speaks for the job."""
         self._deadline = RoundDeadline(deadline)
         self._directory = Directory(term)
         self._send = send
@@ -152,6 +154,7 @@ class Rounds:
     def _decide(self, exchange: Exchange, now: float) -> None:
         """Commit an attempt: what its members consumed is done, whoever of them is lost now."""
         exchange.decided = True
+        self._note_flush(exchange)
         exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
         done = [(member, exchange.confirmed[member]) for member in exchange.members]
         self.committed += done
@@ -159,11 +162,17 @@ class Rounds:
         for member in exchange.members:
             self._send(member, Commit(exchange.round, exchange.attempt, batches))
 
+    def _note_flush(self, exchange: Exchange) -> None:
+        if exchange.kind != "train":
+            self.flushed.append((exchange.round, self._views[exchange.round].members[0]))
+
     def applied(self, key: str, message: Applied, now: float) -> None:
         """Note that a member has applied, also if the round had gone on without it."""
         self.committed.append((key, message.batches))
         exchange = self._find(key, message.round)
         if exchange is not None:
+            if not exchange.decided:
+                self._note_flush(exchange)
             exchange.applied.add(key)
             if exchange.communicators:
                 self.earned.append((key, exchange.round))

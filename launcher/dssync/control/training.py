@@ -134,6 +134,10 @@ class Training:
         committed, world.rounds.committed = world.rounds.committed, []
         for key, batches in committed:
             self._job.ledger.commit(key, batches)
+        flushed, world.rounds.flushed = world.rounds.flushed, []
+        for number, first in flushed:
+            if first in self._job.roster.peers:
+                self._job.outbox.tell(first, m.LedgerCopy(number, self._job.ledger.state))
         missed, world.rounds.missed = world.rounds.missed, []
         # Rounds that share a communicator are missed together: that is one miss.
         for key, kind in sorted(set(missed)):

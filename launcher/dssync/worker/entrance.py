@@ -8,6 +8,7 @@ from dssync.errors import ModelError
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
+from dssync.worker.saver import Saver
 from dssync.worker.transfer import FetchedState
 
 Wait = Callable[[Callable[[], bool]], None]
@@ -21,13 +22,17 @@ class Entrance:
         payload: takes a donor's state over.
         measure: of this worker.
         wait: waits until a predicate holds, doing the training thread's chores meanwhile.
+        saver: reads checkpoints.
     """
 
-    def __init__(self, link: Link, payload: Payload, measure: Measure, wait: Wait) -> None:
+    def __init__(
+        self, link: Link, payload: Payload, measure: Measure, wait: Wait, saver: Saver
+    ) -> None:
         self._link = link
         self._payload = payload
         self._measure = measure
         self._wait = wait
+        self._saver = saver
 
     def enter(self, hello: m.Enter) -> None:
         """Say hello and return when this member is admitted, or has no more to do.
@@ -38,7 +43,12 @@ class Entrance:
         state, started = self._link.state, time.monotonic()
         self._link.send(hello)
         while not (state.started or self._link.ended):
-            self._wait(lambda: state.started or state.fetch is not None or self._link.ended)
+            self._wait(
+                lambda: state.started or state.fetch is not None or state.resume or self._link.ended
+            )
+            if state.resume and not state.started:
+                state.resume = False
+                self._link.send(m.Resumed(self._saver.resume()))
             if state.fetch is not None and not state.started:
                 self._fetch(state.fetch)
         if state.refused is not None:

@@ -8,21 +8,25 @@ that everything the script registers or loads before is part of the state that j
 import atexit
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 import torch
+from torch.utils.data import default_collate
 
 from dssync.control import messages as m
 from dssync.errors import UsageError
 from dssync.worker.buckets import averaged
-from dssync.worker.data import Batches, check_loader, size_of
+from dssync.worker.data import Batches, Samples, Shard, size_of
+from dssync.worker.feed import Feed
 from dssync.worker.link import open_link
 from dssync.worker.options import SyncOptions
 from dssync.worker.outcome import Outcome
 from dssync.worker.payload import Payload, Stateful
+from dssync.worker.saver import Checkpoint, checkpoint_of
 from dssync.worker.session import MemberSession
 
 STEPLESS_BATCHES = 1000
@@ -43,6 +47,7 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         every: optimizer steps between two rounds.
         group_size: members of a group, at least 2.
         mode: schedule of groups: ``grid``, ``pool``, ``cross`` or ``allreduce``.
+        checkpoint: where the job saves itself, and is resumed from when nobody holds its state.
 
     What is left out comes from the launcher's flags; all members must agree.
 
@@ -59,14 +64,16 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         every: int | None = None,
         group_size: int | None = None,
         mode: str | None = None,
+        checkpoint: Checkpoint | Path | str | None = None,
     ) -> None:
         averaged(model)
         link = open_link(dict(os.environ))
         options = SyncOptions.of(link.setup, every, group_size, mode)
         self._payload = Payload(model, optimizer)
-        self._session = MemberSession(link, options, self._payload)
+        saves = checkpoint_of(checkpoint, os.environ)
+        self._session = MemberSession(link, options, self._payload, saves)
         self._steps = 0
-        self._handed_out: list[tuple[int, int]] = []
+        self._feed: Feed | None = None
         self._called_step = False
         atexit.register(self.close)
 
@@ -78,27 +85,71 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         Raises:
             UsageError: the data set has no length, or ``batch_size`` is below 1.
         """
-        link = self._session.link
-        return Batches(link, self._session.wait_for_data, size_of(dataset), batch_size, shuffle)
+        return self._batches(size_of(dataset), batch_size, shuffle)
 
-    def run(self, loader: Iterable[_Batch], epochs: int = 1) -> Iterator[_Batch]:
+    def sampler(self, dataset: Sized, shuffle: bool = True) -> Samples:
+        """Return a sampler for ``DataLoader(dataset, batch_size=…, sampler=…)``.
+
+        Raises:
+            UsageError: the data set has no length.
+        """
+        size = size_of(dataset)
+        return Samples(lambda batch_size: self._batches(size, batch_size, shuffle), size)
+
+    def shard(
+        self,
+        data: Iterable[Any],
+        batch_size: int,
+        samples: int | None = None,
+        collate: Callable[[list[Any]], Any] = default_collate,
+    ) -> Shard:
+        """Return the batches of an iterable that fall to this member, to pass to ``run``.
+
+        Args:
+            data: gives the same samples in each pass and in every worker; each member goes
+                through all of them.
+            batch_size: samples of a batch.
+            samples: how many there are; without it they are counted in a pass of their own.
+            collate: makes a batch of a list of samples.
+
+        Raises:
+            UsageError: there are no samples, or ``batch_size`` is below 1.
+        """
+        size = sum(1 for _ in data) if samples is None else samples
+        return Shard(self._batches(size, batch_size, shuffle=False), data, collate)
+
+    def _batches(self, size: int, batch_size: int, shuffle: bool) -> Batches:
+        session = self._session
+        return Batches(session.link, session.wait_for_data, size, batch_size, shuffle)
+
+    @overload
+    def run(
+        self, loader: Mapping[str, Iterable[Any]], epochs: int = 1
+    ) -> Iterator[dict[str, Any]]: ...
+    @overload
+    def run(self, loader: Iterable[_Batch], epochs: int = 1) -> Iterator[_Batch]: ...
+    def run(self, loader: Any, epochs: int = 1) -> Iterator[Any]:
         """Yield this member's batches until the job has seen every sample ``epochs`` times.
 
+        Several loaders by name give one dictionary at a time, with a batch of each that has any.
         Ends early when this member drains. After it ends with the job, the model holds the exact
         mean of all members.
 
         Raises:
-            UsageError: the loader does not draw from ``batches``, or ``step`` is never called.
+            UsageError: a loader does not draw from this object's ``batches``, ``sampler`` or
+                ``shard``, or ``step`` is never called.
         """
-        sampler = check_loader(loader)
-        if epochs < 1:
-            raise UsageError(f"run() got epochs={epochs}: at least 1")
         session = self._session
+        feed = self._feed = Feed(session.link, loader, epochs)
         session.join()
-        session.link.send(m.Register((m.Track("", len(sampler)),), epochs))
+        session.link.send(m.Register(feed.tracks, epochs))
         try:
             while not session.over:
-                yield from self._drain_loader(loader, sampler)
+                for batch in feed:
+                    self._check_step_was_called(STEPLESS_BATCHES)
+                    yield batch
+                    if session.over:
+                        break
                 self._check_step_was_called(1)
                 # Batches that no step followed were still trained on, as far as they ever are.
                 self._consume()
@@ -135,6 +186,21 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         """End training early, for everybody."""
         self._session.join()
         self._session.link.send(m.AskStop())
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Leave the view for a while, so that nobody waits for this member: evaluation, saving.
+
+        It comes back as a joiner does, with the state of a mate. Call it right after ``step``:
+        what was trained on since the last round goes to others.
+        """
+        session = self._session
+        session.join()
+        session.leave("away")
+        try:
+            yield
+        finally:
+            session.join()
 
     def register(self, name: str, stateful: Stateful) -> None:
         """Send the state of ``stateful`` (a scheduler, scaler or averaged model) to joiners too.
@@ -201,23 +267,16 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         """Return itself."""
         return self
 
-    def _drain_loader(self, loader: Iterable[_Batch], sampler: Batches) -> Iterator[_Batch]:
-        sampler.drawn.clear()
-        for batch in loader:
-            self._handed_out.append(sampler.drawn.popleft())
-            self._check_step_was_called(STEPLESS_BATCHES)
-            yield batch
-            if self._session.over:
-                return
-
     def _consume(self) -> None:
-        self._session.consumed += self._handed_out
-        self._handed_out.clear()
+        if self._feed is not None:
+            self._session.consumed += self._feed.handed_out
+            self._feed.handed_out.clear()
 
     def _check_step_was_called(self, limit: int) -> None:
-        if not self._called_step and len(self._handed_out) >= limit:
+        handed_out = len(self._feed.handed_out) if self._feed is not None else 0
+        if not self._called_step and handed_out >= limit:
             raise UsageError(
-                f"run() handed out {len(self._handed_out)} batches and sync.step() was never "
+                f"run() handed out {handed_out} batches and sync.step() was never "
                 "called: call it after optimizer.step()"
             )
 

@@ -1,10 +1,11 @@
 """What a joiner needs to become like its donor: model, optimizer and whatever was registered."""
 
-from typing import Protocol, cast
+from collections.abc import Mapping
+from typing import Any, Protocol, cast
 
 import torch
 
-from dssync.errors import TransferError, UsageError
+from dssync.errors import CheckpointError, TransferError, UsageError
 from dssync.worker.tree import pack
 
 
@@ -50,6 +51,24 @@ class Payload:
         """
         pack(self.state(), [])
 
+    def check_fits(self, state: Mapping[str, Any]) -> None:
+        """See that a checkpoint is one of this script, before anything is loaded.
+
+        Raises:
+            CheckpointError: it has other names, or another model.
+        """
+        if state.keys() != self._stateful.keys():
+            raise CheckpointError(
+                f"it holds the states {sorted(state)}, expected {sorted(self._stateful)}"
+            )
+        there, here = _shapes(state["model"]), _shapes(self.model.state_dict())
+        for name in sorted({*there, *here}):
+            if there.get(name) != here.get(name):
+                raise CheckpointError(
+                    f"tensor {name!r} is {there.get(name, 'missing')} in it, expected "
+                    f"{here.get(name, 'none')}"
+                )
+
     def load(self, state: object) -> None:
         """Take a donor's state over.
 
@@ -63,3 +82,11 @@ class Payload:
             )
         for name, each in self._stateful.items():
             each.load_state_dict(state[name])
+
+
+def _shapes(state: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+        for name, tensor in state.items()
+        if isinstance(tensor, torch.Tensor)
+    }

@@ -20,6 +20,7 @@ from dssync.worker.outcome import Outcome, record
 from dssync.worker.payload import Payload
 from dssync.worker.rendezvous import Rendezvous
 from dssync.worker.round import Clock, Result, RoundEngine
+from dssync.worker.saver import Checkpoint, Saver
 from dssync.worker.snapshots import Snapshots
 from dssync.worker.transport import Machine, staging_device
 
@@ -31,7 +32,13 @@ NOT_FINITE_LIMIT = 3
 class MemberSession:
     """The member behind a ``GroupSync``."""
 
-    def __init__(self, link: Link, options: SyncOptions, payload: Payload) -> None:
+    def __init__(
+        self,
+        link: Link,
+        options: SyncOptions,
+        payload: Payload,
+        checkpoint: Checkpoint | None = None,
+    ) -> None:
         self.link = link
         self.options = options
         self.world_size = 1
@@ -56,7 +63,8 @@ class MemberSession:
         )
         self._rendezvous = Rendezvous(link, self._device, self._measure)
         self._snapshots = Snapshots(link, payload, self._measure)
-        self._entrance = Entrance(link, payload, self._measure, self.wait)
+        self._saver = Saver(link, payload, checkpoint, options.every, self._measure)
+        self._entrance = Entrance(link, payload, self._measure, self.wait, self._saver)
 
     # --- waiting ----------------------------------------------------------------------------
 
@@ -130,6 +138,7 @@ class MemberSession:
                     give_up - time.monotonic(),
                 )
             self.do_chores()
+        self._saver.close()
         self._snapshots.close()
         self._push(now=True)
         self._rendezvous.close()
@@ -148,7 +157,8 @@ class MemberSession:
         address = self._snapshots.address
         backend = "gloo" if self._device == HOST else "nccl"
         sync = replace(self.options.message, backend=backend)
-        self._entrance.enter(m.Enter(self._lines, sync, address, applied_round))
+        resumes = self._saver.resumes
+        self._entrance.enter(m.Enter(self._lines, sync, address, applied_round, resumes))
         if self.link.state.started and not self.link.state.weighted:
             # The mates' values come before any training of this member could count.
             started = time.monotonic()
@@ -247,6 +257,7 @@ class MemberSession:
         self._applied_round = assign.round
         self.world_size = assign.world_size
         self.is_first = assign.first == self.link.setup.member
+        self._saver.after(assign)
         if assign.kind == "final":
             self.wait(lambda: self._interrupted)
 

@@ -105,7 +105,7 @@ def test_a_known_tag_with_arbitrary_fields_is_a_message_or_refused(data: st.Data
         ('["Leave",7]', "7 on the wire is not text"),
         ('["Leave","\\ud800"]', "is not Unicode"),
         ('["Applied",1,0,{"a":1}]', "{'a': 1} on the wire is not a list"),
-        ('["Enter",[],["grid",2,1,"relaxed"],"a:1",-1]', "SyncSettings on the wire"),
+        ('["Enter",[],["grid",2,1,"relaxed"],"a:1",-1,false]', "SyncSettings on the wire"),
         ('["Take",' + "9" * 5000 + "]", "are not JSON"),
         ("[" * 100_000, "are not JSON"),
         ('{"Take":1}', "unknown message"),

@@ -58,6 +58,7 @@ def any_message() -> st.SearchStrategy[object]:
         str: st.sampled_from((*KEYS, "", "x")),
         bool: st.booleans(),
         tuple[m.Track, ...]: tracks.map(tuple),
+        m.LedgerState | None: st.none() | st.builds(m.LedgerState, NUMBERS, st.just(()), NUMBERS),
     }
     kinds = [k for k in m.FromMemberBody.__args__ if k not in (m.Enter, Report)]
     return ENTER | REPORT | st.one_of(*(_instances(kind, for_type) for kind in kinds))

@@ -1,0 +1,223 @@
+"""A checkpoint on disk: a folder of tensors, and a manifest that vouches for every byte of it.
+
+``PATH/checkpoint-000007`` holds ``model.safetensors`` (the model's ``state_dict``, loadable without
+dssync), ``state.safetensors`` (all other tensors) and ``manifest.json`` (everything else, with the
+length and SHA-256 of both files and of itself). A folder is written under another name, made
+durable, and published by one rename; so whatever bears the name is whole, unless somebody has
+touched it since, and that is found out. Nothing is pickled.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from dssync.control.codec import Codec
+from dssync.control.messages import LedgerState
+from dssync.errors import CheckpointError, DssyncError
+from dssync.worker.tree import pack, unpack
+
+FORMAT: Final = "dssync-checkpoint-1"
+MODEL: Final = "model.safetensors"
+STATE: Final = "state.safetensors"
+MANIFEST: Final = "manifest.json"
+PREFIX: Final = "checkpoint-"
+SAVING: Final = ".saving-"
+_LEDGER: Final = Codec([LedgerState])
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a checkpoint is of."""
+
+    kind: str
+    """``consensus`` (the exact mean of all members) or ``member``."""
+    term: int
+    round: int
+    seed: int
+    """Of the schedule and of the data's order."""
+    mode: str
+    world_size: int
+    view: int
+    """Sequence of the view."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A checkpoint that is whole."""
+
+    name: str
+    state: dict[str, Any]
+    ledger: LedgerState
+    facts: Facts
+
+
+def write(folder: Path, state: Mapping[str, Any], ledger: LedgerState, facts: Facts) -> int:
+    """Write a checkpoint into a folder that does not exist, and make it durable.
+
+    Args:
+        folder: where; its name is not yet the one that is published.
+        state: states by name; that of ``model`` is a ``state_dict``.
+        ledger: what of the data is in it.
+        facts: what it is of.
+
+    Returns:
+        The number of bytes.
+
+    Raises:
+        OSError: the disk does not take it.
+        ModelError: the state cannot be written without pickle.
+    """
+    folder.mkdir(parents=True)
+    model, rest = _split(state)
+    others: list[torch.Tensor] = []
+    tree = pack(rest, others)
+    numbered = {str(number): tensor for number, tensor in enumerate(others)}
+    files = {MODEL: model, STATE: numbered}
+    listed = {name: _write_tensors(folder / name, tensors) for name, tensors in files.items()}
+    content: dict[str, object] = {
+        "format": FORMAT,
+        "facts": dataclasses.asdict(facts),
+        "ledger": _LEDGER.encode_text(ledger),
+        "state": tree,
+        "files": listed,
+    }
+    text = json.dumps({**content, "sha256": _digest(content)}, indent=1)
+    with (folder / MANIFEST).open("x") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_folder(folder)
+    return len(text) + sum(int(str(each["bytes"])) for each in listed.values())
+
+
+def read(folder: Path) -> Loaded:
+    """Read a checkpoint after a check of every byte.
+
+    Raises:
+        CheckpointError: it is not whole, or not one of ours; the message names file and reason.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        told = manifest.pop("sha256")
+        if manifest["format"] != FORMAT or told != _digest(manifest):
+            raise CheckpointError(f"{folder / MANIFEST} was altered, or is of another format")
+        for name in (MODEL, STATE):
+            _check_file(folder / name, manifest["files"][name])
+        numbered = load_file(folder / STATE)
+        others = [numbered[str(number)] for number in range(len(numbered))]
+        rest = unpack(manifest["state"], others)
+        ledger = _LEDGER.decode(manifest["ledger"])
+        facts = Facts(**manifest["facts"])
+        state = _joined(rest, load_file(folder / MODEL))
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder} is no whole checkpoint: {error!r}") from None
+    except (SafetensorError, DssyncError) as error:
+        raise CheckpointError(f"{folder} is no whole checkpoint: {error}") from None
+    assert isinstance(ledger, LedgerState)
+    return Loaded(folder.name, state, ledger, facts)
+
+
+def newest(path: Path, refused: Callable[[CheckpointError], None]) -> Iterator[Loaded]:
+    """Yield the whole checkpoints below a path, newest first; tell why others are refused."""
+    for folder in reversed(published(path)):
+        try:
+            yield read(folder)
+        except CheckpointError as error:
+            refused(error)
+
+
+def publish(folder: Path, path: Path, keep: int) -> Path:
+    """Give a written checkpoint its name; remove all but the newest, and what crashes left.
+
+    Raises:
+        OSError: the disk does not take it.
+    """
+    while True:
+        known = published(path)
+        number = 1 + max((int(each.name.removeprefix(PREFIX)) for each in known), default=0)
+        target = path / f"{PREFIX}{number:06d}"
+        try:
+            folder.rename(target)
+            break
+        except OSError:
+            if not target.exists():
+                raise
+    sync_folder(path)
+    for old in [*known[: max(0, len(known) + 1 - keep)], *path.glob(f"{SAVING}*")]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def published(path: Path) -> list[Path]:
+    """Return the checkpoints below a path, whole or not, oldest first."""
+    found = [each for each in path.glob(f"{PREFIX}*") if each.name.removeprefix(PREFIX).isdigit()]
+    return sorted(found, key=lambda each: int(each.name.removeprefix(PREFIX)))
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _split(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """Return the tensors of the model, and all else."""
+    tensors = {k: v for k, v in state["model"].items() if isinstance(v, torch.Tensor)}
+    extra = {k: v for k, v in state["model"].items() if k not in tensors}
+    return tensors, {**state, "model": extra}
+
+
+def _joined(rest: object, model: dict[str, torch.Tensor]) -> dict[str, Any]:
+    if not isinstance(rest, dict):
+        raise TypeError("the manifest's state is no dictionary")
+    return {**rest, "model": {**model, **rest["model"]}}
+
+
+def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, object]:
+    """Write one file and make it durable; return what the manifest says of it."""
+    save_file(tensors, path)
+    found: list[dict[str, object]] = []
+    # The disk and the checksum take their time side by side.
+    reader = threading.Thread(target=lambda: found.append(_describe(path)))
+    reader.start()
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+        reader.join()
+    return found[0]
+
+
+def _describe(path: Path) -> dict[str, object]:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"bytes": path.stat().st_size, "sha256": digest}
+
+
+def _check_file(path: Path, told: Mapping[str, object]) -> None:
+    size = path.stat().st_size
+    if size != told["bytes"]:
+        raise CheckpointError(f"{path} has {size} bytes, expected {told['bytes']}: it is truncated")
+    if _describe(path) != told:
+        raise CheckpointError(f"{path} was altered: its SHA-256 is not that of the manifest")
+
+
+def _digest(content: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

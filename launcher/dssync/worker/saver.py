@@ -1,0 +1,254 @@
+"""When a checkpoint is due, who writes it, and what it is resumed from.
+
+The member that speaks for the job writes. It stops for one copy of its state, into memory that is
+kept for the next copy; a thread writes from there. All members track what is due, so that the next
+one in line takes over when the writer is lost.
+"""
+
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, Literal
+
+import torch
+
+from dssync import contract
+from dssync.control import messages as m
+from dssync.errors import CheckpointError, DssyncError, TransferError, UsageError
+from dssync.worker import checkpoint
+from dssync.worker.link import Link
+from dssync.worker.measure import Measure
+from dssync.worker.payload import Payload
+from dssync.worker.transfer import Snapshot, restore, take_snapshot
+
+ANSWER_SECONDS: Final = 30.0
+"""How long a written checkpoint waits for the coordinator's word."""
+RNG: Final = "dssync.rng"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How a job saves itself.
+
+    Attributes:
+        path: folder on storage that all workers share.
+        every_steps: optimizer steps between two checkpoints.
+        keep: how many of the newest are kept.
+        kind: ``consensus`` flushes first and saves the exact mean, with the ledger that belongs to
+            it; ``member`` saves the replica of one member without asking anybody, so that samples
+            of rounds that have not reached it yet count as done.
+    """
+
+    path: Path | str
+    every_steps: int = 1000
+    keep: int = 2
+    kind: Literal["consensus", "member"] = "consensus"
+
+    def __post_init__(self) -> None:
+        if self.every_steps < 1 or self.keep < 1 or self.kind not in ("consensus", "member"):
+            raise UsageError(
+                f"{self} cannot be: every_steps and keep are at least 1, kind is consensus "
+                "or member"
+            )
+
+
+def checkpoint_of(
+    given: "Checkpoint | Path | str | None", environ: Mapping[str, str]
+) -> Checkpoint | None:
+    """Return what the script says, else the pod's variables; None: nothing is saved.
+
+    Raises:
+        UsageError: a variable is no number, or out of range.
+    """
+    if isinstance(given, Checkpoint):
+        return given
+    path = given or environ.get(contract.ENV_CHECKPOINT_PATH)
+    if not path:
+        return None
+    found = Checkpoint(path)
+    return replace(
+        found,
+        every_steps=_number(environ, contract.ENV_CHECKPOINT_INTERVAL_STEPS, found.every_steps),
+        keep=_number(environ, contract.ENV_CHECKPOINT_KEEP, found.keep),
+    )
+
+
+def _number(environ: Mapping[str, str], name: str, default: int) -> int:
+    text = environ.get(name) or str(default)
+    if not text.isdigit():
+        raise UsageError(f"{name} is {text!r}: expected a whole number")
+    return int(text)
+
+
+class Saver:
+    """Saves and resumes one member.
+
+    Args:
+        link: the member's state and messages.
+        payload: what is saved.
+        settings: where and how often; None: never.
+        every: optimizer steps of a round.
+        measure: of this worker.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        payload: Payload,
+        settings: Checkpoint | None,
+        every: int,
+        measure: Measure,
+    ) -> None:
+        self._link = link
+        self._payload = payload
+        self._settings = settings
+        self._rounds = max(1, settings.every_steps // every) if settings is not None else 0
+        self._measure = measure
+        self._due = False
+        self._asked = False
+        self._memory: torch.Tensor | None = None
+        self._thread: threading.Thread | None = None
+        self._written: tuple[float, float] | None = None
+        """When the last write began and ended."""
+
+    @property
+    def resumes(self) -> bool:
+        """Whether there is a place to look for checkpoints."""
+        return self._settings is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def after(self, assign: m.Assign) -> None:
+        """Look at a round that was applied; copy the state if it is to be saved.
+
+        Called by the training thread, where nothing trains.
+        """
+        settings = self._settings
+        if settings is None:
+            return
+        self._observe_written()
+        first = assign.first == self._link.setup.member
+        if (assign.round + 1) % self._rounds == 0:
+            self._due = True
+        flushed = assign.kind != "train"
+        exact = settings.kind == "consensus"
+        if self._due and first and exact and not (flushed or self._asked or self.busy):
+            self._asked = True
+            self._link.send(m.AskFlush())
+        if assign.kind == "final" or (self._due and flushed == exact):
+            self._due = self._asked = False
+            if first and (assign.kind == "final" or not self.busy):
+                self._save(settings, assign, "consensus" if flushed else "member")
+
+    def close(self) -> None:
+        """Wait for the checkpoint that is being written, unless this member is told to go."""
+        if self._thread is not None and not self._link.state.leaving:
+            self._thread.join(ANSWER_SECONDS)
+            self._observe_written()
+
+    # --- saving -----------------------------------------------------------------------------
+
+    def _save(self, settings: Checkpoint, assign: m.Assign, kind: str) -> None:
+        if self._thread is not None:
+            self._thread.join()
+        started = time.monotonic()
+        state = {**self._payload.state(), RNG: {"cpu": torch.get_rng_state()}}
+        snapshot = take_snapshot(state, self._memory)
+        self._memory = snapshot.memory
+        self._observe("stage", time.monotonic() - started)
+        if kind == "member":
+            self._link.send(m.AskLedger(assign.round))
+        self._thread = threading.Thread(
+            target=self._run, args=(settings, snapshot, assign, kind), daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, settings: Checkpoint, snapshot: Snapshot, assign: m.Assign, kind: str) -> None:
+        try:
+            self._write(settings, snapshot, assign, kind)
+        except (OSError, DssyncError) as error:
+            # The training is worth more than a save; the next one may fare better.
+            _say(f"the checkpoint of round {assign.round} was not saved: {error}")
+
+    def _write(self, settings: Checkpoint, snapshot: Snapshot, assign: m.Assign, kind: str) -> None:
+        started = time.monotonic()
+        state = self._link.state
+        self._await(lambda: state.ledger is not None and state.ledger.round == assign.round)
+        copy, term = state.ledger, self._term(assign.round)
+        assert copy is not None
+        path = Path(settings.path)
+        folder = path / f"{checkpoint.SAVING}{uuid.uuid4().hex}"
+        saved = restore(snapshot.header, snapshot.buffer)
+        assert isinstance(saved, dict)
+        checkpoint.write(folder, saved, copy.ledger, self._facts(assign, kind, term))
+        if self._term(assign.round) != term:
+            raise CheckpointError(f"term {term} ended while it was written")
+        target = checkpoint.publish(folder, path, settings.keep)
+        self._written = started, time.monotonic()
+        _say(f"checkpoint {target} holds round {assign.round}")
+
+    def _facts(self, assign: m.Assign, kind: str, term: int) -> checkpoint.Facts:
+        setup = self._link.setup
+        return checkpoint.Facts(
+            kind, term, assign.round, setup.seed, setup.mode, assign.world_size, assign.view
+        )
+
+    def _term(self, number: int) -> int:
+        """Return the term of the coordinator, which leads at this moment."""
+        state = self._link.state
+        with self._link.condition:
+            state.may_publish = None
+        self._link.send(m.AskPublish(number))
+        self._await(lambda: state.may_publish is not None)
+        assert state.may_publish is not None
+        return state.may_publish.term
+
+    def _await(self, answered: Callable[[], bool]) -> None:
+        with self._link.condition:
+            if not self._link.condition.wait_for(answered, ANSWER_SECONDS):
+                raise TransferError("the coordinator has not answered")
+
+    def _observe(self, phase: str, seconds: float) -> None:
+        self._measure.observe("dssync_checkpoint_duration_seconds", seconds, phase=phase)
+
+    def _observe_written(self) -> None:
+        """Record the last write; the training thread alone feeds the measure."""
+        if self._written is not None:
+            (began, ended), self._written = self._written, None
+            self._observe("write", ended - began)
+            since = time.monotonic() - ended
+            self._measure.set("dssync_last_checkpoint_timestamp_seconds", time.time() - since)
+
+    # --- resuming ---------------------------------------------------------------------------
+
+    def resume(self) -> m.LedgerState | None:
+        """Load the newest whole checkpoint; return its ledger, or None if there is none."""
+        assert self._settings is not None
+        for loaded in checkpoint.newest(Path(self._settings.path), _refuse):
+            state = dict(loaded.state)
+            rng = state.pop(RNG)
+            try:
+                self._payload.check_fits(state)
+            except CheckpointError as error:
+                _refuse(CheckpointError(f"{loaded.name} is of another script: {error}"))
+                continue
+            self._payload.load(state)
+            torch.set_rng_state(rng["cpu"])
+            _say(f"resumed from {Path(self._settings.path) / loaded.name}")
+            return loaded.ledger
+        return None
+
+
+def _refuse(error: CheckpointError) -> None:
+    _say(f"refused: {error}")
+
+
+def _say(sentence: str) -> None:
+    print(f"dssync: {sentence}", file=sys.stderr, flush=True)

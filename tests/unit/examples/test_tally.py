@@ -1,0 +1,54 @@
+"""The outside record of committed samples tells lost and repeated ones from exact ones."""
+
+from collections import Counter
+from typing import Any
+
+from examples.demo.tally import Line, tally
+
+DATA = Counter([1, 2, 3, 4])
+
+
+def step(own: str, *pending: int) -> Line:
+    return {"event": "step", "own": own, "pending": list(pending)}
+
+
+def committed(own: str, number: int, members: tuple[str, ...], *samples: int) -> Line:
+    common: dict[str, Any] = {"event": "round", "kind": "train", "round": number}
+    return {**common, "own": own, "members": members, "samples": list(samples)}
+
+
+def both(number: int) -> list[Line]:
+    return [
+        step("a", 1, 2),
+        step("b", 3, 4),
+        committed("a", number, ("a", "b"), 1, 2),
+    ]
+
+
+def test_what_all_members_report_is_counted() -> None:
+    found = tally([*both(0), committed("b", 0, ("a", "b"), 3, 4)])
+
+    assert found.committed == DATA
+    assert found.explains(DATA)
+
+
+def test_a_mate_is_the_witness_of_who_died_before_its_report() -> None:
+    assert tally(both(0)).committed == DATA
+
+
+def test_who_died_alone_has_committed_all_or_nothing() -> None:
+    found = tally([step("a", 1, 2), committed("a", 0, ("a",), 1, 2), step("b", 3, 4)])
+
+    assert found.explains(DATA)
+    assert found.explains(Counter([1, 2]))
+    assert not found.explains(Counter([1, 2, 3]))
+
+
+def test_a_sample_that_counts_twice_is_found() -> None:
+    lines = [*both(0), committed("b", 0, ("a", "b"), 3, 4), committed("a", 1, ("a",), 4)]
+
+    assert not tally(lines).explains(DATA)
+
+
+def test_a_sample_that_is_lost_is_found() -> None:
+    assert not tally([step("a", 1), committed("a", 0, ("a",), 1)]).explains(DATA)

@@ -1,0 +1,268 @@
+"""A checkpoint is whole or refused; a job goes on from it as if nothing had happened."""
+
+import contextlib
+import multiprocessing
+import os
+import random
+import re
+import shutil
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.utils.data import DataLoader
+
+import dssync
+from dssync.errors import UsageError
+from dssync.worker import checkpoint
+from dssync.worker.saver import checkpoint_of
+
+SIZE, BATCH, EPOCHS = 26, 2, 3
+CRASHES = int(os.environ.get("SOAK_CRASHES", "15"))
+
+
+class Steps:
+    """Something with state beside model and optimizer."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def state_dict(self) -> dict[str, object]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        self.count = int(str(state["count"]))
+
+
+class Run:
+    """One life of a training script with dropout and momentum."""
+
+    def __init__(self, saves: dssync.Checkpoint | Path | None, width: int = 8) -> None:
+        torch.manual_seed(0)
+        self.model = torch.nn.Sequential(torch.nn.Linear(1, width), torch.nn.Dropout(0.5))
+        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
+        self.sync = dssync.GroupSync(self.model, optimizer, checkpoint=saves)
+        self.steps = Steps()
+        self.sync.register("steps", self.steps)
+        self.optimizer = optimizer
+        self.seen = Counter[int]()
+
+    def train(self, until: Callable[[int], bool] = lambda _: False) -> "Run":
+        sampler = self.sync.batches(range(SIZE), BATCH)
+        loader = DataLoader(range(SIZE), batch_sampler=sampler)  # type: ignore[arg-type]
+        for batch in self.sync.run(loader, EPOCHS):
+            self.seen.update(batch.tolist())
+            self.model(batch.float().unsqueeze(1)).square().mean().backward()
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+            self.steps.count += 1
+            self.sync.step()
+            if until(self.steps.count):
+                break
+        self.sync.close()
+        return self
+
+
+def folders(path: Path) -> list[str]:
+    return [each.name for each in checkpoint.published(path)]
+
+
+@pytest.mark.parametrize("kind", ["consensus", "member"])
+def test_a_resumed_run_has_the_bits_of_one_that_was_never_interrupted(
+    tmp_path: Path, kind: str
+) -> None:
+    saves = dssync.Checkpoint(tmp_path, every_steps=10, kind=kind)  # type: ignore[arg-type]
+    undisturbed = Run(None).train()
+
+    first = Run(saves).train(until=lambda step: step == 15)
+    count = checkpoint.read(tmp_path / "checkpoint-000001").state["steps"]["count"]
+    second = Run(saves).train()
+
+    assert second.steps.count == undisturbed.steps.count
+    assert torch.equal(second.model[0].weight, undisturbed.model[0].weight)
+    lost = first.seen.total() - BATCH * count
+    assert (first.seen + second.seen).total() == EPOCHS * SIZE + lost
+    assert 0 <= lost <= 10 * BATCH
+
+
+def test_the_model_loads_without_dssync(tmp_path: Path) -> None:
+    run = Run(tmp_path).train()
+
+    plain = torch.nn.Sequential(torch.nn.Linear(1, 8))
+    plain.load_state_dict(load_file(tmp_path / "checkpoint-000001" / "model.safetensors"))
+
+    assert torch.equal(plain[0].weight, run.model[0].weight)
+
+
+def test_a_finished_job_resumes_into_an_empty_run(tmp_path: Path) -> None:
+    first = Run(tmp_path).train()
+
+    again = Run(tmp_path).train()
+
+    assert not again.seen
+    assert torch.equal(again.model[0].weight, first.model[0].weight)
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    (tmp_path / ".saving-left-by-a-crash").mkdir()
+    for _ in range(5):  # each saves its end, all but the first without training
+        Run(dssync.Checkpoint(tmp_path, keep=3)).train()
+
+    assert folders(tmp_path) == ["checkpoint-000003", "checkpoint-000004", "checkpoint-000005"]
+    assert [each.name for each in tmp_path.glob(".*")] == []
+
+
+def truncate(folder: Path) -> str:
+    file = folder / "state.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    return "state.safetensors has .* it is truncated"
+
+
+def alter(folder: Path) -> str:
+    file = folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    return "model.safetensors was altered"
+
+
+def alter_manifest(folder: Path) -> str:
+    file = folder / "manifest.json"
+    file.write_text(file.read_text().replace('"round": ', '"round": 1'))
+    return "manifest.json was altered"
+
+
+def lose_manifest(folder: Path) -> str:
+    (folder / "manifest.json").unlink()
+    return "is no whole checkpoint"
+
+
+def write_nonsense(folder: Path) -> str:
+    (folder / "manifest.json").write_text("[1, 2]")
+    return "is no whole checkpoint"
+
+
+def pickle(folder: Path) -> str:
+    torch.save({"weight": torch.zeros(1)}, folder / "model.safetensors")
+    return "model.safetensors"
+
+
+def put_another_models(folder: Path) -> str:
+    shutil.rmtree(folder)
+    other = folder.parent / "other"
+    Run(other, width=3).train()
+    (other / "checkpoint-000001").rename(folder)
+    return "is of another script: tensor '0.bias' is float32 .3,. in it, expected float32 .8,."
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [truncate, alter, alter_manifest, lose_manifest, write_nonsense, pickle, put_another_models],
+)
+def test_what_is_not_whole_is_refused_by_name_and_the_one_before_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], str]
+) -> None:
+    saves = dssync.Checkpoint(tmp_path, every_steps=1000, keep=5)
+    first = Run(saves).train()
+    shutil.copytree(tmp_path / "checkpoint-000001", tmp_path / "checkpoint-000002")
+    why = spoil(tmp_path / "checkpoint-000002")
+    capsys.readouterr()
+
+    again = Run(saves).train()
+
+    assert torch.equal(again.model[0].weight, first.model[0].weight)
+    said = capsys.readouterr().err
+    lines = [line for line in said.splitlines() if line.startswith("dssync: refused: ")]
+    assert len(lines) == 1
+    assert "checkpoint-000002" in lines[0]
+    assert re.search(why, lines[0])
+    assert f"resumed from {tmp_path / 'checkpoint-000001'}" in said
+
+
+def test_settings_that_cannot_be_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match="every_steps=0"):
+        dssync.Checkpoint(tmp_path, every_steps=0)
+    monkeypatch.setenv("DSSYNC_CHECKPOINT_PATH", str(tmp_path))
+    monkeypatch.setenv("DSSYNC_CHECKPOINT_KEEP", "many")
+    with pytest.raises(UsageError, match="many"):
+        Run(None)
+
+
+def test_the_pods_variables_say_where_and_how_often() -> None:
+    pod = {
+        "DSSYNC_CHECKPOINT_PATH": "/data",
+        "DSSYNC_CHECKPOINT_INTERVAL_STEPS": "2",
+        "DSSYNC_CHECKPOINT_KEEP": "4",
+    }
+
+    assert checkpoint_of(None, pod) == dssync.Checkpoint("/data", every_steps=2, keep=4)
+    assert checkpoint_of("/here", pod) == dssync.Checkpoint("/here", every_steps=2, keep=4)
+    assert checkpoint_of(None, {}) is None
+
+
+# --- crashes -------------------------------------------------------------------------------------
+
+
+def life(path: Path, width: int, wire: Connection) -> None:
+    """Train for ever, and tell every step."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    run = Run(dssync.Checkpoint(path, every_steps=2, keep=2), width)
+    data = range(1 << 20)
+    sampler = run.sync.batches(data, 1, shuffle=False)
+    for batch in run.sync.run(DataLoader(data, batch_sampler=sampler)):  # type: ignore[arg-type]
+        wire.send((run.steps.count, int(batch)))
+        time.sleep(0.002)
+        run.steps.count += 1
+        run.sync.step()
+
+
+@pytest.mark.timeout(300)
+def test_a_crash_at_any_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "dssync.worker.groupsync"])
+    dice = random.Random(3)
+    kept, torn = 0, 0
+    for _ in range(CRASHES):
+        mine, theirs = context.Pipe(duplex=False)
+        process = context.Process(target=life, args=(tmp_path, 100_000, theirs))
+        process.start()
+        theirs.close()
+        step, batch = mine.recv()
+        # Every step trains on one batch, so the resumed data and the resumed state must agree.
+        assert step == batch == kept
+        for _ in range(dice.randint(5, 60)):
+            step, _ = mine.recv()
+        time.sleep(dice.uniform(0, 0.02))
+        kill(process)
+        told = [step, *rest_of(mine)]
+        torn += bool(list(tmp_path.glob(".saving-*")))
+        newest = next(checkpoint.newest(tmp_path, lambda error: pytest.fail(str(error))), None)
+        kept = 0 if newest is None else newest.state["steps"]["count"]
+        # One interval, the steps of the save that was torn, and the flush before it.
+        assert kept <= told[-1] + 1
+    assert kept > CRASHES
+    assert torn > CRASHES // 10, "some kills must hit saves"
+
+
+def kill(process: BaseProcess) -> None:
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+
+
+def rest_of(wire: Connection) -> list[int]:
+    """Return the steps that were told before the end."""
+    told = []
+    with contextlib.suppress(EOFError):
+        while True:
+            told.append(wire.recv()[0])
+    return told
