@@ -96,6 +96,10 @@ bench: bench-reform bench-accuracy ## Every benchmark
 bench-reform: .setup/python ## A worker dies: dssync beside torchrun, on the same script
 	$(BIN)/python -m benchmarks.reform
 
+.PHONY: bench-checkpoint
+bench-checkpoint: .setup/python ## What a save costs: the training's stall, and the disk
+	$(BIN)/python -m benchmarks.checkpoint
+
 .PHONY: bench-accuracy
 bench-accuracy: .setup/python ## The mean model of grid rounds beside that of allreduce, both examples
 	$(BIN)/python -m benchmarks.accuracy

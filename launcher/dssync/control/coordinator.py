@@ -231,10 +231,8 @@ class Coordinator:
                 self.admission.enter(key, message, now)
             case Report():
                 self.admission.late(key, read_report(body), now)
-            case m.AskLedger(number):
-                self.job.outbox.tell(key, m.LedgerCopy(number, self.ledger.state))
-            case m.AskPublish(number):
-                self.job.outbox.tell(key, m.MayPublish(number, self.job.term))
+            case m.AskLedger() | m.AskPublish():
+                self._answer_saver(key, message)
             case _ if key not in self.roster.peers:
                 self._unknown(key, message)
             case m.Loaded(donor):
@@ -253,6 +251,13 @@ class Coordinator:
                 self.training.message(world, key, message, now)
             case _:
                 pass
+
+    def _answer_saver(self, key: str, message: m.AskLedger | m.AskPublish) -> None:
+        """Tell a member that saves what it needs; also one that has just left the view."""
+        answer: m.LedgerCopy | m.MayPublish = m.MayPublish(message.round, self.job.term)
+        if isinstance(message, m.AskLedger):
+            answer = m.LedgerCopy(message.round, self.ledger.state)
+        self.job.outbox.tell(key, answer)
 
     def _unknown(self, key: str, message: object) -> None:
         if isinstance(message, m.Arrive | m.Take | m.Loaded | m.Applied):

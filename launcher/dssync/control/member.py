@@ -102,7 +102,6 @@ class MemberState:
                 self._assigns.clear()
             case _:
                 self._note(message)
-        return []
 
     def _note(self, message: m.ToMemberBody) -> None:
         """Take in what only the training thread acts on."""
