@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import sys
 import time
+from functools import partial
 
 from simulation.coverage import Coverage
 from simulation.run import Outcome, Simulation
@@ -21,14 +22,16 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
     parser.add_argument("--seed", type=int, help="run this seed alone and tell what happens")
     parser.add_argument("--trace", action="store_true", help="with --seed: print every message")
+    parser.add_argument("--takeovers", action="store_true", help="lose coordinators, too")
     arguments = parser.parse_args()
     if arguments.seed is not None:
-        return _tell(arguments.seed, trace=arguments.trace)
-    return _run(range(arguments.first, arguments.first + arguments.seeds))
+        return _tell(arguments.seed, trace=arguments.trace, takeovers=arguments.takeovers)
+    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    return _run(seeds, takeovers=arguments.takeovers)
 
 
-def _tell(seed: int, *, trace: bool) -> int:
-    simulation = Simulation(seed, trace=print if trace else None)
+def _tell(seed: int, *, trace: bool, takeovers: bool) -> int:
+    simulation = Simulation(seed, trace=print if trace else None, takeovers=takeovers)
     try:
         outcome = simulation.run()
     except ViolationError as error:
@@ -38,10 +41,11 @@ def _tell(seed: int, *, trace: bool) -> int:
     return 0
 
 
-def _run(seeds: range) -> int:
+def _run(seeds: range, *, takeovers: bool) -> int:
     started, coverage, outcomes, failed = time.monotonic(), Coverage(), [], 0
+    one = partial(_one, takeovers=takeovers)
     with multiprocessing.Pool(os.cpu_count()) as pool:
-        for outcome, error, reached in pool.imap_unordered(_one, seeds, chunksize=8):
+        for outcome, error, reached in pool.imap_unordered(one, seeds, chunksize=8):
             coverage.merge(reached)
             if outcome is None:
                 failed += 1
@@ -53,8 +57,8 @@ def _run(seeds: range) -> int:
     return 1 if failed else 0
 
 
-def _one(seed: int) -> tuple[Outcome | None, str, Coverage]:
-    simulation = Simulation(seed)
+def _one(seed: int, *, takeovers: bool) -> tuple[Outcome | None, str, Coverage]:
+    simulation = Simulation(seed, takeovers=takeovers)
     try:
         return simulation.run(), "", simulation.coverage
     except ViolationError as error:

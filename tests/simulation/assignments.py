@@ -93,6 +93,7 @@ class Assignments:
         """Nothing that was assigned is awaited any more."""
         self._outstanding.clear()
         self._last_round.clear()
+        self._views.clear()
 
     def missed(self, key: str, mate: str) -> set[Attempt]:
         """Return the strict attempts that a mate has applied and a member has open."""

@@ -57,14 +57,18 @@ class Faults:
         victims = [w for w in self._simulation.workers if w.exit_code is None and _is(w, moment)]
         if not victims or (moment == "last data" and not self._is_data_scarce):
             return False
-        faults = _LATE_FAULTS if moment in LATE_MOMENTS else _FAULTS
-        victim, fault = self._random.choice(victims), self._random.choice(faults)
+        victim, fault = self._random.choice(victims), self._random.choice(self._faults_at(moment))
         self._patience = 0
         self.injected += 1
         now = self._simulation.scheduler.now
         self.log.append(f"{now:.3f} {fault.__name__.lstrip('_')} {victim.key} at {moment}")
         fault(self, victim)
         return True
+
+    def _faults_at(self, moment: str) -> tuple[Callable[[Faults, Worker], None], ...]:
+        faults = _LATE_FAULTS if moment in LATE_MOMENTS else _FAULTS
+        takeovers = (Faults._kill_coordinator,) * 3
+        return faults + takeovers if self._simulation.takeovers else faults
 
     @property
     def _is_data_scarce(self) -> bool:

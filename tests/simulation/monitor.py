@@ -37,13 +37,18 @@ class Monitor:
         self._coverage = coverage
         self._view: set[str] = set()
         self._repeated_before = 0
+        self._counted: set[str] = set()
+        """Members whose values have counted in an earlier term."""
         self._decisions: set[tuple[int, int, tuple[int, ...]]] = set()
 
     def take_over(self, coordinator: Coordinator) -> None:
         """Watch the coordinator of a new term; what members hold of the old one may end."""
         self._coordinator = coordinator
         self._view.clear()
+        self._counted |= self.assignments.eligible
+        self.assignments.eligible.clear()
         self.assignments.new_term()
+        self.values.new_term()
 
     def before(self, event: Event, now: float) -> None:
         """Look at an event before the coordinator handles it."""
@@ -81,6 +86,7 @@ class Monitor:
             self.assignments.eligible |= self._view
         self._check_adopted(effects)
         self.assignments.check(fresh, self._coordinator.roster.peers.keys())
+        self._counted |= self.assignments.eligible
         self.assignments.eligible -= gone
         self._check_ledger()
 
@@ -113,7 +119,7 @@ class Monitor:
                 self.progressed = True
                 self._view.add(key)
                 if weighted:
-                    counts = key in self.assignments.eligible | self.values.summed
+                    counts = key in self._counted | self.values.summed
                     require(counts, f"{key} gets weight by adoption")
                     self.assignments.eligible.add(key)
             case m.Abandon(number, _):

@@ -123,15 +123,16 @@ class Pod(Process):
     def _begin_term(self, term: int) -> None:
         """Tell a new coordinator where this pod and its members stand."""
         self._term, self._session = term, self.hub.new_session()
+        if self.draining:
+            self._send(m.Drain())
         self._stand()
         for worker in self.workers:
             worker.deliver(m.TO_MEMBER.encode_text(NewTerm(term)))
-        if self.draining:
-            self._send(m.Drain())
 
     def _stand(self) -> None:
         keys = tuple(worker.key for worker in self.workers)
-        self._send(m.Standing(keys, self._records.report))
+        workers = len(self.workers) + self._starting
+        self._send(m.Standing(keys, workers, self._records.report))
 
     def _start_anew(self) -> None:
         """The coordinator gave this pod up: its members enter again."""

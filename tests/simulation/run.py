@@ -63,6 +63,8 @@ class Simulation:
         seed: int,
         protocol: Protocol | None = None,
         trace: Callable[[str], None] | None = None,
+        *,
+        takeovers: bool = False,
     ) -> None:
         """Prepare a run.
 
@@ -70,7 +72,9 @@ class Simulation:
             seed: everything follows from it.
             protocol: the real one, unless given.
             trace: called with every message of a member that the coordinator hears.
+            takeovers: whether the coordinator may be lost and replaced, too.
         """
+        self.takeovers = takeovers
         protocol = protocol or Protocol()
         self.seed = seed
         self._trace = trace

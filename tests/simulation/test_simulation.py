@@ -21,6 +21,12 @@ def test_every_invariant_holds_whatever_fails(first: int) -> None:
         assert outcome.faults >= 3, seed
 
 
+@pytest.mark.parametrize("first", range(0, 40, 10))
+def test_every_invariant_holds_when_coordinators_are_lost(first: int) -> None:
+    for seed in range(first, first + 10):
+        Simulation(seed, takeovers=True).run()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_seed_replays_to_the_same_trace(seed: int) -> None:
     first, second = [], []

@@ -20,6 +20,10 @@ class Values:
         self._last: dict[str, int] = {}
         self._flushed: dict[int, int] = {}
 
+    def new_term(self) -> None:
+        """A flush that no survivor knows may be repeated under its number."""
+        self._flushed.clear()
+
     def begun(self, key: str, assign: m.Assign, values: Numbers) -> None:
         """A member starts an attempt with these values."""
         self._before[key, assign.round, assign.attempt] = list(values)

@@ -5,7 +5,7 @@ looks at the state between its steps and while it waits, in ``_advance``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dssync.control import messages as m
 from dssync.control.member import MemberState
@@ -151,6 +151,8 @@ class Worker(Process):
 
     def _deliver(self, body: str) -> None:
         message = wire.to_member(body)
+        if isinstance(message, m.Fetch):
+            message = replace(message)  # each is a request of its own, also with equal contents
         if isinstance(message, m.Blob):
             self._mailbox.setdefault(message.communicator, set()).add(message.key)
             self._finish_build(message.communicator)

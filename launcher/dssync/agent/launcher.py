@@ -213,14 +213,16 @@ class Launcher:
         """Tell a new coordinator where this pod stands, and have its members do so."""
         self._term = term
         self._reporter.log("linked", term=term)
+        if self._ending.draining:
+            # First, so that the members of this pod are in no round of the new term.
+            self._send(m.Drain())
         self._stand()
         for worker in self._workers.values():
             worker.is_told(m.TO_MEMBER.encode_text(NewTerm(term)))
-        if self._ending.draining:
-            self._send(m.Drain())
 
     def _stand(self) -> None:
-        self._send(m.Standing(tuple(self._workers), self._records.report))
+        workers = len(self._workers) + self._starting
+        self._send(m.Standing(tuple(self._workers), workers, self._records.report))
 
     def _hello(self) -> m.Hello:
         workers = max(1, len(self._workers) + self._starting)

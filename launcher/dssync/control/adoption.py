@@ -6,6 +6,7 @@ as if the round had been skipped, but for a strict attempt that its mates have a
 them have confirmed; that one is committed.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -74,15 +75,17 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     """Rebuild a job from the reports of its members; tell whether its final flush is committed."""
     everybody = gathering.listed
     reports = {key: r for key, r in everybody.items() if r.enter and not r.completed}
-    adopted = _adopted(reports)
     newest = _newest_ledger(gathering)
+    stale = _stale(gathering, newest)
+    adopted = {k: r for k, r in _adopted(reports).items() if k not in stale}
     commits = {key: verdicts(key, adopted, newest) for key in adopted}
     job.ledger = _ledger(gathering, newest, adopted, commits)
     for key, report in reports.items():
         job.roster.add(key, _peer(key, report, adopted))
     if adopted:
         _continue(job, adopted, commits, _next_round(everybody))
-    elif everybody:
+    elif job.ledger.total or any(r.known_round >= 0 for r in everybody.values()):
+        # Nobody goes on, but there was training: its numbers continue, its data count anew.
         job.lost_world = _lost(job, _next_round(everybody))
     for key in reports.keys() - adopted.keys():
         if reports[key].started:
@@ -136,7 +139,9 @@ def verdicts(
     """
     report = adopted[key]
     votes = [v for v in report.votes if v.round >= report.next_round]
-    return tuple(Verdict(v.round, v.attempt) for v in votes if _commits(v, adopted, newest))
+    return tuple(
+        Verdict(v.round, v.attempt, v.batches) for v in votes if _commits(v, adopted, newest)
+    )
 
 
 def _commits(vote: Vote, adopted: Mapping[str, Report], newest: m.LedgerState | None) -> bool:
@@ -183,6 +188,25 @@ def _done(state: m.LedgerState) -> int:
     return sum(track.cursor - len(track.open) for track in state.tracks) + state.repeated
 
 
+def _stale(gathering: Gathering, newest: m.LedgerState | None) -> set[str]:
+    """Return who holds batches that are committed, or that somebody else holds as well.
+
+    The last coordinator had put such a member out, without its knowing, and leased its batches
+    again. What it has trained on them must not count a second time.
+    """
+    reports = [standing.ledger for standing in gathering.standings.values()]
+    done = {batch for report in reports for batch in report.committed}
+    held = [(each.member, batch) for r in reports for each in r.held for batch in each.batches]
+    holders = Counter(batch for _, batch in held)
+    return {
+        key
+        for key, batch in held
+        if holders[batch] > 1
+        or batch in done
+        or (newest is not None and committed_in(newest, batch))
+    }
+
+
 def _ledger(
     gathering: Gathering,
     newest: m.LedgerState | None,
@@ -195,9 +219,7 @@ def _ledger(
         return Ledger()
     reports = [standing.ledger for standing in gathering.standings.values()]
     done = {batch for report in reports for batch in report.committed}
-    for key, report in adopted.items():
-        told = {(each.round, each.attempt) for each in commits[key]}
-        done.update(b for v in report.votes if (v.round, v.attempt) in told for b in v.batches)
+    done.update(batch for some in commits.values() for each in some for batch in each.batches)
     held = {
         each.member: [batch for batch in each.batches if batch not in done]
         for report in reports
@@ -225,7 +247,8 @@ def _adopted(reports: Mapping[str, Report]) -> dict[str, Report]:
 
 
 def _next_round(reports: Mapping[str, Report]) -> int:
-    return max(max(r.known_round + 1, r.next_round) for r in reports.values())
+    known = (max(r.known_round + 1, r.next_round) for r in reports.values())
+    return max(known, default=0)
 
 
 def _peer(key: str, report: Report, adopted: Mapping[str, Report]) -> Peer:

@@ -143,6 +143,7 @@ class Coordinator:
         match event:
             case Received(slot, m.Standing() as standing):
                 gathering.standings[slot] = standing
+                self._deferred.append(event)
             case Received(slot, m.FromMember(key, body)) if tag_of(body) == "Report":
                 gathering.reports[_member_of(slot, key)] = read_report(body)
             case Connected() | Disconnected() | Looked() | ExitsConfirmed() | Resized():
@@ -205,6 +206,8 @@ class Coordinator:
                 pod.workers -= not restarting
             case m.Drain():
                 self.departures.drain_pod(pod)
+            case m.Standing(workers=workers):
+                pod.workers = workers
             case _:
                 pass
         pod.heard_seconds = now

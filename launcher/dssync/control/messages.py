@@ -403,6 +403,8 @@ class Standing:
 
     members: tuple[str, ...]
     """Its workers, each of which will report."""
+    workers: int
+    """How many there are or will be."""
     ledger: LedgerReport
 
 

@@ -15,9 +15,10 @@ from typing import Final
 from dssync.control import messages as m
 from dssync.control.codec import tag_of
 from dssync.control.ledger import committed_in
+from dssync.control.takeover import Adopt
 
 SAID: Final = frozenset({"Enter", "Confirm", "Abandoned", "Applied"})
-TOLD: Final = frozenset({"Commit", "Leases"})
+TOLD: Final = frozenset({"Commit", "Leases", "Adopt"})
 """Tags of the messages that matter here; launchers pass the others on unread."""
 
 
@@ -55,6 +56,10 @@ class CommitRecords:
             case m.Commit(_, _, batches):
                 self._confirmed.pop(key, None)
                 self._commit(key, batches)
+            case Adopt(commits=commits):
+                self._confirmed.pop(key, None)
+                for verdict in commits:
+                    self._commit(key, verdict.batches)
             case m.Leases(_, batches):
                 self._held.setdefault(key, set()).update(batches)
             case _:

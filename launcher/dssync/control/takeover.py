@@ -59,6 +59,8 @@ class Verdict:
 
     round: int
     attempt: int
+    batches: tuple[int, ...]
+    """What of the member's is committed with it; its launcher keeps it as a commit record."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,249 @@
+"""Who may take over, when, and who must wait."""
+
+from dataclasses import replace
+
+import pytest
+
+from dssync import contract
+from dssync.control import ballots as b
+from dssync.control.ballots import ElectionSettings, Phase
+from dssync.control.election import Election
+from dssync.control.peers import Answer, Leader
+from dssync.control.record import Record, launchers_value
+from dssync.control.takeover import Launcher
+
+SETTINGS = ElectionSettings()
+LAUNCHERS = tuple(Launcher(n, f"pod{n}", f"host:{n}", "") for n in range(8))
+FIRST = Leader(1, "pod0", "host:0")
+RECORD = Record(
+    "1",
+    "pod0",
+    1,
+    {
+        contract.RECORD_ADDRESS: "host:0",
+        contract.RECORD_LAUNCHERS: launchers_value(LAUNCHERS),
+    },
+)
+
+
+class Candidate:
+    """One launcher's election; time moves only when told, and the arbiter answers at once."""
+
+    def __init__(self, slot: int = 1, view: tuple[Launcher, ...] = LAUNCHERS) -> None:
+        self.now = 0.0
+        self.record = RECORD
+        self.reachable = True
+        self.answers: dict[str, Answer] = {}
+        self.did: list[b.Effect] = []
+        self.election = Election(LAUNCHERS[slot], SETTINGS, 0.0)
+        self.does(b.Ticked())
+        self.does(b.Linked(1), b.Viewed(view))
+        self.did.clear()
+
+    def does(self, *events: b.Event) -> None:
+        pending = list(events)
+        while pending:
+            for effect in self.election.handle(pending.pop(0), self.now):
+                self.did.append(effect)
+                pending += self._result(effect)
+
+    def _result(self, effect: b.Effect) -> list[b.Event]:
+        match effect:
+            case b.Look():
+                return [b.Looked(self.record) if self.reachable else b.ArbiterFailed()]
+            case b.Swap(expected, new):
+                if not self.reachable:
+                    return [b.ArbiterFailed()]
+                if expected.version != self.record.version:
+                    return [b.Swapped(None)]
+                self.record = replace(new, version=str(int(expected.version) + 1))
+                return [b.Swapped(self.record)]
+            case b.AskAll(launchers):
+                known = [self.answers.get(each.uid) for each in launchers]
+                return [b.Answered(each) for each in known if each is not None]
+        return []
+
+    def waits(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 0.05
+            self.does(b.Ticked())
+
+    def hears_from(self, slots: range, leader: Leader | None = None) -> None:
+        self.answers = {f"pod{slot}": Answer(f"pod{slot}", leader) for slot in slots}
+
+    @property
+    def led(self) -> list[b.Lead]:
+        return [each for each in self.did if isinstance(each, b.Lead)]
+
+
+def test_a_link_that_is_back_in_time_costs_nothing() -> None:
+    candidate = Candidate()
+    candidate.does(b.LinkLost())
+    candidate.waits(0.15)
+    candidate.does(b.Linked(1))
+    candidate.waits(1.0)
+
+    assert candidate.election.phase is Phase.FOLLOWING
+    assert not candidate.did
+
+
+def test_a_candidate_with_more_than_half_takes_over_with_the_next_term() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 6))
+
+    candidate.does(b.LinkLost())
+    candidate.waits(0.6)
+
+    assert candidate.election.phase is Phase.LEADING
+    assert (candidate.record.holder, candidate.record.term) == ("pod1", 2)
+    (lead,) = candidate.led
+    assert lead.electorate.reached == {"pod1", "pod2", "pod3", "pod4", "pod5"}
+
+
+def test_lower_slots_come_first() -> None:
+    lower, higher = Candidate(1), Candidate(5)
+    for candidate in (lower, higher):
+        candidate.hears_from(range(1, 8))
+        candidate.does(b.LinkLost())
+        candidate.waits(0.45)
+
+    assert lower.led
+    assert not higher.led
+
+
+def test_whoever_is_linked_to_the_coordinator_blocks_for_ten_seconds() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8), FIRST)
+
+    candidate.does(b.LinkLost())
+    candidate.waits(9.5)
+    assert not candidate.led
+
+    candidate.waits(1.5)
+    assert candidate.led
+
+
+def test_half_or_less_challenges_and_a_coordinator_that_answers_stays() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 5))
+    candidate.does(b.LinkLost())
+    candidate.waits(1.5)
+    assert candidate.record.values[contract.RECORD_CHALLENGE] == "pod1"
+
+    candidate.record = replace(RECORD, version="9")
+    candidate.waits(9.5)
+
+    assert not candidate.led
+    assert not candidate.record.challenged
+
+
+@pytest.mark.parametrize("count", [2, 8])
+def test_an_unanswered_challenge_takes_over_after_ten_seconds(count: int) -> None:
+    candidate = Candidate(view=LAUNCHERS[:count])
+    candidate.does(b.LinkLost())
+    candidate.waits(9.5)
+    assert not candidate.led
+
+    candidate.waits(2.0)
+
+    assert candidate.led
+    assert not candidate.record.challenged
+
+
+def test_the_last_one_takes_over_at_once_if_the_others_have_ended() -> None:
+    candidate = Candidate()
+    candidate.does(b.LinkLost(), b.ExitsSeen(frozenset(f"pod{n}" for n in (0, 2, 3, 4, 5, 6, 7))))
+    candidate.waits(0.5)
+
+    assert candidate.led
+
+
+def test_exits_that_the_operator_confirmed_count() -> None:
+    candidate = Candidate(view=LAUNCHERS[:2])
+    candidate.record = replace(RECORD, values={**RECORD.values, contract.RECORD_GONE: '["pod0"]'})
+    candidate.does(b.LinkLost())
+    candidate.waits(0.5)
+
+    assert candidate.led
+
+
+def test_nobody_takes_over_without_the_arbiter_and_somebody_does_when_it_is_back() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8))
+    candidate.reachable = False
+    candidate.does(b.LinkLost())
+    candidate.waits(60.0)
+    assert not candidate.led
+
+    candidate.reachable = True
+    candidate.waits(1.0)
+
+    assert candidate.led
+
+
+def test_a_swap_that_succeeded_without_an_answer_is_found_out() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8))
+    candidate.reachable = False
+    candidate.does(b.LinkLost())
+    candidate.waits(1.0)
+
+    candidate.record = replace(RECORD, version="2", holder="pod1", term=2)
+    candidate.reachable = True
+    candidate.waits(1.0)
+
+    assert [lead.record.term for lead in candidate.led] == [2]
+
+
+def test_who_loses_the_swap_follows_the_winner() -> None:
+    candidate = Candidate(2)
+    candidate.hears_from(range(1, 8))
+    candidate.does(b.LinkLost())
+    candidate.waits(0.3)
+    winner = {contract.RECORD_ADDRESS: "host:1"}
+    candidate.record = Record("2", "pod1", 2, winner)
+    candidate.waits(0.5)
+
+    assert not candidate.led
+    assert b.Follow(Leader(2, "pod1", "host:1")) in candidate.did
+
+
+def test_a_coordinator_that_reads_another_term_steps_down_and_follows() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8))
+    candidate.does(b.LinkLost())
+    candidate.waits(0.6)
+    assert candidate.election.leads
+
+    candidate.record = Record("9", "pod5", 3, {contract.RECORD_ADDRESS: "host:5"})
+    candidate.waits(0.5)
+
+    assert b.StepDown() in candidate.did
+    assert candidate.election.leader == Leader(3, "pod5", "host:5")
+
+
+def test_an_appointed_successor_asks_nobody() -> None:
+    candidate = Candidate(6)
+    candidate.does(b.Appointed(1))
+    candidate.waits(0.2)
+
+    assert candidate.record.holder == "pod6"
+
+
+def test_a_newcomer_leaves_the_election_to_those_of_the_view() -> None:
+    candidate = Candidate(7, view=LAUNCHERS[:4])
+    candidate.hears_from(range(1, 4))
+    candidate.does(b.LinkLost())
+    candidate.waits(15.0)
+
+    assert not candidate.led
+
+
+def test_after_the_end_of_the_job_nothing_is_a_loss() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8))
+    candidate.does(b.Finished(), b.LinkLost())
+    candidate.waits(20.0)
+
+    assert not candidate.did
