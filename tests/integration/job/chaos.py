@@ -83,9 +83,14 @@ class Chaos:
             return
         self._start_pod(slot)
         known = {line["own"] for line in self._job.board.select(lambda line: "own" in line)}
-        self._wait(
-            lambda line: line.get("slot") == slot and line.get("own", "") not in {"", *known}
-        )
+        for rank in range(WORKERS_PER_POD):
+            # Until each of its workers has spoken, the last words there are those of the dead.
+            self._wait(
+                lambda line, rank=rank: (
+                    (line.get("slot"), line.get("rank")) == (slot, rank)
+                    and line.get("own", "") not in {"", *known}
+                )
+            )
 
     # --- who is there -----------------------------------------------------------------------
 
