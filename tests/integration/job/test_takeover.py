@@ -80,3 +80,41 @@ def test_a_killed_coordinator_is_replaced_and_nobody_else_is_touched(job: Job) -
         for line in job.board.select(matching(event="load"))
         if line["life"] == 0 and line["seen"] > killed_at
     ]
+
+
+def test_one_after_the_other_is_lost_and_the_last_one_trains_on(job: Job) -> None:
+    pods = dict(enumerate(pods_of(job, 3, 1)))
+    last = workers_of(job, set(pods))
+
+    for term in (2, 3):
+        gone = pods.pop(next(s for s, pod in pods.items() if pod is coordinator_now(job)))
+        gone.signal(signal.SIGKILL)
+        linked(job, term, list(pods.values()))
+    (slot,) = pods
+    since = latest_round(job)
+    job.board.wait(
+        lambda line: line["event"] == "round" and line["slot"] == slot and line["round"] > since, 5
+    )
+
+    assert workers_of(job, {slot}) == {(slot, 0): last[slot, 0]}
+
+
+def coordinator_now(job: Job) -> Launcher:
+    """Return the launcher that became coordinator last."""
+    said = job.board.select(lambda line: "dssync coordinating" in line.get("text", ""))
+    return next(each for each in job.launchers if each.name == said[-1]["source"])
+
+
+def test_a_coordinator_that_drains_hands_over_and_costs_nobody_a_retry(job: Job) -> None:
+    pods = pods_of(job, 3, 1)
+    first = job.coordinator()
+    since = time.monotonic()
+
+    first.signal(signal.SIGTERM)
+
+    assert first.end() == 0
+    assert "verdict=Drained" in first.text
+    others = [pod for pod in pods if pod is not first]
+    linked(job, 2, others)
+    rounds_go_on(job, {pods.index(pod) for pod in others}, count=5)
+    assert not [x for x in job.board.rounds() if x["seen"] > since and x["attempts"]]
