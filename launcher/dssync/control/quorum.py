@@ -2,8 +2,7 @@
 
 A launcher that is lost without a confirmed exit may be on the other side of a partition, where
 somebody else may have become coordinator meanwhile. While there is such a launcher, rounds are
-frozen and committed only on a recent look at the arbiter. Times are those of the coordinator's
-own clock, pauses included.
+frozen and committed only on a recent look at the arbiter.
 """
 
 from collections.abc import Iterable

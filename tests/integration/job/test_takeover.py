@@ -118,3 +118,22 @@ def test_a_coordinator_that_drains_hands_over_and_costs_nobody_a_retry(job: Job)
     linked(job, 2, others)
     rounds_go_on(job, {pods.index(pod) for pod in others}, count=5)
     assert not [x for x in job.board.rounds() if x["seen"] > since and x["attempts"]]
+
+
+def test_a_frozen_coordinator_is_replaced_and_follows_when_it_is_back(job: Job) -> None:
+    pods = pods_of(job, 4, 1)
+    first = job.coordinator()
+    before = workers_of(job, set(range(4)))
+    others = [pod for pod in pods if pod is not first]
+
+    frozen_at = time.monotonic()
+    first.signal(signal.SIGSTOP)
+    lines = linked(job, 2, others)
+    rounds_go_on(job, {pods.index(pod) for pod in others}, count=5)
+    first.signal(signal.SIGCONT)
+    job.board.wait(first.says("stepping_down"))
+    linked(job, 2, [first])
+    rounds_go_on(job, set(range(4)), count=5)
+
+    assert max(line["seen"] for line in lines) - frozen_at < 2.0 + 2.0
+    assert workers_of(job, set(range(4))) == before
