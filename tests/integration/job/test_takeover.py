@@ -137,3 +137,23 @@ def test_a_frozen_coordinator_is_replaced_and_follows_when_it_is_back(job: Job) 
 
     assert max(line["seen"] for line in lines) - frozen_at < 2.0 + 2.0
     assert workers_of(job, set(range(4))) == before
+
+
+def test_training_goes_on_while_the_arbiter_is_out_of_reach(job: Job) -> None:
+    pods_of(job, 2, 2, "--max-restarts", "1")
+    coordinator = job.coordinator()
+    record = job.folder / "arbiter.json"
+    kept = job.folder / "kept.json"
+
+    record.rename(kept)
+    record.mkdir()
+    rounds_go_on(job, {0, 1}, count=20)
+    victim = job.board.rounds(slot=1, rank=1)[-1]["pid"]
+    job.kill(victim)
+    job.board.wait(coordinator.says("evict", "member=1.1.", "cause=exit"))
+    job.board.wait(matching(event="round", slot=1, rank=1, life=1, result="committed"))
+    record.rmdir()
+    kept.rename(record)
+    rounds_go_on(job, {0, 1}, count=20)
+
+    assert "stepping_down" not in coordinator.text
