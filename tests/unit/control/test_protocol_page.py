@@ -10,7 +10,9 @@ PAGE = (ROOT / "docs/protocol.md").read_text()
 
 
 def test_every_test_that_the_page_names_exists() -> None:
-    sources = [path.read_text() for path in Path(__file__).parent.glob("test_*.py")]
+    here = Path(__file__).parent
+    jobs = here.parents[1] / "integration/job"
+    sources = [path.read_text() for folder in (here, jobs) for path in folder.glob("test_*.py")]
     known = re.findall(r"def (test_\w+)", "\n".join(sources))
 
     named = re.findall(r"test_\w+?(?=_…)", PAGE)
