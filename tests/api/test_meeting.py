@@ -12,6 +12,8 @@ from ground.scene import Scene, live
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 PATIENCE_SECONDS = 150.0
+LONG = 5000
+"""Epochs that outlast any test."""
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -52,6 +54,17 @@ def until(scene: Scene, machine: Machine, condition: str) -> Manifest:
     return scene.job()["status"]
 
 
+def next_view_of_three(scene: Scene, before: Manifest) -> Manifest:
+    """Wait for a later view in which three workers take part again; return the status."""
+    known = before["membership"]["view"]
+
+    def holds(said: Manifest) -> bool:
+        membership = said["membership"]
+        return membership["view"] != known and membership["worldSize"] == 3
+
+    return scene.status_until(holds, seconds=PATIENCE_SECONDS)
+
+
 def workers_of(pid: int) -> set[tuple[int, str]]:
     """The processes below a launcher, by pid and start time."""
     found = set()
@@ -87,7 +100,7 @@ def test_a_job_runs_to_complete_and_its_status_tells_of_it(
 def test_a_killed_pod_is_replaced_while_the_others_go_on(
     scene: Scene, machine: Machine, tmp_path: Path
 ) -> None:
-    scene.create(digits(tmp_path, epochs=12))
+    scene.create(digits(tmp_path, epochs=LONG))
     status = until(scene, machine, "Running")
     pods = scene.live_pods(3)
     coordinator = status["membership"]["coordinator"]
@@ -104,9 +117,43 @@ def test_a_killed_pod_is_replaced_while_the_others_go_on(
         )
     )
 
-    scene.status_until(lambda said: said["membership"]["worldSize"] == 3, seconds=PATIENCE_SECONDS)
+    said = next_view_of_three(scene, status)
     after = [workers_of(machine.running(pod).process.pid) for pod in survivors]
     assert before == after
     assert all(before)
     assert len(replaced) == 4
-    assert until(scene, machine, "Complete")["restarts"]["total"] == 1
+    assert said["restarts"]["total"] == 1
+
+
+def test_a_killed_coordinator_is_followed_by_another_and_nobody_is_restarted(
+    scene: Scene, machine: Machine, tmp_path: Path
+) -> None:
+    scene.create(digits(tmp_path, epochs=LONG))
+    status = until(scene, machine, "Running")
+    pods = scene.live_pods(3)
+    (leader,) = [p for p in pods if p["metadata"]["uid"] == status["membership"]["coordinator"]]
+    survivors = [pod for pod in pods if pod is not leader]
+    before = [workers_of(machine.running(pod).process.pid) for pod in survivors]
+
+    machine.running(leader).process.kill()
+
+    said = next_view_of_three(scene, status)
+    after = [workers_of(machine.running(pod).process.pid) for pod in survivors]
+    assert before == after
+    assert all(before)
+    assert said["membership"]["term"] == 2
+    assert said["restarts"]["total"] == 1
+
+
+def test_a_suspended_job_gives_its_pods_up_and_resumes(
+    scene: Scene, machine: Machine, tmp_path: Path
+) -> None:
+    scene.create(digits(tmp_path, epochs=LONG, replicas=2))
+    until(scene, machine, "Running")
+
+    scene.patch("demo", {"suspend": True})
+    until(scene, machine, "Suspended")
+    scene.pods_until(lambda found: not live(found))
+    scene.patch("demo", {"suspend": False})
+
+    until(scene, machine, "Running")

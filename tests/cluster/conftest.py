@@ -59,6 +59,7 @@ def release(kubectl: Kubectl) -> Iterator[Release]:
     """The chart of this tree, installed."""
     found = Release(kubectl)
     try:
+        found.uninstall()  # what a run that was killed has left would keep its old image
         found.install()
         yield found
     finally:
