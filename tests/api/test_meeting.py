@@ -54,7 +54,7 @@ def until(scene: Scene, machine: Machine, condition: str) -> Manifest:
     return scene.job()["status"]
 
 
-def next_view_of_three(scene: Scene, before: Manifest) -> Manifest:
+def next_view_of_three(scene: Scene, machine: Machine, before: Manifest) -> Manifest:
     """Wait for a later view in which three workers take part again; return the status."""
     known = before["membership"]["view"]
 
@@ -62,7 +62,10 @@ def next_view_of_three(scene: Scene, before: Manifest) -> Manifest:
         membership = said["membership"]
         return membership["view"] != known and membership["worldSize"] == 3
 
-    return scene.status_until(holds, seconds=PATIENCE_SECONDS)
+    try:
+        return scene.status_until(holds, seconds=PATIENCE_SECONDS)
+    except AssertionError as error:
+        raise AssertionError(f"{error}\n{machine.logs()}") from error
 
 
 def workers_of(pid: int) -> set[tuple[int, str]]:
@@ -117,7 +120,7 @@ def test_a_killed_pod_is_replaced_while_the_others_go_on(
         )
     )
 
-    said = next_view_of_three(scene, status)
+    said = next_view_of_three(scene, machine, status)
     after = [workers_of(machine.running(pod).process.pid) for pod in survivors]
     assert before == after
     assert all(before)
@@ -137,7 +140,7 @@ def test_a_killed_coordinator_is_followed_by_another_and_nobody_is_restarted(
 
     machine.running(leader).process.kill()
 
-    said = next_view_of_three(scene, status)
+    said = next_view_of_three(scene, machine, status)
     after = [workers_of(machine.running(pod).process.pid) for pod in survivors]
     assert before == after
     assert all(before)
