@@ -6,8 +6,7 @@ import pytest
 import yaml
 
 from dssync.errors import ManifestError
-from dssync.local import manifest as local
-from dssync.local import schema
+from dssync.local import manifest as local, schema
 from dssync_operator import resources
 from dssync_operator.job import parse_job
 from dssync_operator.plan import NewPod

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dssync_operator import errors, resources
 from dssync_operator.echoes import Echoes

@@ -8,8 +8,7 @@ from dssync.agent.arbiters import Arbiter
 from dssync.agent.host import CoordinatorHost
 from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
-from dssync.control import messages as m
-from dssync.control import requests as r
+from dssync.control import messages as m, requests as r
 from dssync.errors import ArbiterError
 
 

@@ -21,8 +21,7 @@ from dssync.agent.recorder import Recorder, Sizes
 from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
 from dssync.agent.uplink import LinkEvents, LocalUplink, RemoteUplink, Uplink
-from dssync.control import ballots as b
-from dssync.control import messages as m
+from dssync.control import ballots as b, messages as m
 from dssync.control.adoption import Electorate
 from dssync.control.ballots import ElectionSettings
 from dssync.control.coordinator import Coordinator

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from dssync.control.codec import tag_of
-from dssync.control.peers import PEER, Elected, Leader
-from dssync.control.peers import Answer as PeerAnswer
+from dssync.control.peers import PEER, Answer as PeerAnswer, Elected, Leader
 from dssync.control.requests import ANSWER, MARK, REQUEST, Answer, Request
 from dssync.control.transport import FrameProtocol, serve
 from dssync.errors import ProtocolError, UsageError

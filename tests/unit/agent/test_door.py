@@ -6,15 +6,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from dssync.agent.door import Door
 from dssync.agent.host import CoordinatorHost
 from dssync.console.client import ask
 from dssync.console.find import Target
-from dssync.control import messages as m
-from dssync.control import requests as r
+from dssync.control import messages as m, requests as r
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import ControlSettings
 from dssync.control.session import Session

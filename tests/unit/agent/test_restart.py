@@ -1,8 +1,7 @@
 """What follows from a worker's exit."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dssync.agent.restart import Action, after_exit
 

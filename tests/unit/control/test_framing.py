@@ -3,8 +3,7 @@
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dssync.control.transport import MAX_FRAME_BYTES, Unframer, frame
 from dssync.errors import ProtocolError

@@ -2,8 +2,7 @@
 
 import dataclasses
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dssync.control import messages as m
 from dssync.control.events import Connected, Disconnected, Received, Ticked

@@ -1,9 +1,7 @@
 """Every batch is in exactly one place: committed, leased, or available."""
 
 import pytest
-from hypothesis import given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
+from hypothesis import given, settings as hypothesis_settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from dssync.control.ledger import Ledger

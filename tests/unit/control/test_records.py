@@ -1,7 +1,6 @@
 """What launchers keep rebuilds the ledger of a coordinator that is gone."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dssync.control import messages as m
 from dssync.control.ledger import Ledger, committed_in

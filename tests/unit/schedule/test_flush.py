@@ -1,6 +1,5 @@
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dssync.errors import ScheduleError
 from dssync.schedule import MODES, Place, Settings, flush, plan

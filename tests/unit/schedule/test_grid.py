@@ -2,8 +2,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dssync.errors import ScheduleError
 from dssync.schedule import Place, Settings, plan

@@ -1,8 +1,7 @@
 """In which order NCCL is called, whatever happens to the groups."""
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from dssync.errors import CommunicatorError

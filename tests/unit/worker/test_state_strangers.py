@@ -3,8 +3,7 @@
 import socket
 import threading
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from dssync.worker.transfer import FetchedState, Snapshot, StateServer, take_snapshot
 

@@ -6,8 +6,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from dssync.errors import ModelError, TransferError
 from dssync.worker.transfer import FetchedState, Snapshot, StateServer, restore, take_snapshot

@@ -1,0 +1,46 @@
+"""What several messages hold: settings, what of the data is done, what a member confirms."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SyncSettings:
+    """How members synchronise; must be the same for all members of a job."""
+
+    mode: str
+    group_size: int
+    every: int
+    commit: str
+    seed: int
+    backend: str = "gloo"
+
+
+@dataclass(frozen=True)
+class TrackState:
+    """What is done of one track."""
+
+    name: str
+    batches_per_epoch: int
+    cursor: int
+    """Batches from here on were never leased."""
+    open: tuple[int, ...]
+    """Batches below the cursor that are not committed."""
+
+
+@dataclass(frozen=True)
+class LedgerState:
+    """What of the data is done."""
+
+    epochs: int
+    tracks: tuple[TrackState, ...]
+    repeated: int
+
+
+@dataclass(frozen=True)
+class Confirm:
+    """Strict commit: all results of this attempt are here and nothing is applied yet."""
+
+    round: int
+    attempt: int
+    batches: tuple[int, ...]
+    """Batches consumed since its last committed round; the decision commits them."""
