@@ -178,6 +178,9 @@ class Admission:
         else:
             rounds, rounds.settings = lost.rounds, settings
             view = View.first(job.term, places, lost.view.sequence + 1)
+        # A state may be of a term that no other survivor knows; its rounds had their results.
+        applied = max(peers[key].applied_round for key in members)
+        rounds.next_round = max(rounds.next_round, applied + 1)
         latest = rounds.next_round - 1
         job.world = World(view, rounds, sync.commit == "strict", latest)
         job.lost_world, self._forming = None, ()

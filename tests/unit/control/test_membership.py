@@ -307,6 +307,18 @@ def test_a_member_that_comes_back_with_its_state_continues_the_job() -> None:
     assert job.coordinator.ledger.committed == 2
 
 
+def test_a_state_of_a_term_that_nobody_else_knows_keeps_its_round_numbers() -> None:
+    job = JobOnPaper(desired=2)
+    job.connect(0)
+    job.connect(1)
+
+    job.enters("0.0.a")
+    job.enters("1.0.b", applied_round=2)
+    job.loads("0.0.a")
+
+    assert job.of("1.0.b", m.Start) == [m.Start(3, 1, True)]
+
+
 def test_if_only_joiners_are_left_their_values_count(job: JobOnPaper) -> None:
     join(job, "2.0.c")
     join(job, "3.0.d")
