@@ -53,11 +53,13 @@ class Chaos:
             self._kill(victim["pid"])
         self._note("kill", victims)
         for victim in victims:
-            # Its successor joins, unless its pod goes first.
+            # Its successor trains, unless its pod goes first. What is there already was said by
+            # those before it in its place.
             self._wait(
                 lambda line, v=victim: (
                     line.get("own", "").startswith(_place(v)) and line["own"] != v["own"]
-                )
+                ),
+                new=True,
             )
 
     def _kill_pod(self) -> None:
