@@ -24,7 +24,9 @@ def scrape(launcher: Launcher) -> dict[str, float]:
     }
 
 
-def test_every_series_is_fed(job: Job) -> None:
+def test_every_series_is_fed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DSSYNC_CHECKPOINT_PATH", str(job.folder / "checkpoints"))
+    monkeypatch.setenv("DSSYNC_CHECKPOINT_INTERVAL_STEPS", "10")
     job.resize(desired=2)
     flags = ("--metrics-port", "0", "--max-restarts", "2")
     pods = [job.pod(slot, 2, *flags, sync={"group_size": 4}) for slot in range(2)]
