@@ -282,7 +282,7 @@ def test_lesson_15_operator_watches_only_what_it_made(scene: Scene) -> None:
 
 
 def test_lesson_16_small_job_does_not_wait_for_a_giant(scene: Scene) -> None:
-    scene.create(make_job("giant", replicas=300))
+    scene.create(make_job("giant", replicas=1000))
     scene.plane.until(scene.path("pods"), lambda pods: len(pods) > 0)
 
     scene.create(make_job("small", replicas=2))
@@ -290,8 +290,8 @@ def test_lesson_16_small_job_does_not_wait_for_a_giant(scene: Scene) -> None:
     scene.plane.until(query, lambda pods: len(pods) == 2)
     giant = f"{scene.path('pods')}?labelSelector=dssync.io/job-name=giant"
 
-    assert len(scene.plane.request("GET", giant)[1]["items"]) < 300
-    scene.plane.until(giant, lambda pods: len(pods) == 300)
+    assert len(scene.plane.request("GET", giant)[1]["items"]) < 1000
+    scene.plane.until(giant, lambda pods: len(pods) == 1000)
 
 
 def test_lesson_17_nothing_registers_a_webhook(scene: Scene) -> None:

@@ -122,6 +122,9 @@ class MemberSession:
 
     def leave(self, reason: str) -> None:
         """Leave the job, unless it is over; ``join`` brings this member back."""
+        # A mate may still be in the last round: without this member's word the news of its exit
+        # would cost the mate a retry.
+        self.link.send_held()
         if self.joined and not self.left:
             self.left = True
             if not self.link.ended:

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from dssync.worker import checkpoint
-from integration.job.harness import Job, Launcher, Line
+from integration.job.harness import Job, Launcher, Line, matching
 
 SAMPLES, EPOCHS = 3001, 1
 
@@ -32,6 +32,8 @@ def test_fewer_workers_in_another_mode_train_on_exactly_what_is_left(job: Job) -
     (job.folder / "pace").touch()
     first = start(job, 4, "--mode", "grid", "--group-size", "2")
     job.board.wait(first.says("checkpoint", "holds round"), 2)
+    # Something is to be lost, so that what is resumed is not what was there last.
+    job.board.next(matching(event="round"))
     first.signal(signal.SIGKILL)
     first.end()
     killed_at = len(job.board.lines)
