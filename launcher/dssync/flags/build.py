@@ -186,7 +186,9 @@ def _job(values: Values, slot: int) -> JobSettings:
 
 def _sync(values: Values, world: WorldSettings, gpus: int) -> SyncSettings:
     if values.text("backend") == "nccl" and not gpus:
-        raise UsageError("--backend nccl needs a GPU, and none is visible here: say gloo")
+        raise UsageError(
+            "--backend nccl is experimental and needs a GPU, and none is visible here: say gloo"
+        )
     return SyncSettings(
         group_size=values.integer("group-size", minimum=2),
         every=values.integer("every", minimum=1),

@@ -51,7 +51,9 @@ def staging_device(backend: str, devices: Sequence[torch.device], machine: Machi
     whole = len(places) == 1 and all(each.type == "cuda" for each in places)
     if backend == "nccl":
         if not machine.gpus:
-            raise UsageError("--backend nccl needs a GPU, and none is visible here: say gloo")
+            raise UsageError(
+                "--backend nccl is experimental and needs a GPU, and none is visible here: say gloo"
+            )
         if not machine.has_nccl:
             raise UsageError("--backend nccl needs NCCL, and this torch has none: say gloo")
         if not whole:

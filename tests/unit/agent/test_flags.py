@@ -271,7 +271,7 @@ def test_a_wrong_value_gets_one_sentence(flags: list[str], words: str) -> None:
 
 
 def test_nccl_without_a_gpu_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="needs a GPU, and none is visible here: say gloo"):
+    with pytest.raises(UsageError, match="is experimental and needs a GPU, and none is visible"):
         parse(["--backend", "nccl", "train.py"], NO_VARIABLES, devices=tmp_path)
 
 
