@@ -43,9 +43,12 @@ class Entrance:
         state, started = self._link.state, time.monotonic()
         self._link.send(hello)
         while not (state.started or self._link.ended):
-            self._wait(
-                lambda: state.started or state.fetch is not None or state.resume or self._link.ended
-            )
+            self._wait(self._is_told)
+            if state.benched is not None and not state.started:
+                # Whatever it was waiting for will not come: the coordinator has forgotten it.
+                with self._link.condition:
+                    state.restart()
+                self._link.send(hello)
             if state.resume and not state.started:
                 state.resume = False
                 self._link.send(m.Resumed(self._saver.resume()))
@@ -54,6 +57,11 @@ class Entrance:
         if state.refused is not None:
             raise ModelError(state.refused)
         self._observe("admit", started)
+
+    def _is_told(self) -> bool:
+        state = self._link.state
+        asked = state.fetch is not None or state.resume
+        return asked or state.started or state.benched is not None or self._link.ended
 
     def _fetch(self, fetch: m.Fetch) -> None:
         """Get a donor's state; the coordinator sends this member elsewhere if it is lost."""
