@@ -12,7 +12,6 @@ from dssync.control.events import Note
 from dssync.control.job import Job, World
 from dssync.control.ledger import Ledger
 from dssync.control.roster import Peer, Phase
-from dssync.control.rounds import Rounds
 from dssync.control.takeover import Report
 from dssync.control.view import Member, View
 from dssync.errors import ProtocolError, ScheduleError
@@ -173,7 +172,7 @@ class Admission:
         settings = Settings(sync.mode, sync.group_size, sync.seed)
         places = [(key, job.roster.place_of(key)) for key in members]
         if lost is None:
-            rounds = Rounds(job.term, settings, job.settings.deadline, job.outbox.tell)
+            rounds = job.new_rounds(settings)
             view = View.first(job.term, places)
         else:
             rounds, rounds.settings = lost.rounds, settings

@@ -15,7 +15,6 @@ from dssync.control.events import Note
 from dssync.control.job import Job, World
 from dssync.control.ledger import Ledger, committed_in
 from dssync.control.roster import Peer, Phase
-from dssync.control.rounds import Rounds
 from dssync.control.takeover import Adopt, Report, Verdict, Vote
 from dssync.control.view import Member, View
 from dssync.errors import ProtocolError
@@ -271,12 +270,7 @@ def _continue(
 ) -> None:
     """Put the adopted members into the first view of the term."""
     sync = job.roster.peers[next(iter(adopted))].sync
-    rounds = Rounds(
-        job.term,
-        Settings(sync.mode, sync.group_size, sync.seed),
-        job.settings.deadline,
-        job.outbox.tell,
-    )
+    rounds = job.new_rounds(Settings(sync.mode, sync.group_size, sync.seed))
     rounds.next_round = next_round
     unweighted = frozenset(key for key, report in adopted.items() if not report.weighted)
     layout = Layout.of((key, job.roster.place_of(key)) for key in sorted(adopted, key=Member.parse))
@@ -291,7 +285,7 @@ def _continue(
 
 def _lost(job: Job, next_round: int) -> World:
     """Return what goes on of a world that nobody in it has come back from: its numbers."""
-    rounds = Rounds(job.term, Settings(), job.settings.deadline, job.outbox.tell)
+    rounds = job.new_rounds(Settings())
     rounds.next_round = next_round
     return World(View(job.term, 0, Layout(), frozenset()), rounds, False)
 

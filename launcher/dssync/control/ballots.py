@@ -1,6 +1,5 @@
 """What happens to an election, what it wants done, and its settings."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
@@ -96,13 +95,6 @@ class Looked:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The record was read for another reason."""
-
-    record: Record
-
-
-@dataclass(frozen=True)
 class Swapped:
     """A swap was answered: with what was written, or with None when somebody was faster."""
 
@@ -136,13 +128,6 @@ class Resign:
 
 
 @dataclass(frozen=True)
-class Publish:
-    """The coordinator's own entries for the record."""
-
-    values: Mapping[str, str]
-
-
-@dataclass(frozen=True)
 class Finished:
     """The job is done; whatever is lost from now on is no loss."""
 
@@ -153,8 +138,8 @@ class Ticked:
 
 
 Event = (
-    Linked | LinkLost | Heard | Answered | Viewed | Looked | Seen | Swapped | ArbiterFailed
-    | ExitsSeen | Appointed | Resign | Publish | Finished | Ticked
+    Linked | LinkLost | Heard | Answered | Viewed | Looked | Swapped | ArbiterFailed
+    | ExitsSeen | Appointed | Resign | Finished | Ticked
 )  # fmt: skip
 
 

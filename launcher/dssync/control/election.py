@@ -7,7 +7,6 @@ who reaches half of the last view or less, without proof that the rest has ended
 coordinator in the arbiter and waits for its answer.
 """
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from dssync import contract
@@ -51,7 +50,6 @@ class Election:
         self._challenged = False
         self._appointed = False
         self._finished = False
-        self._values: Mapping[str, str] = {}
 
     @property
     def term(self) -> int:
@@ -74,9 +72,6 @@ class Election:
         match event:
             case b.Looked(record):
                 self._asks_arbiter = False
-                self._read(record, now)
-            case b.Seen(record):
-                self._next_look = max(self._next_look, now + 2 * self.settings.look_seconds)
                 self._read(record, now)
             case b.Swapped(record):
                 self._asks_arbiter, self._record, self._next_look = False, None, now
@@ -119,8 +114,6 @@ class Election:
             case b.Resign(successor) if self.phase is Phase.LEADING:
                 self._enter(Phase.STEPPING_DOWN, now)
                 self._do(b.HandOver(successor, self.term))
-            case b.Publish(values):
-                self._values = values
             case b.Finished():
                 self._finished = True
             case _:
@@ -179,19 +172,16 @@ class Election:
         everybody = frozenset(each.uid for each in self.view)
         reached = self._reached(now) | {self.me.uid}
         expected = (everybody - self._gone) | {self.me.uid}
-        others = tuple(each for each in self.view if each.uid != self.me.uid)
         self.leader = Leader(record.term, self.me.uid, self.me.address)
-        self._appointed, self._values = False, {}
+        self._appointed = False
         self._enter(Phase.LEADING, now)
-        self._do(b.Lead(record, Electorate(expected, reached), others))
+        self._do(b.Lead(record, Electorate(expected, reached), self._others))
 
     def _keep(self, record: Record) -> None:
-        """Go on coordinating: answer a challenge, and write what has changed."""
+        """Go on coordinating: answer a challenge."""
         self._do(b.Hold(record))
-        kept = {k: v for k, v in record.values.items() if k != contract.RECORD_CHALLENGE}
-        values = {**kept, **self._values}
-        if values != record.values:
-            self._swap(replace(record, values=values))
+        if record.challenged:
+            self._swap(replace(record, values=_unchallenged(record)))
 
     # --- standing -----------------------------------------------------------------------------
 
@@ -212,10 +202,13 @@ class Election:
             self._do(b.Look())
 
     def _ask(self, now: float) -> None:
-        others = tuple(each for each in self.view if each.uid != self.me.uid)
-        if others and now >= self._next_ask:
+        if self._others and now >= self._next_ask:
             self._next_ask = now + self.settings.ask_seconds
-            self._do(b.AskAll(others))
+            self._do(b.AskAll(self._others))
+
+    @property
+    def _others(self) -> tuple[Launcher, ...]:
+        return tuple(each for each in self.view if each.uid != self.me.uid)
 
     def _stand(self, now: float) -> None:
         """Take over, challenge or wait, as the answers and the record have it."""
@@ -285,7 +278,7 @@ class Election:
         living = [each for each in self.view if each.uid not in self._gone]
         known = {each.uid: each for each in (*living, self.me)}
         values = {
-            **{k: v for k, v in record.values.items() if k != contract.RECORD_CHALLENGE},
+            **_unchallenged(record),
             contract.RECORD_ADDRESS: self.me.address,
             contract.RECORD_LAUNCHERS: launchers_value(tuple(known.values())),
         }
@@ -303,3 +296,8 @@ class Election:
 
     def _do(self, effect: b.Effect) -> None:
         self._effects.append(effect)
+
+
+def _unchallenged(record: Record) -> dict[str, str]:
+    """Return a record's entries without a challenge."""
+    return {k: v for k, v in record.values.items() if k != contract.RECORD_CHALLENGE}

@@ -14,6 +14,7 @@ from dssync.control.quorum import Quorum
 from dssync.control.roster import Roster
 from dssync.control.rounds import Rounds
 from dssync.control.view import View
+from dssync.schedule import Settings
 
 
 @dataclass
@@ -55,6 +56,10 @@ class Job:
     quorum: Quorum = field(default_factory=Quorum)
     resigning: bool = False
     """Another launcher is to take over."""
+
+    def new_rounds(self, settings: Settings) -> Rounds:
+        """Return rounds of this term that nobody has frozen yet."""
+        return Rounds(self.term, settings, self.settings.deadline, self.outbox.tell)
 
     def may_decide(self, now: float) -> bool:
         """Tell whether rounds may be frozen and committed now."""

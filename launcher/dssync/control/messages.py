@@ -42,7 +42,6 @@ from dssync.control.takeover import (
     Adopt,
     Launchers,
     NewTerm,
-    Orphaned,
     Report,
     Succeed,
 )
@@ -346,7 +345,7 @@ FromMemberBody = (
 )  # fmt: skip
 ToMemberBody = (
     Refuse | Fetch | Start | Assign | Abandon | Commit | Skip | Bench | Leases | LastRound
-    | Completed | Resume | LedgerCopy | MayPublish | Blob | NewTerm | Orphaned | Adopt
+    | Completed | Resume | LedgerCopy | MayPublish | Blob | NewTerm | Adopt
 )  # fmt: skip
 FromLauncher = Hello | Heartbeat | Exited | Drain | FromMember | Standing
 ToLauncher = (

@@ -49,11 +49,6 @@ class NewTerm:
 
 
 @dataclass(frozen=True)
-class Orphaned:
-    """There has been no coordinator for another moment; comes again while there is none."""
-
-
-@dataclass(frozen=True)
 class Verdict:
     """An attempt of a strict round that is committed."""
 
