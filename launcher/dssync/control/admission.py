@@ -13,7 +13,7 @@ from dssync.control.job import Job, World
 from dssync.control.ledger import Ledger
 from dssync.control.roster import Peer, Phase
 from dssync.control.takeover import Report
-from dssync.control.view import Member, View
+from dssync.control.view import View, slot_of
 from dssync.errors import ProtocolError, ScheduleError
 from dssync.schedule import Settings
 
@@ -34,8 +34,7 @@ class Admission:
         roster, outbox = self._job.roster, self._job.outbox
         self._departures.gone(key, "leave", now)
         roster.benched.discard(key)
-        member = Member.parse(key)
-        if roster.pods[member.slot].draining:
+        if roster.pods[slot_of(key)].draining:
             outbox.tell(key, m.LastRound(-1))
             return
         try:
@@ -43,15 +42,7 @@ class Admission:
         except (ProtocolError, ScheduleError) as error:
             outbox.tell(key, m.Refuse(str(error)))
             return
-        peer = Peer(
-            member,
-            message.model,
-            message.sync,
-            message.state_address,
-            message.applied_round,
-            message.resumes,
-        )
-        roster.add(key, peer)
+        roster.add(key, Peer.of(key, message))
         if self._window_opened is None:
             self._window_opened = now
 

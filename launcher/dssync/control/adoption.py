@@ -8,7 +8,7 @@ them have confirmed; that one is committed.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from dssync.control import messages as m
 from dssync.control.events import Note
@@ -251,10 +251,7 @@ def _next_round(reports: Mapping[str, Report]) -> int:
 
 
 def _peer(key: str, report: Report, adopted: Mapping[str, Report]) -> Peer:
-    hello = hello_of(report)
-    peer = Peer(
-        Member.parse(key), hello.model, hello.sync, hello.state_address, report.applied_round
-    )
+    peer = Peer.of(key, replace(hello_of(report), applied_round=report.applied_round))
     if key in adopted:
         peer.phase = Phase.ACTIVE
     elif report.donor in adopted and not report.started:

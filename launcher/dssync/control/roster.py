@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dssync.control.messages import SyncSettings, Take
+from dssync.control.messages import Enter, SyncSettings, Take
 from dssync.control.takeover import Launcher
 from dssync.control.view import Member, slot_of
 from dssync.schedule import Place
@@ -66,6 +66,18 @@ class Peer:
     """What it asked for and did not get, by track."""
     misses: int = 0
     """Round deadlines missed in a row."""
+
+    @classmethod
+    def of(cls, key: str, hello: Enter) -> "Peer":
+        """Return a worker as it introduces itself."""
+        return cls(
+            Member.parse(key),
+            hello.model,
+            hello.sync,
+            hello.state_address,
+            hello.applied_round,
+            hello.resumes,
+        )
 
 
 class Roster:
