@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from dssync import contract
+from dssync.control.address import address_of
 from dssync.control.record import Record as Record
 from dssync.errors import ArbiterError
 
@@ -105,7 +106,7 @@ class StaticArbiter:
     """
 
     def __init__(self, host: str, port: int, is_host: bool) -> None:
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        address = address_of(host, port)
         values = {contract.RECORD_ADDRESS: address}
         self.is_host = is_host
         self._record = Record(values=values) if is_host else Record("0", address, 0, values)

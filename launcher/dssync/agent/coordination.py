@@ -74,14 +74,13 @@ class Coordination:
         self._settings = settings
         self._handlers = handlers
         self._reporter = reporter
-        self._token = office.read_token(settings)
+        self._token = office.read_token(settings.control.token_file)
         self._arbiter = office.arbiter_of(settings)
         self._console = Console(settings, reporter, self._arbiter)
         self._door = Door(self._console.respond, self)
         self._host: CoordinatorHost | None = None
         self._uplink: Uplink | None = None
         self._recorder: Recorder | None = None
-        self._recording: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._linked = False
         self._completed = False
@@ -199,7 +198,12 @@ class Coordination:
         host = CoordinatorHost(Coordinator(record.term, settings, electorate), self._note)
         host.start()
         self._host = self._door.launchers = self._console.host = host
-        self._record(record, host)
+        self._recorder = Recorder(
+            self._arbiter,
+            record,
+            lambda: host.entries,
+            lambda sizes: host.handle(Resized(sizes.desired, sizes.minimum)),
+        )
         self._reporter.log(
             "coordinating", slot=self._me.slot, address=self._me.address, term=record.term
         )
@@ -210,6 +214,8 @@ class Coordination:
     def _hold(self, record: Record, host: CoordinatorHost) -> None:
         host.handle(Looked())
         self._confirm_exits(host, record.gone)
+        if self._recorder is not None:
+            self._recorder.heard(record)
 
     def _confirm_exits(self, host: CoordinatorHost, gone: frozenset[str]) -> None:
         missing = host.missing
@@ -225,11 +231,9 @@ class Coordination:
     async def _stop_hosting(self) -> None:
         host, self._host = self._host, None
         self._door.launchers = self._console.host = None
-        recording, self._recording, self._recorder = self._recording, None, None
-        if recording is not None:
-            recording.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await recording
+        recorder, self._recorder = self._recorder, None
+        if recorder is not None:
+            await recorder.close()
         if host is not None:
             await host.close()
 
@@ -296,16 +300,6 @@ class Coordination:
                     raise
                 self._reporter.log("waiting", arbiter=f"{error}")
             await asyncio.sleep(LEASE_WATCH_SECONDS)
-
-    def _record(self, mine: Record, host: CoordinatorHost) -> None:
-        self._recorder = Recorder(
-            self._arbiter,
-            mine,
-            lambda: host.entries,
-            lambda sizes: host.handle(Resized(sizes.desired, sizes.minimum)),
-            self._watch_seconds,
-        )
-        self._recording = asyncio.create_task(self._recorder.run())
 
     async def _finish(self, recorder: Recorder) -> None:
         try:

@@ -46,12 +46,8 @@ class Worker:
         tag = tag_of(body)
         if tag == "Enter":
             self.entered, self.benched, self._applied_seconds = True, False, None
-        elif tag == "Applied":
-            self._applied(m.MEMBER.decode(body))
-        elif tag == "Report":
-            report = m.MEMBER.decode(body)
-            assert isinstance(report, Report)
-            self.term = report.term
+        elif tag in ("Applied", "Report"):
+            self._note(m.MEMBER.decode(body))
 
     def is_told(self, body: str) -> None:
         """Note what a message to the worker means for it, and pass it on."""
@@ -71,9 +67,13 @@ class Worker:
         """How far it is, for the heartbeat."""
         return m.Progress(self.key, self.round, self.silent_seconds)
 
-    def _applied(self, message: object) -> None:
-        if not isinstance(message, m.Applied):
-            return
-        if self._applied_seconds is not None:
-            self.round_seconds = self._heard_seconds - self._applied_seconds
-        self.round, self._applied_seconds = message.round, self._heard_seconds
+    def _note(self, message: object) -> None:
+        match message:
+            case Report(term):
+                self.term = term
+            case m.Applied(number):
+                if self._applied_seconds is not None:
+                    self.round_seconds = self._heard_seconds - self._applied_seconds
+                self.round, self._applied_seconds = number, self._heard_seconds
+            case _:
+                pass

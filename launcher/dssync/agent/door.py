@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
+from dssync.control.address import address_of
 from dssync.control.codec import tag_of
 from dssync.control.peers import PEER, Answer as PeerAnswer, Elected, Leader
 from dssync.control.requests import ANSWER, MARK, REQUEST, Answer, Request
@@ -71,7 +72,7 @@ class Door:
                 f"the control plane cannot listen on {host} port {port}: {error.strerror}; "
                 "choose a free port or end what uses it"
             ) from None
-        self.address = f"{host}:{self._server.sockets[0].getsockname()[1]}"
+        self.address = address_of(host, self._server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening; say what was asked last."""

@@ -7,6 +7,7 @@ environment does not. A script that averages with ``GroupSync`` needs none of th
 
 from dssync import contract
 from dssync.agent.settings import Settings
+from dssync.control.address import endpoint_of
 
 
 def worker_environment(settings: Settings, local_rank: int, restarts: int) -> dict[str, str]:
@@ -34,11 +35,11 @@ def _master(settings: Settings) -> dict[str, str]:
     """
     if settings.control.arbiter != "static":
         return {}
-    host, _, port = settings.control.arbiter_target.rpartition(":")
-    return {
-        "MASTER_ADDR": host.strip("[]") or settings.control.address,
-        "MASTER_PORT": str(int(port) + 1 if port else 29500),
-    }
+    host, port = settings.control.address, 29500
+    if settings.control.arbiter_target:
+        host, port = endpoint_of(settings.control.arbiter_target)
+        port += 1
+    return {"MASTER_ADDR": host, "MASTER_PORT": str(port)}
 
 
 def _transports(settings: Settings, local_rank: int) -> dict[str, str]:

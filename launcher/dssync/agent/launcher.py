@@ -134,7 +134,7 @@ class Launcher:
             "host": control.address,
             "interface": control.interface,
             "workers": self._settings.world.nproc_per_node,
-            "token": office.read_token(self._settings).hex(),
+            "token": office.read_token(self._settings.control.token_file).hex(),
         }
 
     def _exited(self, exit_: WorkerExit) -> None:

@@ -5,16 +5,16 @@ from pathlib import Path
 from dssync.agent.arbiters import Arbiter, FileArbiter, StaticArbiter
 from dssync.agent.lease import LeaseArbiter
 from dssync.agent.settings import Settings
+from dssync.control.address import endpoint_of
 from dssync.errors import UsageError
 
 
-def read_token(settings: Settings) -> bytes:
-    """Return the job's shared secret; empty where the job has none.
+def read_token(path: Path | None) -> bytes:
+    """Return the job's shared secret that a file holds; empty where the job has no file.
 
     Raises:
         UsageError: the file cannot be read or is empty.
     """
-    path = settings.control.token_file
     if path is None:
         return b""
     try:
@@ -35,8 +35,7 @@ def arbiter_of(settings: Settings) -> Arbiter:
         return LeaseArbiter(settings.job.namespace, control.arbiter_target)
     if not control.arbiter_target:
         return StaticArbiter(control.address, 0, is_host=True)
-    host, _, port = control.arbiter_target.rpartition(":")
-    return StaticArbiter(host, int(port), settings.job.slot == 0)
+    return StaticArbiter(*endpoint_of(control.arbiter_target), settings.job.slot == 0)
 
 
 def port_of(settings: Settings) -> int:
@@ -45,5 +44,5 @@ def port_of(settings: Settings) -> int:
     if control.arbiter == "lease":
         return control.port
     if control.arbiter == "static" and settings.job.slot == 0 and control.arbiter_target:
-        return int(control.arbiter_target.rpartition(":")[2])
+        return endpoint_of(control.arbiter_target)[1]
     return 0

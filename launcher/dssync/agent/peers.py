@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable
 
+from dssync.control.address import endpoint_of
 from dssync.control.peers import PEER, Answer, Ask, Elected
 from dssync.control.takeover import Launcher
 from dssync.control.transport import FrameProtocol, connect
@@ -54,8 +55,6 @@ class Peers:
                 self._opening[each.uid] = asyncio.create_task(self._connect(each, frame))
 
     async def _connect(self, launcher: Launcher, frame: bytes) -> None:
-        host, _, port = launcher.address.rpartition(":")
-
         def answered(payload: bytes) -> None:
             answer = PEER.decode(payload)
             if not isinstance(answer, Answer):
@@ -65,10 +64,9 @@ class Peers:
         def lost() -> None:
             self._open.pop(launcher.uid, None)
 
-        with contextlib.suppress(OSError, ValueError, DssyncError):
-            connection = await connect(
-                host, int(port), self._token, answered, lost, CONNECT_SECONDS
-            )
+        with contextlib.suppress(OSError, DssyncError):
+            host, port = endpoint_of(launcher.address)
+            connection = await connect(host, port, self._token, answered, lost, CONNECT_SECONDS)
             self._open[launcher.uid] = connection
             connection.send(frame)
         self._opening.pop(launcher.uid, None)

@@ -6,6 +6,7 @@ that cannot be reached delays only what is shown.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -69,14 +70,15 @@ class Sizes:
 
 
 class Recorder:
-    """Reads and writes the record on behalf of one coordinatorship, until another takes over.
+    """Writes the record on behalf of one coordinatorship, and tells what others wrote there.
+
+    The election reads the record anyway; what it reads comes here.
 
     Args:
         arbiter: where the record is.
         mine: the record by which this launcher became coordinator.
         current: returns what the record shall say now.
         resized: called when the record asks for another number of pods.
-        poll_seconds: time between two reads.
     """
 
     def __init__(
@@ -85,35 +87,32 @@ class Recorder:
         mine: Record,
         current: Callable[[], Mapping[str, str]],
         resized: Callable[[Sizes], None],
-        poll_seconds: float,
     ) -> None:
         self._arbiter = arbiter
         self._mine = mine
         self._current = current
         self._resized = resized
-        self._poll_seconds = poll_seconds
         self._sizes = Sizes(0, 0).updated(mine)
         self._may_write = self._may_progress = 0.0
+        self._writing: asyncio.Task[None] | None = None
 
-    async def run(self) -> None:
-        """Go on until the job is over or has another coordinator."""
-        clock = asyncio.get_running_loop().time
-        while True:
-            if await self.look(clock()):
-                return
-            await asyncio.sleep(self._poll_seconds)
+    def heard(self, record: Record) -> None:
+        """Take in the record of this coordinatorship as it was read just now."""
+        if self._writing is None or self._writing.done():
+            now = asyncio.get_running_loop().time()
+            self._writing = asyncio.create_task(self.update(record, now))
 
-    async def look(self, now: float) -> bool:
-        """Read and write once; tell whether that was the last time."""
-        try:
-            record = await self._arbiter.read()
-            if self._superseded(record):
-                return True
-            self._read(record)
-            written = await self._write(record, now)
-        except ArbiterError:
-            return False
-        return written and contract.RECORD_COMPLETED in self._current()
+    async def update(self, record: Record, now: float) -> None:
+        """Tell what others wrote, and write what is new; what fails is left to the next time."""
+        self._read(record)
+        with contextlib.suppress(ArbiterError):
+            await self._write(record, now)
+
+    async def close(self) -> None:
+        """Write nothing more."""
+        if self._writing is not None:
+            self._writing.cancel()
+            await asyncio.gather(self._writing, return_exceptions=True)
 
     async def finish(self) -> None:
         """Write the last word.

@@ -16,6 +16,7 @@ from typing import Protocol
 from dssync.agent.awake import AwakeClock
 from dssync.agent.host import CoordinatorHost
 from dssync.control import messages as m
+from dssync.control.address import endpoint_of
 from dssync.control.events import Received
 from dssync.control.peers import Leader
 from dssync.control.session import Session
@@ -158,11 +159,11 @@ class RemoteUplink:
                 self._accepted(connection, payload)
 
         try:
-            host, _, port = self._leader.address.rpartition(":")
+            host, port = endpoint_of(self._leader.address)
             connection = await connect(
-                host, int(port), self._token, frame, lambda: self._disconnected(attempt)
+                host, port, self._token, frame, lambda: self._disconnected(attempt)
             )
-        except (OSError, ValueError, DssyncError):
+        except (OSError, DssyncError):
             return False
         hello = m.LAUNCHER.encode(self._hello()).decode()
         connection.send(json.dumps([hello, self._known, self._leader.term]).encode())

@@ -3,6 +3,7 @@
 import asyncio
 
 from dssync.console.find import Target
+from dssync.control.address import endpoint_of
 from dssync.control.requests import ANSWER, MARK, REQUEST, Answer, Elsewhere, Refused, Request
 from dssync.control.transport import connect
 from dssync.errors import AuthenticationError, RequestError
@@ -24,8 +25,7 @@ async def ask(target: Target, request: Request) -> Answer:
             raise RequestError(answer.reason)
         if not isinstance(answer, Elsewhere):
             return answer
-        host, _, port = answer.address.rpartition(":")
-        target = Target(host.removeprefix("[").removesuffix("]"), int(port), target.token)
+        target = Target(*endpoint_of(answer.address), target.token)
     raise RequestError(
         f"{target.host}:{target.port} names another coordinator again and again: ask later"
     )

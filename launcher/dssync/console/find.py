@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dssync import contract
-from dssync.errors import UsageError
+from dssync.agent.office import read_token
+from dssync.control.address import address_of, endpoint_of
+from dssync.errors import ProtocolError, UsageError
 
 RUN_FOLDERS = "dssync-*"
 """Run folders of ``dssync local`` in the directory for temporary files."""
@@ -38,11 +40,11 @@ def target(at: str | None, token_file: str | None, environ: Mapping[str, str]) -
     token_path = token_file or environ.get(contract.ENV_TOKEN_FILE)
     if at is None and environ.get(contract.ENV_POD_IP):
         port = environ.get(contract.ENV_RENDEZVOUS_PORT, str(contract.DEFAULT_PORT))
-        at = f"{environ[contract.ENV_POD_IP]}:{port}"
+        at = address_of(environ[contract.ENV_POD_IP], port)
     folder = _only_run() if at is None else Path(at)
     if folder.is_dir():
         return _of_folder(folder, token_path)
-    return _address(str(at), _token(Path(token_path)) if token_path else b"")
+    return _address(str(at), read_token(Path(token_path) if token_path else None))
 
 
 def _of_folder(folder: Path, token_path: str | None) -> Target:
@@ -55,14 +57,17 @@ def _of_folder(folder: Path, token_path: str | None) -> Target:
             "folder of 'dssync local', or HOST:PORT"
         ) from None
     token = Path(token_path) if token_path else folder / "token"
-    return _address(address, _token(token) if token.exists() or token_path else b"")
+    return _address(address, read_token(token if token.exists() or token_path else None))
 
 
 def _address(text: str, token: bytes) -> Target:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+    try:
+        host, port = endpoint_of(text)
+    except ProtocolError:
+        port = 0
+    if not port:
         raise UsageError(f"--at: {text!r} was given, expected HOST:PORT or a run folder")
-    return Target(host.removeprefix("[").removesuffix("]"), int(port), token)
+    return Target(host, port, token)
 
 
 def _only_run() -> Path:
@@ -82,13 +87,3 @@ def _only_run() -> Path:
             f"{', '.join(map(str, folders))}"
         )
     return folders[0]
-
-
-def _token(path: Path) -> bytes:
-    try:
-        token = path.read_bytes().strip()
-    except OSError as error:
-        raise UsageError(f"token file {path} cannot be read: {error.strerror}") from None
-    if not token:
-        raise UsageError(f"token file {path} is empty: it should hold the job's shared secret")
-    return token

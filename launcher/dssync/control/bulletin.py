@@ -2,12 +2,8 @@
 
 from dssync.control import messages as m
 from dssync.control.job import Job
+from dssync.control.pace import Pace
 from dssync.control.takeover import Launcher, Launchers
-
-EVERY_SECONDS = 0.25
-"""Time between two lists of the launchers."""
-EVERY_PODS = 32
-"""With more pods than this the lists become rarer, so that they cost the same."""
 
 
 class Bulletin:
@@ -17,7 +13,7 @@ class Bulletin:
         self._job = job
         self._connects = 0
         self._known = (0, 0)
-        self._next_seconds = 0.0
+        self._pace = Pace()
         self.launchers: tuple[Launcher, ...] = ()
         """The launchers of the current view, by slot, as they were told last."""
 
@@ -25,10 +21,9 @@ class Bulletin:
         """Send what has changed."""
         pods = self._job.roster.pods
         current = (self._connects, len(pods))
-        if current == self._known or now < self._next_seconds:
+        if current == self._known or not self._pace.is_due(now, len(pods)):
             return
         self._known = current
-        self._next_seconds = now + EVERY_SECONDS * max(1.0, len(pods) / EVERY_PODS)
         self.launchers = tuple(pods[slot].launcher for slot in sorted(pods))
         for slot in pods:
             self._job.outbox.send(slot, Launchers(self.launchers))

@@ -181,7 +181,7 @@ class Election:
         """Go on coordinating: answer a challenge."""
         self._do(b.Hold(record))
         if record.challenged:
-            self._swap(replace(record, values=_unchallenged(record)))
+            self._swap(record, replace(record, values=_unchallenged(record)))
 
     # --- standing -----------------------------------------------------------------------------
 
@@ -272,7 +272,7 @@ class Election:
         self._challenged = record.challenged
         if not record.challenged:
             values = {**record.values, contract.RECORD_CHALLENGE: self.me.uid}
-            self._swap(replace(record, values=values))
+            self._swap(record, replace(record, values=values))
 
     def _take_over(self, record: Record) -> None:
         living = [each for each in self.view if each.uid not in self._gone]
@@ -283,12 +283,11 @@ class Election:
             contract.RECORD_LAUNCHERS: launchers_value(tuple(known.values())),
         }
         term = max(record.term, self.term) + 1
-        self._swap(Record(holder=self.me.uid, term=term, values=values))
+        self._swap(record, Record(holder=self.me.uid, term=term, values=values))
 
-    def _swap(self, new: Record) -> None:
-        assert self._record is not None
+    def _swap(self, expected: Record, new: Record) -> None:
         self._asks_arbiter = True
-        self._do(b.Swap(self._record, new))
+        self._do(b.Swap(expected, new))
 
     def _enter(self, phase: Phase, now: float) -> None:
         self.phase, self._since = phase, now

@@ -20,8 +20,6 @@ class ControlSettings:
     """Time for a launcher to come back after its connection ended."""
     lease_seconds: float = 2.0
     """A launcher that was not heard for this long is gone."""
-    hang_seconds: float = 600.0
-    """A benched worker that stays silent for this long is restarted."""
     bench_after_misses: int = 3
     ahead_seconds: float = 0.1
     """Rounds that follow each other faster are frozen two ahead and not one: else members wait

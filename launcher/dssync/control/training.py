@@ -4,16 +4,13 @@ from dssync.control import messages as m
 from dssync.control.departures import Departures
 from dssync.control.events import Note
 from dssync.control.job import Job, World
+from dssync.control.pace import Pace
 from dssync.control.roster import Phase
 from dssync.control.rounds import Closed
 from dssync.errors import ProtocolError
 
 LEAD_ROUNDS = 2
 """Rounds beyond one period of the schedule that may be open at the same time."""
-LEDGER_SECONDS = 0.25
-"""Time between two copies of the ledger; launchers keep commit records for that long."""
-LEDGER_PODS = 32
-"""With more pods than this the copies become rarer, so that they cost the same."""
 
 
 class Training:
@@ -23,7 +20,7 @@ class Training:
         self._job = job
         self._departures = departures
         self._published = 0
-        self._published_seconds = 0.0
+        self._pace = Pace()
 
     # --- data -------------------------------------------------------------------------------
 
@@ -108,10 +105,10 @@ class Training:
     def _publish(self, now: float) -> None:
         """Send the ledger to all launchers if it has changed; to many of them less often."""
         job = self._job
-        interval = LEDGER_SECONDS * max(1.0, len(job.roster.pods) / LEDGER_PODS)
-        if job.ledger.changes == self._published or now - self._published_seconds < interval:
+        changes, pods = job.ledger.changes, len(job.roster.pods)
+        if changes == self._published or not self._pace.is_due(now, pods):
             return
-        self._published, self._published_seconds = job.ledger.changes, now
+        self._published = changes
         news = m.LedgerNews(job.ledger.state)
         for slot in job.roster.pods:
             job.outbox.send(slot, news)

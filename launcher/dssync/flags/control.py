@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from dssync import contract
 from dssync.agent.settings import ArbiterKind, ControlSettings, WorldSettings
+from dssync.control.address import address_of
 from dssync.errors import UsageError
 from dssync.flags import machine
 from dssync.flags.values import Origin, Values, endpoint, port
@@ -107,8 +108,7 @@ def _named(said: Origin, in_namespace: bool) -> _Arbiter:
 
 def _static(said: Origin) -> _Arbiter:
     host, number = endpoint(said, contract.DEFAULT_PORT)
-    bracketed = f"[{host}]" if ":" in host else host
-    return _Arbiter("static", f"{bracketed}:{number}", host, number)
+    return _Arbiter("static", address_of(host, number), host, number)
 
 
 def _address(values: Values, arbiter: _Arbiter) -> str:

@@ -46,6 +46,12 @@ class FailurePolicy:
     rules: tuple[ExitCodeRule, ...]
 
     @property
+    def restarts_in_pod(self) -> int:
+        """How often a launcher starts one of its workers again, where a rule lets it."""
+        per_slot = self.backoff_limit_per_slot
+        return self.backoff_limit if per_slot is None else per_slot
+
+    @property
     def restart_codes(self) -> tuple[int, ...]:
         """Exit codes whose first rule lets the launcher start the worker again, ascending."""
         return tuple(code for code in range(1, 256) if self._first_action(code) == "RestartWorker")
@@ -142,6 +148,7 @@ def _manifest(document: Any, source: str) -> Manifest:
         raise ManifestError(f"{source}: spec.suspend is True; expected a job that is to run")
     elastic = spec.get("elastic", {"minReplicas": spec["replicas"]})
     index, worker = _worker(pod)
+    policy = _failure_policy(spec["failurePolicy"])
     where = f"{source}: spec.template.spec.containers[{index}]"
     return Manifest(
         name=metadata["name"],
@@ -150,10 +157,10 @@ def _manifest(document: Any, source: str) -> Manifest:
         min_replicas=elastic["minReplicas"],
         max_replicas=elastic.get("maxReplicas", spec["replicas"]),
         container=_container(worker, where),
-        variables=_variables(spec, _gpus(worker, where)),
+        variables=_variables(spec, policy, _gpus(worker, where)),
         grace_seconds=_seconds(pod, "terminationGracePeriodSeconds", source),
         active_deadline_seconds=spec.get("activeDeadlineSeconds"),
-        failure_policy=_failure_policy(spec["failurePolicy"]),
+        failure_policy=policy,
         success_policy=spec["successPolicy"],
         notices=tuple(
             f"spec.{key} has no effect on one machine" for key in _CLUSTER_ONLY if key in spec
@@ -250,16 +257,13 @@ def _rule(rule: Any) -> ExitCodeRule:
     )
 
 
-def _variables(spec: Any, gpus: int) -> Mapping[str, str]:
+def _variables(spec: Any, policy: FailurePolicy, gpus: int) -> Mapping[str, str]:
     sync, rendezvous, checkpoint = spec["sync"], spec["rendezvous"], spec.get("checkpoint", {})
     nproc, backend = spec["nprocPerNode"], sync["backend"]
-    policy = _failure_policy(spec["failurePolicy"])
-    codes, per_slot = policy.restart_codes, policy.backoff_limit_per_slot
+    codes = policy.restart_codes
     values = {
         contract.ENV_RESTART_CODES: ",".join(map(str, codes)) or None,
-        contract.ENV_MAX_RESTARTS: (policy.backoff_limit if per_slot is None else per_slot)
-        if codes
-        else None,
+        contract.ENV_MAX_RESTARTS: policy.restarts_in_pod if codes else None,
         contract.ENV_NPROC_PER_NODE: max(1, gpus) if nproc == "auto" else nproc,
         contract.ENV_GROUP_SIZE: sync.get("groupSize"),
         contract.ENV_EVERY: sync["every"],

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import torch
 
+from dssync.control.address import address_of, endpoint_of
 from dssync.control.transport import HANDSHAKE_SECONDS, ClientHandshake, ServerHandshake
 from dssync.errors import DssyncError, TransferError
 from dssync.worker.tree import pack, unpack
@@ -130,7 +131,7 @@ class StateServer:
         self._listener = socket.create_server((host, 0))
         self._lock = threading.Lock()
         self._transfers = 0
-        self.address = f"{host}:{self._listener.getsockname()[1]}"
+        self.address = address_of(host, self._listener.getsockname()[1])
         threading.Thread(target=self._accept, name="dssync-state", daemon=True).start()
 
     @property
@@ -210,8 +211,7 @@ class FetchedState:
         self._on_done()
 
     def _fetch(self) -> None:
-        host, _, port = self._address.rpartition(":")
-        with socket.create_connection((host, int(port)), IO_TIMEOUT_SECONDS) as connection:
+        with socket.create_connection(endpoint_of(self._address), IO_TIMEOUT_SECONDS) as connection:
             with self._lock:
                 self._connection = connection
                 if self._given_up:

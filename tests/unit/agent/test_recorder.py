@@ -43,6 +43,8 @@ class Unsteady:
         return found
 
     async def swap(self, expected: Record, new: Record) -> Record | None:
+        if not self.reachable:
+            raise ArbiterError("out of reach")
         written = await self.file.swap(expected, new)
         if written is not None:
             self.writes.append(written)
@@ -60,7 +62,7 @@ async def cell(tmp_path: Path) -> Unsteady:
 
 async def recorder_of(job: JobOnPaper, cell: Arbiter, resized: list[Sizes]) -> Recorder:
     mine = await cell.read()
-    return Recorder(cell, mine, lambda: entries(job.coordinator), resized.append, 1.0)
+    return Recorder(cell, mine, lambda: entries(job.coordinator), resized.append)
 
 
 async def operator_writes(cell: Unsteady, **values: str) -> None:
@@ -119,7 +121,7 @@ async def test_what_others_wrote_stays(job: JobOnPaper, cell: Unsteady) -> None:
     recorder = await recorder_of(job, cell, [])
     await operator_writes(cell, nodes="{}")
 
-    await recorder.look(now=0.0)
+    await recorder.update(await cell.read(), now=0.0)
 
     record = await cell.file.read()
     assert (record.holder, record.term) == ("me", 1)
@@ -131,7 +133,7 @@ async def test_nothing_new_is_not_written(job: JobOnPaper, cell: Unsteady) -> No
     recorder = await recorder_of(job, cell, [])
 
     for second in range(100):
-        await recorder.look(now=float(second))
+        await recorder.update(await cell.read(), now=float(second))
 
     assert len(cell.writes) == 1
 
@@ -140,17 +142,17 @@ async def test_views_are_written_once_a_second_and_mere_progress_every_ten(
     job: JobOnPaper, cell: Unsteady
 ) -> None:
     recorder = await recorder_of(job, cell, [])
-    await recorder.look(now=0.0)
+    await recorder.update(await cell.read(), now=0.0)
     job.arrive(A)
-    await recorder.look(now=9.9)
+    await recorder.update(await cell.read(), now=9.9)
     progress_held_back = len(cell.writes)
-    await recorder.look(now=10.0)
+    await recorder.update(await cell.read(), now=10.0)
 
     job.disconnect(2)
     job.wait(0.5, 0, 1)
-    await recorder.look(now=10.9)
+    await recorder.update(await cell.read(), now=10.9)
     view_held_back = len(cell.writes)
-    await recorder.look(now=11.0)
+    await recorder.update(await cell.read(), now=11.0)
 
     assert (progress_held_back, view_held_back, len(cell.writes)) == (1, 2, 3)
 
@@ -158,24 +160,26 @@ async def test_views_are_written_once_a_second_and_mere_progress_every_ten(
 async def test_new_sizes_are_told_once(job: JobOnPaper, cell: Unsteady) -> None:
     resized: list[Sizes] = []
     recorder = await recorder_of(job, cell, resized)
-    await recorder.look(now=0.0)
+    await recorder.update(await cell.read(), now=0.0)
     await operator_writes(cell, desired="5", min="2")
 
-    await recorder.look(now=1.0)
-    await recorder.look(now=2.0)
+    await recorder.update(await cell.read(), now=1.0)
+    await recorder.update(await cell.read(), now=2.0)
 
     assert resized == [Sizes(5, 2)]
 
 
-async def test_an_arbiter_out_of_reach_is_asked_again(job: JobOnPaper, cell: Unsteady) -> None:
+async def test_what_could_not_be_written_is_written_later(job: JobOnPaper, cell: Unsteady) -> None:
     recorder = await recorder_of(job, cell, [])
+    record = await cell.read()
     cell.reachable = False
-    over = await recorder.look(now=0.0)
+    await recorder.update(record, now=0.0)
     cell.reachable = True
+    missing = not cell.writes
 
-    await recorder.look(now=1.0)
+    await recorder.update(record, now=0.2)
 
-    assert not over
+    assert missing
     assert len(cell.writes) == 1
 
 
@@ -183,8 +187,8 @@ async def test_a_lost_race_is_run_again(job: JobOnPaper, cell: Unsteady) -> None
     recorder = await recorder_of(job, cell, [])
     cell.rival = replace(await cell.read(), values={f"{contract.GROUP}/nodes": "{}"})
 
-    await recorder.look(now=0.0)
-    await recorder.look(now=0.1)
+    await recorder.update(await cell.read(), now=0.0)
+    await recorder.update(await cell.read(), now=0.1)
 
     (written,) = cell.writes
     assert {f"{contract.GROUP}/nodes", contract.RECORD_VIEW} <= set(written.values)
@@ -192,10 +196,10 @@ async def test_a_lost_race_is_run_again(job: JobOnPaper, cell: Unsteady) -> None
 
 async def test_who_is_no_longer_coordinator_writes_nothing(job: JobOnPaper, cell: Unsteady) -> None:
     recorder = await recorder_of(job, cell, [])
-    await cell.file.swap(await cell.read(), Record(holder="other", term=2))
+    mine = await cell.read()
+    await cell.file.swap(mine, Record(holder="other", term=2))
 
-    over = await recorder.look(now=0.0)
+    await recorder.update(mine, now=0.0)
     await recorder.finish()
 
-    assert over
     assert cell.writes == []
