@@ -5,7 +5,9 @@ looks at the state between its steps and while it waits, in ``_advance``.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.member import MemberState

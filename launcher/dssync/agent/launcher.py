@@ -11,7 +11,8 @@ import secrets
 import signal
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from dssync.agent import office
 from dssync.agent.coordination import Coordination, Handlers

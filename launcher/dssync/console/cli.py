@@ -7,8 +7,9 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Final, NoReturn
+
+from msgspec.structs import asdict
 
 from dssync.console.client import ask
 from dssync.console.find import Target, target
@@ -94,7 +95,7 @@ def _request(command: str, given: argparse.Namespace) -> r.Request:
 
 def _text(answer: r.Answer, as_json: bool) -> str:
     if as_json:
-        return json.dumps(asdict(answer))
+        return json.dumps(answer, default=asdict)
     if isinstance(answer, r.Status):
         return status_text(answer)
     if isinstance(answer, r.Accepted):

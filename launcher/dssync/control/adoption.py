@@ -8,7 +8,9 @@ them have confirmed; that one is committed.
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+
+from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.events import Note

@@ -1,35 +1,30 @@
 """What launchers and the coordinator say to each other, for themselves and for members."""
 
-from dataclasses import dataclass
-
+from dssync.control.codec import Message, Record
 from dssync.control.states import Confirm, LedgerState
 
 
-@dataclass(frozen=True)
-class LedgerNews:
+class LedgerNews(Message, frozen=True):
     """The coordinator's ledger, for every launcher to keep in case the coordinator is lost."""
 
     ledger: LedgerState
 
 
-@dataclass(frozen=True)
-class Held:
+class Held(Record, frozen=True):
     """Batches that a member holds: leased and not committed."""
 
     member: str
     batches: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class Confirmed:
+class Confirmed(Message, frozen=True):
     """A member's confirmation whose decision its launcher has not seen."""
 
     member: str
     confirm: Confirm
 
 
-@dataclass(frozen=True)
-class LedgerReport:
+class LedgerReport(Record, frozen=True):
     """What a launcher knows of the data; a new coordinator joins those of all launchers."""
 
     ledger: LedgerState | None
@@ -39,8 +34,7 @@ class LedgerReport:
     confirmed: tuple[Confirmed, ...]
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(Message, frozen=True):
     """A launcher's own report to a coordinator of a new term."""
 
     members: tuple[str, ...]
@@ -50,8 +44,7 @@ class Standing:
     ledger: LedgerReport
 
 
-@dataclass(frozen=True)
-class Hello:
+class Hello(Message, frozen=True):
     """A launcher introduces itself after the handshake, also after a reconnect."""
 
     slot: int
@@ -65,8 +58,7 @@ class Hello:
     """See ``takeover.Launcher``."""
 
 
-@dataclass(frozen=True)
-class Progress:
+class Progress(Record, frozen=True):
     """How far one worker is, as its launcher knows it."""
 
     member: str
@@ -74,15 +66,13 @@ class Progress:
     seconds_since_progress: float
 
 
-@dataclass(frozen=True)
-class Heartbeat:
+class Heartbeat(Message, frozen=True):
     """A launcher is alive; so are its workers, and this is how far they are."""
 
     workers: tuple[Progress, ...]
 
 
-@dataclass(frozen=True)
-class Exited:
+class Exited(Message, frozen=True):
     """A worker process is gone; the launcher saw it end."""
 
     member: str
@@ -92,45 +82,38 @@ class Exited:
     """A new incarnation of this worker will be started."""
 
 
-@dataclass(frozen=True)
-class Drain:
+class Drain(Message, frozen=True):
     """The pod was told to go: its members finish their round and leave."""
 
 
-@dataclass(frozen=True)
-class FromMember:
+class FromMember(Message, frozen=True):
     """A member's message, passed on by its launcher."""
 
     member: str
     body: str
 
 
-@dataclass(frozen=True)
-class ToMember:
+class ToMember(Message, frozen=True):
     """A message for one of the launcher's members."""
 
     member: str
     body: str
 
 
-@dataclass(frozen=True)
-class Evicted:
+class Evicted(Message, frozen=True):
     """The member is out of the job: end the process if it still lives (restart it or not)."""
 
     member: str
     reason: str
 
 
-@dataclass(frozen=True)
-class PleaseDrain:
+class PleaseDrain(Message, frozen=True):
     """Somebody wants this launcher to leave, as a signal would."""
 
 
-@dataclass(frozen=True)
-class Drained:
+class Drained(Message, frozen=True):
     """Nothing of this pod takes part any more."""
 
 
-@dataclass(frozen=True)
-class JobCompleted:
+class JobCompleted(Message, frozen=True):
     """The job is done; exits from now on are no failures."""

@@ -9,6 +9,8 @@ coordinator in the arbiter and waits for its answer.
 
 from dataclasses import replace
 
+from msgspec import structs
+
 from dssync import contract
 from dssync.control import ballots as b
 from dssync.control.adoption import Electorate
@@ -121,7 +123,7 @@ class Election:
 
     def _linked(self, term: int, now: float) -> None:
         if self.leader is not None:
-            self.leader = replace(self.leader, term=max(term, self.leader.term))
+            self.leader = structs.replace(self.leader, term=max(term, self.leader.term))
         self._blocked_since, self._appointed = None, False
         self._enter(Phase.FOLLOWING, now)
 

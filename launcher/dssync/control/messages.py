@@ -11,9 +11,7 @@ A member is named by its key (``slot.local_rank.incarnation``); communicators by
 their members, term and build. ``attempt`` counts the retries of one round in one group.
 """
 
-from dataclasses import dataclass
-
-from dssync.control.codec import Codec
+from dssync.control.codec import Codec, Message, Record
 from dssync.control.dispatches import (
     Confirmed as Confirmed,
     Drain as Drain,
@@ -49,8 +47,7 @@ from dssync.control.takeover import (
 # --- member to coordinator ------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Enter:
+class Enter(Message, frozen=True):
     """A worker is up and asks to take part (hello)."""
 
     model: tuple[str, ...]
@@ -64,23 +61,20 @@ class Enter:
     """It can read checkpoints."""
 
 
-@dataclass(frozen=True)
-class Loaded:
+class Loaded(Message, frozen=True):
     """A joiner holds its donor's state and can be admitted."""
 
     donor: str
 
 
-@dataclass(frozen=True)
-class FetchFailed:
+class FetchFailed(Message, frozen=True):
     """A joiner could not get the state of this donor and wants another."""
 
     donor: str
     reason: str
 
 
-@dataclass(frozen=True)
-class Arrive:
+class Arrive(Message, frozen=True):
     """A member has staged its values and waits for its mates or starts the operation."""
 
     round: int
@@ -91,8 +85,7 @@ class Arrive:
     """Its communicator is not built yet; another arrival follows when it is."""
 
 
-@dataclass(frozen=True)
-class Applied:
+class Applied(Message, frozen=True):
     """The member has applied the result of this attempt."""
 
     round: int
@@ -102,16 +95,14 @@ class Applied:
     after a strict decision, which has committed them."""
 
 
-@dataclass(frozen=True)
-class Abandoned:
+class Abandoned(Message, frozen=True):
     """The member has given this attempt up without applying anything."""
 
     round: int
     attempt: int
 
 
-@dataclass(frozen=True)
-class Failed:
+class Failed(Message, frozen=True):
     """An operation or a build of this attempt ended in an error at this member."""
 
     round: int
@@ -119,8 +110,7 @@ class Failed:
     reason: str
 
 
-@dataclass(frozen=True)
-class Blob:
+class Blob(Message, frozen=True):
     """Rendezvous data of a communicator under construction, for all its other members."""
 
     communicator: str
@@ -129,24 +119,21 @@ class Blob:
     """Base64."""
 
 
-@dataclass(frozen=True)
-class Track:
+class Track(Record, frozen=True):
     """The data of one loader."""
 
     name: str
     batches_per_epoch: int
 
 
-@dataclass(frozen=True)
-class Register:
+class Register(Message, frozen=True):
     """The data of the job: how many batches an epoch has, and how many epochs there are."""
 
     tracks: tuple[Track, ...]
     epochs: int
 
 
-@dataclass(frozen=True)
-class Take:
+class Take(Message, frozen=True):
     """Asks for leases on this many batches of one track."""
 
     count: int
@@ -154,39 +141,33 @@ class Take:
     """Index in ``Register``."""
 
 
-@dataclass(frozen=True)
-class AskFlush:
+class AskFlush(Message, frozen=True):
     """Asks for a flush; the coordinator appoints its round."""
 
 
-@dataclass(frozen=True)
-class AskStop:
+class AskStop(Message, frozen=True):
     """Asks for an early end of training for everybody."""
 
 
-@dataclass(frozen=True)
-class Resumed:
+class Resumed(Message, frozen=True):
     """Answers ``Resume``: the member holds a checkpoint's state, or there was none to use."""
 
     ledger: LedgerState | None
 
 
-@dataclass(frozen=True)
-class AskLedger:
+class AskLedger(Message, frozen=True):
     """Asks for the ledger as it is after this round of the member, for a checkpoint."""
 
     round: int
 
 
-@dataclass(frozen=True)
-class AskPublish:
+class AskPublish(Message, frozen=True):
     """Asks whether the coordinator still leads, before a checkpoint of this round is published."""
 
     round: int
 
 
-@dataclass(frozen=True)
-class Leave:
+class Leave(Message, frozen=True):
     """The member leaves the job; nothing it still holds will be committed."""
 
     reason: str
@@ -195,28 +176,24 @@ class Leave:
 # --- coordinator to member ------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Refuse:
+class Refuse(Message, frozen=True):
     """The member cannot take part; the sentence says why and what to do."""
 
     sentence: str
 
 
-@dataclass(frozen=True)
-class Fetch:
+class Fetch(Message, frozen=True):
     """Get the training state from this donor, then answer ``Loaded``."""
 
     donor: str
     address: str
 
 
-@dataclass(frozen=True)
-class Resume:
+class Resume(Message, frozen=True):
     """Nobody holds a state: read the newest whole checkpoint, then answer ``Resumed``."""
 
 
-@dataclass(frozen=True)
-class LedgerCopy:
+class LedgerCopy(Message, frozen=True):
     """The ledger that goes into a checkpoint of this round.
 
     The member that speaks for the job gets it with every flush: at that moment every committed
@@ -227,16 +204,14 @@ class LedgerCopy:
     ledger: LedgerState
 
 
-@dataclass(frozen=True)
-class MayPublish:
+class MayPublish(Message, frozen=True):
     """The coordinator of this term leads: the checkpoint of this round may be published."""
 
     round: int
     term: int
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(Message, frozen=True):
     """The member is admitted; its first round is ``round``."""
 
     round: int
@@ -246,8 +221,7 @@ class Start:
     """Whether its values count; those of a joiner do after its first committed round."""
 
 
-@dataclass(frozen=True)
-class Stage:
+class Stage(Record, frozen=True):
     """One all-reduce of a round: scale by ``weight``, then sum over ``members``."""
 
     communicator: str
@@ -256,8 +230,7 @@ class Stage:
     weight: float
 
 
-@dataclass(frozen=True)
-class Assign:
+class Assign(Message, frozen=True):
     """What one member does in one attempt of one round of one frozen view."""
 
     round: int
@@ -283,16 +256,14 @@ class Assign:
     """Committed fraction of the run when the round was frozen, 0 to 1."""
 
 
-@dataclass(frozen=True)
-class Abandon:
+class Abandon(Message, frozen=True):
     """Give this attempt up unless it is applied; answer ``Abandoned`` or ``Applied``."""
 
     round: int
     attempt: int
 
 
-@dataclass(frozen=True)
-class Commit:
+class Commit(Message, frozen=True):
     """Strict commit: every member of the attempt confirmed; apply it."""
 
     round: int
@@ -302,38 +273,33 @@ class Commit:
     covers it arrives (``control.records``)."""
 
 
-@dataclass(frozen=True)
-class Skip:
+class Skip(Message, frozen=True):
     """The round went on without this member: keep the values, continue with ``next_round``."""
 
     round: int
     next_round: int
 
 
-@dataclass(frozen=True)
-class Bench:
+class Bench(Message, frozen=True):
     """The member is out of the view until it asks to return by ``Enter``."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Leases:
+class Leases(Message, frozen=True):
     """Batches to train on; none: all are leased or done, more come if a member is lost."""
 
     track: int
     batches: tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class LastRound:
+class LastRound(Message, frozen=True):
     """The member is draining: ``round`` is the last one it takes part in."""
 
     round: int
 
 
-@dataclass(frozen=True)
-class Completed:
+class Completed(Message, frozen=True):
     """Training is over and the final flush is committed."""
 
     samples_repeated: int

@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dssync.control.codec import Codec
+from dssync.control.codec import Codec, Message, Record
 from dssync.control.takeover import Launcher
 
 
-@dataclass(frozen=True)
-class Leader:
+class Leader(Record, frozen=True):
     """A coordinator and where it is."""
 
     term: int
@@ -16,24 +15,21 @@ class Leader:
     address: str
 
 
-@dataclass(frozen=True)
-class Ask:
+class Ask(Message, frozen=True):
     """Is there a coordinator that you are linked to?"""
 
     uid: str
     """Who asks."""
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(Message, frozen=True):
     """Who answers, and the coordinator that it is linked to, or is itself; None without one."""
 
     uid: str
     leader: Leader | None
 
 
-@dataclass(frozen=True)
-class Elected:
+class Elected(Message, frozen=True):
     """There is a coordinator of a new term."""
 
     leader: Leader

@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Final
+
+from msgspec.structs import asdict
 
 from dssync import contract
 from dssync.control.takeover import Launcher
@@ -54,8 +56,7 @@ class Record:
 
 def launchers_value(launchers: tuple[Launcher, ...]) -> str:
     """Return launchers as they stand in the record."""
-    listed = [asdict(each) for each in launchers[:MOST_LAUNCHERS]]
-    return json.dumps(listed, separators=(",", ":"))
+    return json.dumps(launchers[:MOST_LAUNCHERS], separators=(",", ":"), default=asdict)
 
 
 def _json(text: str) -> list[object]:

@@ -4,71 +4,60 @@ They travel on the connections of launchers, behind the same handshake. A first 
 has tells them apart.
 """
 
-from dataclasses import dataclass
-
-from dssync.control.codec import Codec
+from dssync.control.codec import Codec, Message, Record
 
 MARK = b"?"
 """First byte of a connection on which people ask."""
 
 
-@dataclass(frozen=True)
-class AskStatus:
+class AskStatus(Message, frozen=True):
     """How is the job?"""
 
 
-@dataclass(frozen=True)
-class AskDrain:
+class AskDrain(Message, frozen=True):
     """Let the launcher of a slot finish its rounds and leave."""
 
     slot: int
 
 
-@dataclass(frozen=True)
-class AskKick:
+class AskKick(Message, frozen=True):
     """End one worker at once; its launcher starts it again if it may."""
 
     member: str
     """Key, or the beginning ``SLOT.RANK`` of one."""
 
 
-@dataclass(frozen=True)
-class AskScale:
+class AskScale(Message, frozen=True):
     """Want another number of launchers."""
 
     desired: int
 
 
-@dataclass(frozen=True)
-class AskLog:
+class AskLog(Message, frozen=True):
     """What has happened? Lines from one number on."""
 
     start: int
 
 
-@dataclass(frozen=True)
-class Elsewhere:
+class Elsewhere(Message, frozen=True):
     """Ask the coordinator, which is there."""
 
     address: str
 
 
-@dataclass(frozen=True)
-class Refused:
+class Refused(Message, frozen=True):
     """It cannot be done; the sentence says why and what to do."""
 
     reason: str
 
 
-@dataclass(frozen=True)
-class Accepted:
+class Accepted(Message, frozen=True):
     """It is under way."""
 
     what: str
 
 
-@dataclass(frozen=True)
-class Lines:
+class Lines(Message, frozen=True):
     """A part of the log."""
 
     next: int
@@ -76,8 +65,7 @@ class Lines:
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class PodStatus:
+class PodStatus(Record, frozen=True):
     """A launcher as the coordinator sees it."""
 
     slot: int
@@ -89,8 +77,7 @@ class PodStatus:
     """Since it was last heard."""
 
 
-@dataclass(frozen=True)
-class MemberStatus:
+class MemberStatus(Record, frozen=True):
     """A worker as the coordinator sees it."""
 
     member: str
@@ -102,8 +89,7 @@ class MemberStatus:
     """Its values count."""
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(Message, frozen=True):
     """A job at one moment."""
 
     job: str

@@ -1,10 +1,9 @@
 """What several messages hold: settings, what of the data is done, what a member confirms."""
 
-from dataclasses import dataclass
+from dssync.control.codec import Message, Record
 
 
-@dataclass(frozen=True)
-class SyncSettings:
+class SyncSettings(Record, frozen=True):
     """How members synchronise; must be the same for all members of a job."""
 
     mode: str
@@ -15,8 +14,7 @@ class SyncSettings:
     backend: str = "gloo"
 
 
-@dataclass(frozen=True)
-class TrackState:
+class TrackState(Record, frozen=True):
     """What is done of one track."""
 
     name: str
@@ -27,8 +25,7 @@ class TrackState:
     """Batches below the cursor that are not committed."""
 
 
-@dataclass(frozen=True)
-class LedgerState:
+class LedgerState(Message, frozen=True):
     """What of the data is done."""
 
     epochs: int
@@ -36,8 +33,7 @@ class LedgerState:
     repeated: int
 
 
-@dataclass(frozen=True)
-class Confirm:
+class Confirm(Message, frozen=True):
     """Strict commit: all results of this attempt are here and nothing is applied yet."""
 
     round: int

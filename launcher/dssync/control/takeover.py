@@ -5,11 +5,10 @@ each worker answers with a `Report` of where it stands, and sends nothing of an 
 it. Who reported in time is adopted and goes on in place; who did not enters again.
 """
 
-from dataclasses import dataclass
+from dssync.control.codec import Message, Record
 
 
-@dataclass(frozen=True)
-class Launcher:
+class Launcher(Record, frozen=True):
     """Where a launcher listens, and which process it is."""
 
     slot: int
@@ -23,15 +22,13 @@ class Launcher:
 # --- launcher to coordinator and back -------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Launchers:
+class Launchers(Message, frozen=True):
     """The launchers of the current view: who may become coordinator, and whom to ask."""
 
     launchers: tuple[Launcher, ...]
 
 
-@dataclass(frozen=True)
-class Succeed:
+class Succeed(Message, frozen=True):
     """The coordinator leaves and wants this launcher to take its place."""
 
     term: int
@@ -41,15 +38,13 @@ class Succeed:
 # --- to a member and back -------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class NewTerm:
+class NewTerm(Message, frozen=True):
     """The launcher is linked to the coordinator of this term; answer with a `Report`."""
 
     term: int
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(Record, frozen=True):
     """An attempt of a strict round that is committed."""
 
     round: int
@@ -58,8 +53,7 @@ class Verdict:
     """What of the member's is committed with it; its launcher keeps it as a commit record."""
 
 
-@dataclass(frozen=True)
-class Adopt:
+class Adopt(Message, frozen=True):
     """The member keeps its state under the new term; its first round there is ``round``.
 
     What it has open below that round is over, as if it had been skipped, but for ``commits``.
@@ -71,8 +65,7 @@ class Adopt:
     commits: tuple[Verdict, ...]
 
 
-@dataclass(frozen=True)
-class Vote:
+class Vote(Record, frozen=True):
     """What a member knows of one attempt of a strict round."""
 
     round: int
@@ -86,8 +79,7 @@ class Vote:
     """What its confirmation commits, if that is all it knows."""
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(Message, frozen=True):
     """Where a member stands, for the coordinator of a new term."""
 
     term: int

@@ -11,11 +11,12 @@ link's thread has then already answered and released the communicators.
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from functools import partial
 
 import torch
+from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.errors import BuildCancelledError, CommunicatorError

@@ -6,7 +6,8 @@ training thread's chores: a joiner's snapshot is taken here, at a boundary, by w
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.view import Member

@@ -1,7 +1,6 @@
 """Whatever well-formed messages members send, in whatever order, the coordinator stands."""
 
-import dataclasses
-
+import msgspec
 from hypothesis import given, settings, strategies as st
 
 from dssync.control import messages as m
@@ -68,7 +67,7 @@ def _instances(
 ) -> st.SearchStrategy[object]:
     fields = {
         field.name: for_type.get(field.type, st.lists(NUMBERS, max_size=3).map(tuple))
-        for field in dataclasses.fields(kind)
+        for field in msgspec.structs.fields(kind)
     }
     return st.builds(kind, **fields)
 

@@ -1,9 +1,8 @@
 """A member decides once for each attempt, applied or abandoned, and nothing stale moves it."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given, strategies as st
+from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.member import MemberState
