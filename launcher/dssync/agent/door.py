@@ -85,7 +85,7 @@ class Door:
     def _frame(self, connection: FrameProtocol, frame: bytes) -> None:
         if frame[:1] == MARK:
             self._guests.add(connection)
-            self._ask(connection, REQUEST.decode(frame[1:]))  # type: ignore[arg-type]
+            self._ask(connection, REQUEST.decode(frame[1:]))
         elif tag_of(frame[:16].decode(errors="replace")) in PEER_TAGS and self._voter is not None:
             self._guests.add(connection)
             self._peer(connection, frame, self._voter)

@@ -219,7 +219,7 @@ class CoordinatorHost:
             message = m.LAUNCHER.decode(payload)
             if isinstance(message, m.Heartbeat):
                 connection.send(remote.session.passing())
-            self.handle(Received(slot, message))  # type: ignore[arg-type]
+            self.handle(Received(slot, message))
 
     def _introduce(self, connection: FrameProtocol, frame: bytes) -> None:
         """Take the first frame of a connection: a hello, and whether it continues a session."""

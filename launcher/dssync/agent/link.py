@@ -10,8 +10,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from dssync.control.measurements import DELTA, Delta
 from dssync.control.transport import FrameProtocol
-from dssync.errors import ProtocolError
 
 SETUP, CONTROL, METRICS = b"S", b"C", b"M"
 
@@ -22,17 +22,10 @@ class LinkHandlers:
 
     on_control: Callable[[str], None]
     """A message for the coordinator, as text."""
-    on_metrics: Callable[[object], None]
-    """A delta for the launcher's registry, as plain values."""
+    on_metrics: Callable[[Delta], None]
+    """A delta for the launcher's registry."""
     on_broken: Callable[[str], None]
     """The worker broke the protocol, in these words; the link is closed."""
-
-
-def _json(body: bytes) -> object:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        raise ProtocolError(f"{len(body)} bytes of metrics are not JSON") from None
 
 
 class WorkerLink:
@@ -50,7 +43,7 @@ class WorkerLink:
             if kind == CONTROL:
                 handlers.on_control(body.decode(errors="replace"))
             elif kind == METRICS:
-                handlers.on_metrics(_json(body))
+                handlers.on_metrics(DELTA.decode(body))
 
         def lost(connection: FrameProtocol) -> None:
             if connection.broken:

@@ -6,17 +6,18 @@ and offers neither info metrics nor custom collectors.
 
 from collections.abc import Mapping
 from importlib.metadata import version
-from typing import Final
+from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from dssync.agent.series import SERIES, Series
+from dssync.control.measurements import Amount, Delta, Observed
 from dssync.errors import ProtocolError
 
 Labels = Mapping[str, str]
-_METHODS: Final = {"observe": "histogram", "inc": "counter", "set": "gauge"}
 _TABLE: Final = {series.name: series for series in SERIES}
-_Entry = tuple[Series, dict[str, str], float]
+_Child = Counter | Gauge | Histogram
+_Kind = TypeVar("_Kind", Counter, Gauge, Histogram)
 
 
 class Metrics:
@@ -26,37 +27,39 @@ class Metrics:
         self.registry: Final = CollectorRegistry()
         """What the endpoint exposes."""
         self._metrics = {series.name: _create(series, self.registry) for series in SERIES}
+        self._children: dict[tuple[object, ...], _Child] = {}
         Info("dssync_build", "Version of dssync.", registry=self.registry).info(
             {"version": version("dssync")}
         )
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         """Add one value to a histogram."""
-        self._record(_entry("observe", name, labels, value))
+        self.apply(Delta(observed=(Observed(name, labels, (value,)),)))
 
     def increment(self, name: str, amount: float = 1, **labels: str) -> None:
         """Raise a counter."""
-        self._record(_entry("inc", name, labels, amount))
+        self.apply(Delta(raised=(Amount(name, labels, amount),)))
 
     def set(self, name: str, value: float, **labels: str) -> None:
         """Set a gauge."""
-        self._record(_entry("set", name, labels, value))
+        self.apply(Delta(shown=(Amount(name, labels, value),)))
 
-    def apply(self, delta: object) -> None:
+    def apply(self, delta: Delta) -> None:
         """Merge what a worker pushed: all of it, or nothing.
-
-        Args:
-            delta: ``{"observe": [[name, labels, value], ...], "inc": ..., "set": ...}``, each
-                part optional.
 
         Raises:
             ProtocolError: A name, label or value is not in the table of series.
         """
-        if not isinstance(delta, dict):
-            raise ProtocolError(f"metrics delta is {delta!r}, expected an object")
-        entries = [entry for method, rows in delta.items() for entry in _entries(method, rows)]
-        for entry in entries:
-            self._record(entry)
+        observed = [(self._child(each, Histogram), each.values) for each in delta.observed]
+        raised = [(self._child(each, Counter), _not_negative(each)) for each in delta.raised]
+        shown = [(self._child(each, Gauge), each.value) for each in delta.shown]
+        for histogram, values in observed:
+            for value in values:
+                histogram.observe(value)
+        for counter, amount in raised:
+            counter.inc(amount)
+        for gauge, value in shown:
+            gauge.set(value)
 
     def membership_changed(self, kind: str) -> None:
         """Count a change of the view: join, leave, evict or restart."""
@@ -70,16 +73,17 @@ class Metrics:
         """Record how long it took from a loss to the commit of the hit round."""
         self.observe("dssync_reform_duration_seconds", seconds, cause=cause)
 
-    def _record(self, entry: _Entry) -> None:
-        series, labels, value = entry
-        metric = self._metrics[series.name]
-        child = metric.labels(**labels) if labels else metric
-        if isinstance(child, Histogram):
-            child.observe(value)
-        elif isinstance(child, Counter):
-            child.inc(value)
-        else:
-            child.set(value)
+    def _child(self, entry: Observed | Amount, kind: type[_Kind]) -> _Kind:
+        """Return the series of an entry, checked when it is first seen."""
+        key = (entry.name, *entry.labels.items())
+        child = self._children.get(key)
+        if child is None:
+            _check(entry.name, entry.labels)
+            metric = self._metrics[entry.name]
+            child = self._children[key] = metric.labels(**entry.labels) if entry.labels else metric
+        if not isinstance(child, kind):
+            raise ProtocolError(f"series {entry.name!r} is no {kind.__name__}: see agent/series.py")
+        return child
 
 
 def _create(series: Series, registry: CollectorRegistry) -> Counter | Gauge | Histogram:
@@ -92,38 +96,24 @@ def _create(series: Series, registry: CollectorRegistry) -> Counter | Gauge | Hi
     return kind(series.name, series.help, labels, registry=registry)
 
 
-def _entries(method: object, rows: object) -> list[_Entry]:
-    if not isinstance(rows, list):
-        raise ProtocolError(f"metrics delta {method!r} is {rows!r}, expected a list")
-    entries = []
-    for row in rows:
-        match row:
-            case [str(name), dict(labels), int() | float() as value]:
-                entries.append(_entry(str(method), name, labels, value))
-            case _:
-                raise ProtocolError(
-                    f"metrics delta {method!r} has {row!r}, expected [name, labels, number]"
-                )
-    return entries
-
-
-def _entry(method: str, name: str, labels: Labels, value: float) -> _Entry:
+def _check(name: str, labels: Labels) -> None:
     series = _TABLE.get(name)
-    if series is None or series.kind != _METHODS.get(method):
-        raise ProtocolError(f"{method!r} of series {name!r} is refused: see agent/series.py")
+    if series is None:
+        raise ProtocolError(f"series {name!r} is refused: see agent/series.py")
     if labels.keys() != series.labels.keys():
         raise ProtocolError(f"{name} has labels {list(series.labels)}, not {list(labels)}")
     for label, said in labels.items():
         if not _allowed(series.labels[label], said):
             raise ProtocolError(f"{name}: {said!r} is no value of label {label!r}")
-    if series.kind == "counter" and not value >= 0:
-        raise ProtocolError(f"{name} cannot be raised by {value!r}: counters only grow")
-    return series, dict(labels), float(value)
 
 
-def _allowed(values: frozenset[str] | None, said: object) -> bool:
-    if not isinstance(said, str):
-        return False
+def _not_negative(entry: Amount) -> float:
+    if not entry.value >= 0:
+        raise ProtocolError(f"{entry.name} cannot rise by {entry.value!r}: counters only grow")
+    return entry.value
+
+
+def _allowed(values: frozenset[str] | None, said: str) -> bool:
     if values is None:
         return said.isascii() and said.isdigit() and len(said) <= 4
     return said in values

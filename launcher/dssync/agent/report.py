@@ -11,6 +11,7 @@ from dssync.agent.series import LOSS_CAUSES
 from dssync.agent.supervisor import WorkerExit
 from dssync.agent.verdict import Verdict
 from dssync.control.events import Note
+from dssync.control.measurements import Delta
 
 KEPT_LINES = 1000
 """Lines that are kept for those who ask later."""
@@ -66,7 +67,7 @@ class Reporter:
             **counts,
         )
 
-    def metrics(self, delta: object) -> None:
+    def metrics(self, delta: Delta) -> None:
         """Merge what a worker measured."""
         self._metrics.apply(delta)
 

@@ -193,7 +193,7 @@ class RemoteUplink:
             for each in self._session.resume():
                 connection.send(each)
         if payload:
-            self._events.deliver(m.TO_LAUNCHER.decode(payload))  # type: ignore[arg-type]
+            self._events.deliver(m.TO_LAUNCHER.decode(payload))
         elif self._beat_seconds is not None:
             self._events.on_answered(time.monotonic() - self._beat_seconds)
             self._beat_seconds = None

@@ -49,7 +49,7 @@ async def _ask_once(target: Target, request: Request) -> Answer:
             connection = await connect(target.host, target.port, target.token, frame, lost)
             try:
                 connection.send(MARK + REQUEST.encode(request))
-                return ANSWER.decode(await answered)  # type: ignore[return-value]
+                return ANSWER.decode(await answered)
             finally:
                 connection.close()
     except TimeoutError:

@@ -6,7 +6,7 @@ objects of the declared shape; there is no pickle and no lookup of a name that c
 """
 
 from collections.abc import Iterable
-from typing import Any, Union
+from typing import Any, Generic, TypeVar, Union
 
 import msgspec
 
@@ -21,34 +21,37 @@ class Message(Record, frozen=True, tag=True):
     """What travels by itself; the name of its class is the tag."""
 
 
-class Codec:
+_M = TypeVar("_M", bound=Message)
+
+
+class Codec(Generic[_M]):
     """Encodes and decodes a closed list of messages.
 
     Args:
         classes: the messages that may travel.
     """
 
-    def __init__(self, classes: Iterable[type[Message]]) -> None:
+    def __init__(self, classes: Iterable[type[_M]]) -> None:
         # A union made of a list has no other spelling.
         listed: Any = Union[tuple(classes)]  # noqa: UP007
         self._decoder = msgspec.json.Decoder(listed)
 
-    def encode(self, message: Message) -> bytes:
+    def encode(self, message: _M) -> bytes:
         """Return the JSON text of one message, in UTF-8."""
         return _encoder.encode(message)
 
-    def encode_text(self, message: Message) -> str:
+    def encode_text(self, message: _M) -> str:
         """Return the JSON text of one message."""
         return _encoder.encode(message).decode()
 
-    def decode(self, data: bytes | str) -> Message:
+    def decode(self, data: bytes | str) -> _M:
         """Return the message in ``data``.
 
         Raises:
             ProtocolError: it is not JSON, or not a message of the list.
         """
         try:
-            message: Message = self._decoder.decode(data)
+            message: _M = self._decoder.decode(data)
         except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
             raise ProtocolError(f"{data[:80]!r} on the wire is no message: {error}") from None
         return message

@@ -318,7 +318,7 @@ ToLauncher = (
     ToMember | Evicted | PleaseDrain | Drained | JobCompleted | LedgerNews | Launchers | Succeed
 )
 
-MEMBER = Codec(FromMemberBody.__args__)
-TO_MEMBER = Codec(ToMemberBody.__args__)
-LAUNCHER = Codec(FromLauncher.__args__)
-TO_LAUNCHER = Codec(ToLauncher.__args__)
+MEMBER: Codec[FromMemberBody] = Codec(FromMemberBody.__args__)
+TO_MEMBER: Codec[ToMemberBody] = Codec(ToMemberBody.__args__)
+LAUNCHER: Codec[FromLauncher] = Codec(FromLauncher.__args__)
+TO_LAUNCHER: Codec[ToLauncher] = Codec(ToLauncher.__args__)

@@ -113,5 +113,5 @@ class Status(Message, frozen=True):
 Request = AskStatus | AskDrain | AskKick | AskScale | AskLog
 Answer = Elsewhere | Refused | Accepted | Lines | Status
 
-REQUEST = Codec(Request.__args__)
-ANSWER = Codec(Answer.__args__)
+REQUEST: Codec[Request] = Codec(Request.__args__)
+ANSWER: Codec[Answer] = Codec(Answer.__args__)

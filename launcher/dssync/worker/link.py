@@ -21,6 +21,7 @@ from dssync.contract import ENV_LINK_FD
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import Connected, ControlSettings, Received, Send
+from dssync.control.measurements import DELTA, Delta
 from dssync.control.member import MemberState
 from dssync.control.takeover import Adopt
 from dssync.control.transport import Unframer, frame
@@ -81,7 +82,7 @@ class Link:
         self,
         setup: Setup,
         transmit: Callable[[list[bytes]], None],
-        push_metrics: Callable[[object], None],
+        push_metrics: Callable[[Delta], None],
         alarm: Alarm | None = None,
     ) -> None:
         self.setup = setup
@@ -154,7 +155,7 @@ class Link:
                 value = base64.b64decode(message.value)
                 self._handlers.on_blob(message.communicator, message.key, value)
             return
-        self._handle(message)  # type: ignore[arg-type]
+        self._handle(message)
 
     def _handle(self, message: m.ToMemberBody) -> None:
         with self.condition:
@@ -204,7 +205,7 @@ def _launcher_link(descriptor: int) -> Link:
     link = Link(
         setup,
         transmit=lambda messages: write([b"C" + each for each in messages]),
-        push_metrics=lambda delta: write([b"M" + json.dumps(delta).encode()]),
+        push_metrics=lambda delta: write([b"M" + DELTA.encode(delta)]),
         alarm=alarm,
     )
 

@@ -6,6 +6,8 @@ A delta per round would cost more than it tells; the launcher's registry only su
 import time
 from collections.abc import Callable
 
+from dssync.control.measurements import Amount, Delta, Observed
+
 PUSH_SECONDS = 0.5
 
 _Key = tuple[str, tuple[tuple[str, str], ...]]
@@ -19,18 +21,18 @@ class Measure:
         local_rank: label of this worker's gauges.
     """
 
-    def __init__(self, push: Callable[[object], None], local_rank: int) -> None:
+    def __init__(self, push: Callable[[Delta], None], local_rank: int) -> None:
         self._push = push
         self._labels = {"local_rank": str(local_rank)}
         self._pushed_seconds = time.monotonic()
-        self._observed: list[list[object]] = []
+        self._observed: dict[_Key, list[float]] = {}
         self._counted: dict[_Key, float] = {}
         self._totals: dict[_Key, float] = {}
         self._gauges: dict[str, float] = {}
 
     def observe(self, name: str, seconds: float, **labels: str) -> None:
         """Add one value to a histogram."""
-        self._observed.append([name, labels, seconds])
+        self._observed.setdefault((name, tuple(labels.items())), []).append(seconds)
 
     def increment(self, name: str, amount: float = 1, **labels: str) -> None:
         """Raise a counter."""
@@ -57,7 +59,13 @@ class Measure:
     def push(self) -> None:
         """Push what was collected."""
         self._pushed_seconds = time.monotonic()
-        counted = [[name, dict(labels), value] for (name, labels), value in self._counted.items()]
-        gauges = [[name, self._labels, value] for name, value in self._gauges.items()]
-        self._push({"observe": self._observed, "inc": counted, "set": gauges})
-        self._observed, self._counted = [], {}
+        self._push(
+            Delta(
+                tuple(
+                    Observed(name, dict(at), tuple(v)) for (name, at), v in self._observed.items()
+                ),
+                tuple(Amount(name, dict(at), v) for (name, at), v in self._counted.items()),
+                tuple(Amount(name, self._labels, v) for name, v in self._gauges.items()),
+            )
+        )
+        self._observed, self._counted = {}, {}

@@ -13,6 +13,7 @@ from prometheus_client import generate_latest
 from dssync.agent.endpoint import MetricsEndpoint
 from dssync.agent.metrics import Metrics
 from dssync.agent.series import EVENT_BUCKETS, ROUND_BUCKETS, SERIES
+from dssync.control.measurements import Amount, Delta, Observed
 from dssync.errors import ProtocolError, UsageError
 
 
@@ -21,16 +22,16 @@ def test_a_workers_delta_is_merged() -> None:
 
     for _ in range(2):
         metrics.apply(
-            {
-                "observe": [["dssync_sync_phase_duration_seconds", {"phase": "build"}, 0.25]],
-                "inc": [["dssync_sync_rounds_total", {"result": "committed"}, 3]],
-                "set": [["dssync_round", {"local_rank": "1"}, 7]],
-            }
+            Delta(
+                (Observed("dssync_sync_phase_duration_seconds", {"phase": "build"}, (0.2, 0.3)),),
+                (Amount("dssync_sync_rounds_total", {"result": "committed"}, 3),),
+                (Amount("dssync_round", {"local_rank": "1"}, 7),),
+            )
         )
 
     value = metrics.registry.get_sample_value
-    assert value("dssync_sync_phase_duration_seconds_sum", {"phase": "build"}) == 0.5
-    assert value("dssync_sync_phase_duration_seconds_count", {"phase": "build"}) == 2
+    assert value("dssync_sync_phase_duration_seconds_sum", {"phase": "build"}) == 1.0
+    assert value("dssync_sync_phase_duration_seconds_count", {"phase": "build"}) == 4
     assert value("dssync_sync_rounds_total", {"result": "committed"}) == 6
     assert value("dssync_round", {"local_rank": "1"}) == 7
 
@@ -38,31 +39,37 @@ def test_a_workers_delta_is_merged() -> None:
 @pytest.mark.parametrize(
     "delta",
     [
-        [],
-        {"observe": {}},
-        {"inc": [["dssync_sync_bytes_total", {}]]},
-        {"inc": [["dssync_sync_bytes_total", {}, "many"]]},
-        {"inc": [["my_own_total", {}, 1]]},
-        {"set": [["dssync_sync_bytes_total", {}, 1]]},
-        {"reset": [["dssync_sync_bytes_total", {}, 1]]},
-        {"inc": [["dssync_sync_bytes_total", {}, -1]]},
-        {"inc": [["dssync_sync_rounds_total", {}, 1]]},
-        {"inc": [["dssync_sync_rounds_total", {"result": "committed", "round": "7"}, 1]]},
-        {"inc": [["dssync_sync_rounds_total", {"result": "odd"}, 1]]},
-        {"inc": [["dssync_sync_rounds_total", {"result": ["committed"]}, 1]]},
-        {"set": [["dssync_round", {"local_rank": "abc"}, 1]]},
+        Delta(raised=(Amount("my_own_total", {}, 1),)),
+        Delta(raised=(Amount("dssync_round", {"local_rank": "1"}, 1),)),
+        Delta(shown=(Amount("dssync_sync_bytes_total", {}, 1),)),
+        Delta(observed=(Observed("dssync_sync_bytes_total", {}, (1,)),)),
+        Delta(raised=(Amount("dssync_sync_bytes_total", {}, -1),)),
+        Delta(raised=(Amount("dssync_sync_rounds_total", {}, 1),)),
+        Delta(raised=(Amount("dssync_sync_rounds_total", {"result": "a", "round": "7"}, 1),)),
+        Delta(raised=(Amount("dssync_sync_rounds_total", {"result": "odd"}, 1),)),
+        Delta(shown=(Amount("dssync_round", {"local_rank": "abc"}, 1),)),
     ],
 )
-def test_what_is_not_in_the_table_is_refused(delta: object) -> None:
+def test_what_is_not_in_the_table_is_refused(delta: Delta) -> None:
     with pytest.raises(ProtocolError):
         Metrics().apply(delta)
 
 
+def test_what_is_refused_once_is_refused_again() -> None:
+    metrics = Metrics()
+    delta = Delta(shown=(Amount("dssync_sync_bytes_total", {}, 1),))
+
+    for _ in range(2):
+        with pytest.raises(ProtocolError, match="no Gauge"):
+            metrics.apply(delta)
+
+
 def test_a_delta_with_a_fault_changes_nothing() -> None:
     metrics = Metrics()
+    good, bad = Amount("dssync_sync_bytes_total", {}, 5), Amount("unknown", {}, 1)
 
     with pytest.raises(ProtocolError):
-        metrics.apply({"inc": [["dssync_sync_bytes_total", {}, 5], ["unknown", {}, 1]]})
+        metrics.apply(Delta(raised=(good, bad)))
 
     assert metrics.registry.get_sample_value("dssync_sync_bytes_total") == 0
 
@@ -90,8 +97,8 @@ def test_buckets_double_from_half_a_millisecond_to_a_minute() -> None:
 def fill(metrics: Metrics) -> None:
     for series in SERIES:
         labels = {name: min(values or {"0"}) for name, values in series.labels.items()}
-        method = {"histogram": "observe", "counter": "inc", "gauge": "set"}[series.kind]
-        metrics.apply({method: [[series.name, labels, 1.0]]})
+        method = {"histogram": metrics.observe, "counter": metrics.increment, "gauge": metrics.set}
+        method[series.kind](series.name, 1.0, **labels)
 
 
 @pytest.mark.skipif(
