@@ -53,8 +53,12 @@ class Handlers:
     deliver: Callable[[m.ToLauncher], None]
     on_term: Callable[[int], None]
     """The launcher is linked to the coordinator of a term for the first time."""
+    on_again: Callable[[], None]
+    """The launcher is linked to the coordinator of the same term again."""
     on_fresh: Callable[[], None]
     """The coordinator did not know this launcher any more."""
+    on_nobody: Callable[[], None]
+    """Nobody leads, and nobody can take over now; said again for as long as that lasts."""
     on_given_up: Callable[[str], None]
     """No coordinator could be reached for too long."""
     on_answered: Callable[[float], None]
@@ -177,6 +181,8 @@ class Coordination:
                 self._peers.announce(others, Elected(self._leader_of(record)))
             case b.Hold() if self._host is not None:
                 self._hold(effect.record, self._host)
+            case b.NobodyLeads():
+                self._handlers.on_nobody()
             case b.StepDown():
                 self._reporter.log("stepping_down", slot=self._me.slot)
                 self._retire(self._stop_hosting())
@@ -249,6 +255,8 @@ class Coordination:
         self._campaign.handle(b.Linked(term))
         if first:
             self._handlers.on_term(term)
+        else:
+            self._handlers.on_again()
 
     def _link_lost(self) -> None:
         self._campaign.handle(b.LinkLost())

@@ -23,6 +23,8 @@ class Worker:
     key: str
     entered: bool = False
     """It said hello, so it drains by the protocol and not by a signal."""
+    relaxed: bool = False
+    """Its rounds commit without the coordinator, so it can go on while nobody leads."""
     admitted: bool = False
     """It has been in the view."""
     benched: bool = False
@@ -46,7 +48,7 @@ class Worker:
         tag = tag_of(body)
         if tag == "Enter":
             self.entered, self.benched, self._applied_seconds = True, False, None
-        elif tag in ("Applied", "Report"):
+        if tag in ("Enter", "Applied", "Report"):
             self._note(m.MEMBER.decode(body))
 
     def is_told(self, body: str) -> None:
@@ -71,6 +73,8 @@ class Worker:
         match message:
             case Report(term):
                 self.term = term
+            case m.Enter():
+                self.relaxed = message.sync.commit == "relaxed"
             case m.Applied(number):
                 if self._applied_seconds is not None:
                     self.round_seconds = self._heard_seconds - self._applied_seconds

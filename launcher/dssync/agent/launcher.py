@@ -27,7 +27,8 @@ from dssync.agent.verdict import Ending, Verdict, verdict_of
 from dssync.control import messages as m
 from dssync.control.codec import tag_of
 from dssync.control.records import CommitRecords
-from dssync.control.takeover import NewTerm
+from dssync.control.share import Share
+from dssync.control.takeover import NewTerm, NobodyLeads
 from dssync.control.view import Member
 
 LEAVE_SECONDS = 1.0
@@ -56,6 +57,7 @@ class Launcher:
         self._coordination: Coordination | None = None
         self._term = 0
         """Of the coordinator that this launcher is linked to; 0 before the first."""
+        self._leaderless = False
         self._uid = settings.job.pod_uid or secrets.token_hex(16)
         self._idle = asyncio.Event()
         self._leave = asyncio.Event()
@@ -68,7 +70,9 @@ class Launcher:
             hello=self._hello,
             deliver=self._deliver,
             on_term=self._new_term,
+            on_again=self._linked_again,
             on_fresh=self._lost_contact,
+            on_nobody=self._nobody_leads,
             on_given_up=self._given_up,
             on_answered=self._reporter.heartbeat_answered,
         )
@@ -178,8 +182,11 @@ class Launcher:
         worker = self._workers[key]
         worker.says(body)
         self._records.said(key, body)
+        if self._leaderless:
+            # A coordinator hears of it by its report, or not at all.
+            self._answer_alone(worker, body)
         # What it said before its report belongs to an earlier term, and is in the records.
-        if worker.term == self._term:
+        elif worker.term == self._term:
             if tag_of(body) == "Report":
                 self._stand()
             self._send(m.FromMember(key, body))
@@ -212,7 +219,7 @@ class Launcher:
 
     def _new_term(self, term: int) -> None:
         """Tell a new coordinator where this pod stands, and have its members do so."""
-        self._term = term
+        self._term, self._leaderless = term, False
         self._reporter.log("linked", term=term)
         if self._ending.draining:
             # First, so that the members of this pod are in no round of the new term.
@@ -243,8 +250,34 @@ class Launcher:
         """The coordinator gave this pod up: its members enter again, in place."""
         bench = m.TO_MEMBER.encode(m.Bench("the coordinator lost contact with this pod")).decode()
         for worker in self._workers.values():
-            if worker.entered:
+            if worker.entered and not worker.benched:
                 worker.is_told(bench)
+
+    def _nobody_leads(self) -> None:
+        """Let members that can go on by themselves do so."""
+        if not self._leaderless:
+            self._reporter.log("leaderless", term=self._term)
+        self._leaderless = True
+        for worker in self._workers.values():
+            if worker.relaxed and not worker.benched:
+                worker.is_told(m.TO_MEMBER.encode_text(NobodyLeads()))
+
+    def _answer_alone(self, worker: Worker, body: str) -> None:
+        """Give a member that goes on by itself something to train on."""
+        take = m.MEMBER.decode(body) if tag_of(body) == "Take" else None
+        if worker.relaxed and isinstance(take, m.Take):
+            world, rank = self._settings.world, worker.process.spec.local_rank
+            share = Share(
+                self._settings.job.slot * world.nproc_per_node + rank,
+                world.max * world.nproc_per_node,
+            )
+            worker.is_told(m.TO_MEMBER.encode_text(self._records.give_out(worker.key, take, share)))
+
+    def _linked_again(self) -> None:
+        """The coordinator was only out of reach: provisional rounds are none of its own."""
+        if self._leaderless:
+            self._leaderless = False
+            self._lost_contact()
 
     def _given_up(self, reason: str) -> None:
         self._ending.lost = reason

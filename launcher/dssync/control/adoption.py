@@ -7,7 +7,7 @@ them have confirmed; that one is committed.
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -193,11 +193,17 @@ def _stale(gathering: Gathering, newest: m.LedgerState | None) -> set[str]:
     """Return who holds batches that are committed, or that somebody else holds as well.
 
     The last coordinator had put such a member out, without its knowing, and leased its batches
-    again. What it has trained on them must not count a second time.
+    again. What it has trained on them must not count a second time. Batches of provisional rounds
+    prove no such thing.
     """
     reports = [standing.ledger for standing in gathering.standings.values()]
-    done = {batch for report in reports for batch in report.committed}
-    held = [(each.member, batch) for r in reports for each in r.held for batch in each.batches]
+    done = {batch for report in reports for batch in set(report.committed) - {*report.provisional}}
+    held = [
+        (each.member, batch)
+        for report in reports
+        for each in report.held
+        for batch in set(each.batches) - {*report.provisional}
+    ]
     holders = Counter(batch for _, batch in held)
     return {
         key
@@ -227,7 +233,16 @@ def _ledger(
         for each in report.held
         if each.member in adopted
     }
-    return Ledger.restored(known, done, held)
+    ledger = Ledger.restored(known, done, held)
+    ledger.repeated += _repeated(reports, known)
+    return ledger
+
+
+def _repeated(reports: Sequence[m.LedgerReport], known: m.LedgerState) -> int:
+    """Return how many batches of provisional rounds somebody else has committed as well."""
+    committers = Counter(batch for report in reports for batch in report.committed)
+    again = [batch for report in reports for batch in {*report.committed} & {*report.provisional}]
+    return sum(committers[batch] > 1 or committed_in(known, batch) for batch in again)
 
 
 def _registered(gathering: Gathering) -> m.LedgerState | None:

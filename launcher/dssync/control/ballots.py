@@ -190,6 +190,11 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class NobodyLeads:
+    """The coordinator is lost and nobody can take over, for the arbiter is out of reach."""
+
+
+@dataclass(frozen=True)
 class StepDown:
     """Coordinate no longer."""
 
@@ -202,4 +207,4 @@ class HandOver:
     term: int
 
 
-Effect = Look | Swap | AskAll | Follow | Lead | Hold | StepDown | HandOver
+Effect = Look | Swap | AskAll | Follow | Lead | Hold | NobodyLeads | StepDown | HandOver

@@ -32,6 +32,8 @@ class LedgerReport(Record, frozen=True):
     """Batches of commit records that ``ledger`` does not cover."""
     held: tuple[Held, ...]
     confirmed: tuple[Confirmed, ...]
+    provisional: tuple[int, ...] = ()
+    """Batches that the launcher gave out itself while nobody led; others may have had them, too."""
 
 
 class Standing(Message, frozen=True):

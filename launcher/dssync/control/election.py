@@ -83,6 +83,8 @@ class Election:
             case b.ArbiterFailed():
                 self._asks_arbiter, self._record = False, None
                 self._next_look = now + self.settings.retry_seconds
+                if self._is_leaderless(now):
+                    self._do(b.NobodyLeads())
             case b.Ticked():
                 pass
             case _:
@@ -239,12 +241,15 @@ class Election:
 
     def _is_blocked(self, now: float) -> bool:
         """Tell whether somebody is linked to the coordinator, and has not been for too long."""
-        told = [self._answers[uid][0].leader for uid in self._reached(now)]
-        if not any(leader is not None and leader.term >= self.term for leader in told):
+        if not self._somebody_is_linked(now):
             return False
         if self._blocked_since is None:
             self._blocked_since = now
         return now - self._blocked_since < self.settings.block_seconds
+
+    def _somebody_is_linked(self, now: float) -> bool:
+        told = [self._answers[uid][0].leader for uid in self._reached(now)]
+        return any(leader is not None and leader.term >= self.term for leader in told)
 
     def _turn(self, ballot: Ballot) -> float:
         """Return when this launcher may stand: after an answer's time, lower slots first."""
@@ -268,6 +273,12 @@ class Election:
         else:
             self._challenge(record, now)
         return self._challenged and now - self._since >= self.settings.challenge_seconds
+
+    def _is_leaderless(self, now: float) -> bool:
+        """Tell whether nobody leads, as far as can be known without the arbiter."""
+        stands = self.phase in (Phase.CANDIDATE, Phase.CHALLENGING) and self.leader is not None
+        waited = now - self._since >= self.settings.heard_seconds
+        return stands and waited and not (self._finished or self._somebody_is_linked(now))
 
     def _challenge(self, record: Record, now: float) -> None:
         self._enter(Phase.CHALLENGING, now)

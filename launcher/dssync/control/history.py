@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from dssync.control import messages as m
+from dssync.control.provisional import Provisional
 from dssync.control.takeover import Vote
 
 VOTES_KEPT = 8
@@ -28,6 +29,7 @@ class History:
     summed: bool = False
     """It has applied a sum, so that its values count."""
     applied: deque[Vote] = field(default_factory=lambda: deque(maxlen=VOTES_KEPT))
+    provisional: Provisional = field(default_factory=Provisional)
     _takes: dict[int, m.Take] = field(default_factory=dict)
 
     def said(self, message: m.FromMemberBody) -> None:
@@ -56,16 +58,17 @@ class History:
     def apply(self, assign: m.Assign) -> None:
         """Note that an attempt is applied."""
         self.applied_round = assign.round
+        self.provisional.applied(assign)
         self.summed = self.summed or bool(assign.stages)
         if assign.strict:
             self.applied.append(vote_on(assign, decided=True))
         if assign.kind != "train":
             self.flush_asked = False
 
-    def takes(self, tracks: Iterable[int]) -> tuple[str, ...]:
-        """Return the latest requests for batches of some tracks, encoded."""
+    def takes(self, tracks: Iterable[int]) -> list[m.Take]:
+        """Return the latest requests for batches of some tracks."""
         found = (self._takes.get(track) for track in tracks)
-        return tuple(m.MEMBER.encode_text(each) for each in found if each is not None)
+        return [each for each in found if each is not None]
 
 
 def vote_on(assign: m.Assign, *, decided: bool, batches: tuple[int, ...] = ()) -> Vote:

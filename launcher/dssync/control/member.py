@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 
 from dssync.control import messages as m
 from dssync.control.history import History, vote_on
-from dssync.control.takeover import Adopt, NewTerm, Report, Vote
+from dssync.control.provisional import alone
+from dssync.control.takeover import Adopt, NewTerm, NobodyLeads, Report, Vote
 
 
 @dataclass
@@ -53,6 +54,8 @@ class MemberState:
     """Whether its values counted at admission or adoption; those of a joiner do not."""
     term: int = 0
     """Of the coordinator that it hears."""
+    leaderless: bool = False
+    """Nobody leads: its rounds are provisional."""
     member_since: int = 0
     """The term in which it was admitted or adopted last."""
     history: History = field(default_factory=History)
@@ -80,8 +83,10 @@ class MemberState:
             case m.Leases(track, batches):
                 self._take_leases(track, batches)
             case NewTerm(term):
-                self.term = term
+                self.term, self.leaderless = term, False
                 return [self._report()]
+            case NobodyLeads():
+                return self._go_on_alone()
             case _:
                 self._take(message)
         return []
@@ -96,6 +101,7 @@ class MemberState:
             case m.LastRound(number):
                 self.last_round = number
             case m.Bench(reason):
+                self.leaderless = False
                 # Its groups went on without it: no attempt stands any more.
                 self.benched = reason
                 self.history.enter = ""
@@ -232,17 +238,48 @@ class MemberState:
         leases = self.leases(track)
         leases.batches.extend(batches)
         leases.wanted, leases.starved = False, not batches
+        self._extend()
 
     def _advance_past(self, number: int) -> None:
         self.next_round = number + 1
         while self.next_round in self._skipped:
             self.next_round += 1
         self._drop_before(self.next_round)
+        self._extend()
 
     def _drop_before(self, number: int) -> None:
         self._assigns = {r: a for r, a in self._assigns.items() if r >= number}
         self._skipped = {r for r in self._skipped if r >= number}
         self._commits = {c for c in self._commits if c[0] >= number}
+
+    # --- nobody leads -------------------------------------------------------------------------
+
+    def may_give_up(self, assign: m.Assign) -> bool:
+        """Tell whether it is for this member alone to give an attempt up."""
+        return self.leaderless and not assign.strict and self.is_current(assign)
+
+    def give_up(self, assign: m.Assign) -> bool:
+        """Keep the values in a round whose group cannot be completed while nobody leads."""
+        if not self.may_give_up(assign):
+            return False
+        self._assigns[assign.round] = alone(assign)
+        return True
+
+    def _go_on_alone(self) -> list[m.FromMemberBody]:
+        """Begin with provisional rounds; repeat, for the launcher, what nobody has answered."""
+        if not self.started or self.over:
+            return []
+        first, self.leaderless = not self.leaderless, True
+        self._extend()
+        return [*self._open_takes()] if first else []
+
+    def _extend(self) -> None:
+        """While nobody leads, set the next round, if this member has anything to train on."""
+        if self.leaderless and self.next_round not in self._assigns and not self.starved:
+            repeated = self.history.provisional.assignment(self.next_round)
+            if repeated is not None:
+                self._assigns[self.next_round] = repeated
+                self.history.known_round = max(self.history.known_round, self.next_round)
 
     # --- another term -------------------------------------------------------------------------
 
@@ -261,13 +298,16 @@ class MemberState:
             votes=(*history.applied, *self._open_votes()),
             donor=history.donor,
             register=history.register,
-            takes=history.takes(
-                t for t, each in self.tracks.items() if each.wanted or each.starved
-            ),
+            takes=tuple(m.MEMBER.encode_text(each) for each in self._open_takes()),
             flush_asked=history.flush_asked,
             stop_asked=history.stop_asked,
             completed=self.completed is not None,
         )
+
+    def _open_takes(self) -> list[m.Take]:
+        """Return its requests for batches that were not answered with any."""
+        asked = [t for t, each in self.tracks.items() if each.wanted or each.starved]
+        return self.history.takes(asked)
 
     def _open_votes(self) -> list[Vote]:
         """Return what it has confirmed, or was told to commit, and has not applied."""

@@ -40,6 +40,7 @@ from dssync.control.takeover import (
     Adopt,
     Launchers,
     NewTerm,
+    NobodyLeads,
     Report,
     Succeed,
 )
@@ -254,6 +255,8 @@ class Assign(Message, frozen=True):
     would replace what it had learned, and the samples would be lost."""
     progress: float
     """Committed fraction of the run when the round was frozen, 0 to 1."""
+    period: int = 1
+    """Rounds after which the groups of this view repeat; see ``control.provisional``."""
 
 
 class Abandon(Message, frozen=True):
@@ -311,7 +314,7 @@ FromMemberBody = (
 )  # fmt: skip
 ToMemberBody = (
     Refuse | Fetch | Start | Assign | Abandon | Commit | Skip | Bench | Leases | LastRound
-    | Completed | Resume | LedgerCopy | MayPublish | Blob | NewTerm | Adopt
+    | Completed | Resume | LedgerCopy | MayPublish | Blob | NewTerm | NobodyLeads | Adopt
 )  # fmt: skip
 FromLauncher = Hello | Heartbeat | Exited | Drain | FromMember | Standing
 ToLauncher = (

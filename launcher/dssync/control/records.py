@@ -15,6 +15,7 @@ from typing import Final
 from dssync.control import messages as m
 from dssync.control.codec import tag_of
 from dssync.control.ledger import committed_in
+from dssync.control.share import Share
 from dssync.control.takeover import Adopt
 
 SAID: Final = frozenset({"Enter", "Confirm", "Abandoned", "Applied"})
@@ -30,6 +31,17 @@ class CommitRecords:
         self._committed: set[int] = set()
         self._held: dict[str, set[int]] = {}
         self._confirmed: dict[str, m.Confirm] = {}
+        self._given_out: set[int] = set()
+
+    def give_out(self, key: str, take: m.Take, share: Share) -> m.Leases:
+        """Answer a member in the coordinator's place while nobody leads."""
+        batches: tuple[int, ...] = ()
+        if self.ledger is not None:
+            taken = self._committed.union(self._given_out, *self._held.values())
+            batches = share.batches(self.ledger, take.track, take.count, taken)
+        self._given_out.update(batches)
+        self._held.setdefault(key, set()).update(batches)
+        return m.Leases(take.track, batches)
 
     def said(self, key: str, body: str) -> None:
         """Note what a member says to the coordinator."""
@@ -71,8 +83,9 @@ class CommitRecords:
         self._confirmed.pop(key, None)
 
     def learn(self, ledger: m.LedgerState) -> None:
-        """Take a newer ledger; forget the records that it covers."""
+        """Take a newer ledger; forget the records that it covers, and whose leases it counts."""
         self.ledger = ledger
+        self._given_out.clear()
         self._committed = {b for b in self._committed if not committed_in(ledger, b)}
 
     @property
@@ -83,6 +96,7 @@ class CommitRecords:
             tuple(sorted(self._committed)),
             tuple(m.Held(key, tuple(sorted(held))) for key, held in self._held.items()),
             tuple(m.Confirmed(key, each) for key, each in self._confirmed.items()),
+            tuple(sorted(self._given_out)),
         )
 
     def _commit(self, key: str, batches: tuple[int, ...]) -> None:

@@ -313,6 +313,7 @@ class Rounds:
                     cause=exchange.cause,
                     weighted=weighted,
                     progress=exchange.progress,
+                    period=view.period(self.settings),
                 )
             self._send(member, assign)
 

@@ -44,6 +44,10 @@ class NewTerm(Message, frozen=True):
     term: int
 
 
+class NobodyLeads(Message, frozen=True):
+    """The coordinator is lost and the arbiter out of reach; repeated for as long as that lasts."""
+
+
 class Verdict(Record, frozen=True):
     """An attempt of a strict round that is committed."""
 

@@ -32,6 +32,8 @@ from dssync.worker.link import Link
 
 ARRIVE_AFTER_SECONDS = 0.02
 """Operations that take longer are announced; small beside the shortest deadline."""
+PROVISIONAL_SECONDS = 20.0
+"""While nobody leads, mates have this long to come; as in the first rounds under a coordinator."""
 
 
 class Result(Enum):
@@ -198,13 +200,14 @@ class RoundEngine:
                 if arrive is not None:
                     self._link.send(arrive)
                 operations.tell()
-                self._wait(lambda: operations.over or not self._link.state.is_current(assign))
+                give_up = time.monotonic() + PROVISIONAL_SECONDS
+                self._wait(lambda: operations.over or self._is_over(assign, give_up))
         finally:
             if operations.pending:
                 self._buckets.renew()
                 operations.tell()
         clock.allreduce += time.monotonic() - started
-        return operations.succeeded or self._fail(assign, operations.error)
+        return operations.succeeded or self._fail(assign, operations.error or "no answer")
 
     def _group(self, assign: m.Assign, communicator: str, pending: Pending) -> Group | None:
         """Return the group of a stage when it is built; None if the attempt is over before."""
@@ -213,7 +216,7 @@ class RoundEngine:
         else:
             self.cache_misses += 1
             pending.add_done_callback(lambda _: self._link.wake())
-            self._wait(lambda: pending.done() or not self._link.state.is_current(assign))
+            self._wait(lambda: pending.done() or self._is_over(assign, 0.0))
         try:
             if pending.done():
                 return pending.result()
@@ -223,16 +226,36 @@ class RoundEngine:
             self._fail(assign, error)
         # It may have been prepared here after the link had given it up.
         self._communicators.abandon(communicator)
+        self._give_up(assign)
         return None
 
-    def _fail(self, assign: m.Assign, error: Exception | None) -> bool:
-        """Report what failed and wait for the coordinator to end the attempt."""
+    def _fail(self, assign: m.Assign, error: Exception | str) -> bool:
+        """Report what failed and wait for the coordinator, if there is one, to end the attempt."""
         with self._link.condition:
             current = self._link.state.is_current(assign)
         if current:
             self._link.send(m.Failed(assign.round, assign.attempt, str(error)))
-            self._wait(lambda: not self._link.state.is_current(assign))
+            self._wait(lambda: self._is_over(assign, 0.0))
+            self._give_up(assign)
         return False
+
+    def _is_over(self, assign: m.Assign, give_up_seconds: float) -> bool:
+        """Tell whether an attempt ended; while nobody leads, at the latest when time is over.
+
+        Under the link's condition; while nobody leads, news of that come again and again.
+        """
+        state = self._link.state
+        if state.may_give_up(assign):
+            return time.monotonic() >= give_up_seconds
+        return not state.is_current(assign)
+
+    def _give_up(self, assign: m.Assign) -> None:
+        """While nobody leads, leave the group of an attempt; that ends its mates' operations."""
+        with self._link.condition:
+            given_up = self._link.state.give_up(assign)
+        if given_up:
+            for stage in assign.stages:
+                self._communicators.abandon(stage.communicator)
 
     def _confirm(self, assign: m.Assign, batches: tuple[int, ...]) -> bool:
         state = self._link.state

@@ -2,6 +2,8 @@
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -142,18 +144,46 @@ def test_a_frozen_coordinator_is_replaced_and_follows_when_it_is_back(job: Job) 
 def test_training_goes_on_while_the_arbiter_is_out_of_reach(job: Job) -> None:
     pods_of(job, 2, 2, "--max-restarts", "1")
     coordinator = job.coordinator()
-    record = job.folder / "arbiter.json"
-    kept = job.folder / "kept.json"
 
-    record.rename(kept)
-    record.mkdir()
-    rounds_go_on(job, {0, 1}, count=20)
-    victim = job.board.rounds(slot=1, rank=1)[-1]["pid"]
-    job.kill(victim)
-    job.board.wait(coordinator.says("evict", "member=1.1.", "cause=exit"))
-    job.board.wait(matching(event="round", slot=1, rank=1, life=1, result="committed"))
-    record.rmdir()
-    kept.rename(record)
+    with arbiter_away(job):
+        rounds_go_on(job, {0, 1}, count=20)
+        victim = job.board.rounds(slot=1, rank=1)[-1]["pid"]
+        job.kill(victim)
+        job.board.wait(coordinator.says("evict", "member=1.1.", "cause=exit"))
+        job.board.wait(matching(event="round", slot=1, rank=1, life=1, result="committed"))
     rounds_go_on(job, {0, 1}, count=20)
 
     assert "stepping_down" not in coordinator.text
+
+
+def test_a_coordinator_that_dies_while_the_arbiter_is_away_costs_provisional_rounds(
+    job: Job,
+) -> None:
+    pods = pods_of(job, PODS, 1, "--group-size", "2")
+    first = job.coordinator()
+    others = {slot: pod for slot, pod in enumerate(pods) if pod is not first}
+    before = workers_of(job, set(others))
+
+    with arbiter_away(job):
+        first.signal(signal.SIGKILL)
+        for slot, pod in others.items():
+            job.board.wait(pod.says("leaderless"))
+            job.board.wait(matching(event="round", slot=slot, cause="provisional"), 30)
+        went_on = job.board.select(matching(event="round", cause="provisional"))
+    linked(job, 2, list(others.values()))
+    rounds_go_on(job, set(others), count=5)
+
+    assert {line["result"] for line in went_on} == {"committed", "solo"}
+    assert workers_of(job, set(others)) == before
+    assert not job.board.select(lambda line: line["event"] == "load" and line["steps"] > 0)
+
+
+@contextmanager
+def arbiter_away(job: Job) -> Iterator[None]:
+    """Put a folder where the arbiter's file is: it can be neither read nor written."""
+    record, kept = job.folder / "arbiter.json", job.folder / "kept.json"
+    record.rename(kept)
+    record.mkdir()
+    yield
+    record.rmdir()
+    kept.rename(record)

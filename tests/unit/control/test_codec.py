@@ -136,7 +136,7 @@ def test_a_float_may_be_written_as_a_whole_number() -> None:
 
 
 def _assign(progress: str) -> str:
-    return f'["Assign",1,0,"train",false,[],[],2,1,"0.0.a","",true,{progress}]'
+    return f'["Assign",1,0,"train",false,[],[],2,1,"0.0.a","",true,{progress},1]'
 
 
 def test_optional_fields_and_nested_records_survive() -> None:

@@ -182,6 +182,29 @@ def test_nobody_takes_over_without_the_arbiter_and_somebody_does_when_it_is_back
     assert candidate.led
 
 
+def test_while_the_arbiter_is_out_of_reach_a_candidate_says_that_nobody_leads() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8))
+    candidate.reachable = False
+    candidate.does(b.LinkLost())
+    candidate.waits(0.6)
+    too_early = b.NobodyLeads() in candidate.did
+    candidate.waits(2.0)
+
+    assert not too_early
+    assert candidate.did.count(b.NobodyLeads()) > 2
+
+
+def test_who_hears_of_somebody_that_is_linked_does_not_say_so() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8), FIRST)
+    candidate.reachable = False
+    candidate.does(b.LinkLost())
+    candidate.waits(30.0)
+
+    assert b.NobodyLeads() not in candidate.did
+
+
 def test_a_swap_that_succeeded_without_an_answer_is_found_out() -> None:
     candidate = Candidate()
     candidate.hears_from(range(2, 8))
