@@ -40,6 +40,7 @@ class Pod:
         incarnation: Counts the pods of a slot; only part of the name.
         deleting: Deletion was asked for; it may take for ever on a lost node.
         doomed_since: When its grace period is over, in seconds since 1970, while deleting.
+        vanishing: The API server is about to take it away: nothing is waited for any more.
         waiting: Why its worker container cannot start, as (reason, message).
         conditions: (type, status) of the pod's conditions.
     """
@@ -55,6 +56,7 @@ class Pod:
     ready: bool
     deleting: bool
     doomed_since: float | None
+    vanishing: bool
     ended: Ended | None
     waiting: tuple[str, str] | None
     conditions: frozenset[tuple[str, str]]
@@ -83,6 +85,8 @@ def parse_pod(manifest: Manifest) -> Pod:
         ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions),
         deleting="deletionTimestamp" in metadata,
         doomed_since=parse_time(metadata.get("deletionTimestamp")),
+        vanishing=metadata.get("deletionGracePeriodSeconds") == 0
+        and not metadata.get("finalizers"),
         ended=_ended(status, worker),
         waiting=_waiting(worker, conditions),
         conditions=frozenset((text(c, "type"), text(c, "status")) for c in conditions),
@@ -105,6 +109,7 @@ def fresh_pod(
         ready=False,
         deleting=False,
         doomed_since=None,
+        vanishing=False,
         ended=None,
         waiting=None,
         conditions=frozenset(),

@@ -14,12 +14,16 @@ from ground.scene import Scene
 
 HERE = Path(__file__).parent
 CRD = HERE.parents[1] / "crds" / "dssyncjob.yaml"
+TIMEOUT_SECONDS = 180.0
+"""Longer than a test's own patience, whose message says what it waited for."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             item.add_marker(pytest.mark.api)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(TIMEOUT_SECONDS))
 
 
 @pytest.fixture(scope="session")

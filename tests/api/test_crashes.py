@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from dssync_operator import errors
+from ground.api import PATIENCE_SECONDS
 from ground.control_plane import ControlPlane
 from ground.inprocess import Death, Harness, harness
 from ground.process import OperatorProcess
-from ground.scene import Scene, condition_of, live, make_job, slot_of
+from ground.scene import Scene, condition_of, live, make_job, most_at_once, slot_of
 
 REPLICAS = 2
 
@@ -180,9 +181,10 @@ def test_two_running_operators_that_both_lead_make_no_pod_twice(
 
     with start("one") as one, start("other") as other:
         for process in (one, other):
-            give_up = time.monotonic() + 45
+            give_up = time.monotonic() + PATIENCE_SECONDS
             while process.get("/readyz") != (200, "leader"):
                 assert time.monotonic() < give_up, process.log.read_text()
+        since = scene.version()
         scene.create(make_job(replicas=12))
         pods = scene.run_all(12)
         scene.kubelet.end(pods[0], 1, "UserError")
@@ -197,5 +199,6 @@ def test_two_running_operators_that_both_lead_make_no_pod_twice(
     assert alive == [None, None]
     assert sorted(slot_of(pod) for pod in after) == list(range(12))
     assert status["restarts"]["inWindow"] == 1
-    made = Counter(pod["metadata"]["name"] for pod in scene.pods())
-    assert made == Counter({f"demo-w{slot}-0": 1 for slot in range(12)} | {"demo-w0-1": 1})
+    history = scene.history(since)
+    assert most_at_once(history) == dict.fromkeys(range(12), 1)
+    assert len({event["object"]["metadata"]["uid"] for event in history}) == 12 + 1 + 5

@@ -84,7 +84,9 @@ def workers_of(pid: int) -> set[tuple[int, str]]:
 def test_a_job_runs_to_complete_and_its_status_tells_of_it(
     scene: Scene, machine: Machine, tmp_path: Path
 ) -> None:
-    scene.create(digits(tmp_path, epochs=2))
+    # Else the first of them may be through before the others have started.
+    everybody = {"minReplicas": 3, "maxReplicas": 4}
+    scene.create(digits(tmp_path, epochs=2, elastic=everybody))
 
     status = until(scene, machine, "Complete")
 

@@ -10,24 +10,20 @@ import secrets
 import shutil
 import signal
 import socket
-import ssl
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import yaml
 
+from ground.api import ADMIN, ApiClient, Manifest
 from ground.build import GroundError, binary
 
-Manifest = dict[str, Any]
 START_SECONDS: Final = 60.0
-ADMIN: Final = "admin"
 LIMITED_USERS: Final = ("operator", "outsider")
 
 
@@ -59,6 +55,7 @@ class ControlPlane:
         ]
         (self.folder / "tokens.csv").write_text("\n".join(lines) + "\n")
         self._make_keys()
+        self._api = ApiClient(self.port, self.ca_file, self.tokens)
 
     @property
     def url(self) -> str:
@@ -211,6 +208,7 @@ class ControlPlane:
 
     def stop(self) -> None:
         """End all processes and remove their folder."""
+        self._api.close()
         for process in self._processes.values():
             process.send_signal(signal.SIGCONT)
             process.kill()
@@ -233,68 +231,20 @@ class ControlPlane:
             raise GroundError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout + done.stderr
 
-    def request(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        user: str = ADMIN,
-        content_type: str = "application/json",
-    ) -> tuple[int, Manifest]:
-        """Send one request and return status and body; for set-up and for assertions."""
-        request = urllib.request.Request(
-            self.url + path,
-            data=None if body is None else json.dumps(body).encode(),
-            method=method,
-            headers={"Authorization": f"Bearer {self.tokens[user]}", "Content-Type": content_type},
-        )
-        context = ssl.create_default_context(cafile=str(self.ca_file))
-        try:
-            with urllib.request.urlopen(request, context=context, timeout=30) as answer:
-                return answer.status, json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, json.loads(error.read())
+    @property
+    def request(self) -> Callable[..., tuple[int, Manifest]]:
+        """Send one request and return status and body; see ``ApiClient``."""
+        return self._api.request
 
-    def until(
-        self, collection: str, holds: Callable[[list[Manifest]], bool], seconds: float = 20.0
-    ) -> list[Manifest]:
-        """Wait until something holds for the objects of a collection, and return them.
+    @property
+    def until(self) -> Callable[..., list[Manifest]]:
+        """Wait until something holds for the objects of a collection; see ``ApiClient``."""
+        return self._api.until
 
-        It looks again whenever the API server tells of a change, and never sleeps.
-
-        Args:
-            collection: Path, with a query where needed.
-            holds: Tells whether the wait is over.
-            seconds: Patience.
-
-        Raises:
-            AssertionError: It did not come to hold in time.
-        """
-        give_up = time.monotonic() + seconds
-        glue = "&" if "?" in collection else "?"
-        while True:
-            _, found = self.request("GET", collection)
-            items = found["items"]
-            if holds(items):
-                return items
-            left = give_up - time.monotonic()
-            if left <= 0:
-                raise AssertionError(f"{collection}: not within {seconds:g} s; there are {items}")
-            version = found["metadata"]["resourceVersion"]
-            self._next_event(f"{collection}{glue}watch=1&resourceVersion={version}", left)
-
-    def _next_event(self, path: str, seconds: float) -> None:
-        request = urllib.request.Request(
-            f"{self.url}{path}&timeoutSeconds={max(1, int(seconds))}",
-            headers={"Authorization": f"Bearer {self.tokens[ADMIN]}"},
-        )
-        context = ssl.create_default_context(cafile=str(self.ca_file))
-        try:
-            with urllib.request.urlopen(request, context=context, timeout=seconds) as answer:
-                answer.readline()
-        except OSError:
-            return  # no event in time, or a server that restarts: the caller looks again
+    @property
+    def history(self) -> Callable[..., list[Manifest]]:
+        """Everything that happened to a collection since a version; see ``ApiClient``."""
+        return self._api.history
 
     def audit_entries(self) -> list[Manifest]:
         """Everything that the audit log holds now."""

@@ -8,6 +8,10 @@ from ground.control_plane import ControlPlane, Manifest
 MERGE = "application/merge-patch+json"
 
 
+class PodGoneError(Exception):
+    """The pod was taken away by somebody else before the kubelet could tell of it."""
+
+
 class Kubelet:
     """Sets what a real kubelet would report, for pods that a test picks."""
 
@@ -18,8 +22,7 @@ class Kubelet:
         """Give a pod its node."""
         target = {"apiVersion": "v1", "kind": "Node", "name": node}
         body = {"metadata": {"name": pod["metadata"]["name"]}, "target": target}
-        code, said = self._plane.request("POST", f"{path_of(pod)}/binding", body)
-        assert code == 201, said
+        self._tell("POST", f"{path_of(pod)}/binding", body, "application/json")
 
     def run(self, pod: Manifest, node: str = "node-a") -> None:
         """Bind a pod and let it run and be ready."""
@@ -76,10 +79,13 @@ class Kubelet:
         self._plane.request("DELETE", path_of(pod), {"gracePeriodSeconds": 0})
 
     def _report(self, pod: Manifest, status: Manifest) -> None:
-        code, said = self._plane.request(
-            "PATCH", f"{path_of(pod)}/status", {"status": status}, content_type=MERGE
-        )
-        assert code == 200, said
+        self._tell("PATCH", f"{path_of(pod)}/status", {"status": status}, MERGE)
+
+    def _tell(self, method: str, path: str, body: Manifest, content_type: str) -> None:
+        code, said = self._plane.request(method, path, body, content_type=content_type)
+        if code in (404, 409):
+            raise PodGoneError(said["message"])
+        assert code in (200, 201), said
 
 
 def path_of(pod: Manifest) -> str:

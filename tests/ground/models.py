@@ -39,6 +39,7 @@ def make_pod(slot: int = 0, incarnation: int = 0, **changes: Any) -> Pod:
         ready=True,
         deleting=False,
         doomed_since=None,
+        vanishing=False,
         ended=None,
         waiting=None,
         conditions=frozenset(),
@@ -210,6 +211,11 @@ class World:
             del self.pods[name]
         elif not pod.deleting:
             self.pods[name] = replace(pod, deleting=True, doomed_since=self.now + 60)
+
+    def fade(self, name: str) -> None:
+        """Show a pod in the moment in which the API server takes it away."""
+        pod = self.pods[name]
+        self.pods[name] = replace(pod, deleting=True, doomed_since=self.now, vanishing=True)
 
     def vanish(self, name: str) -> None:
         """Take a pod away without a trace."""

@@ -1,10 +1,12 @@
 """One namespace of the test ground with what a test wants to say about jobs in it."""
 
 import secrets
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from ground.control_plane import ControlPlane, Manifest
+from ground.api import PATIENCE_SECONDS, Manifest
+from ground.control_plane import ControlPlane
 from ground.kubelet import MERGE, Kubelet
 
 JOBS = "/apis/dssync.io/v1alpha1"
@@ -76,16 +78,24 @@ class Scene:
         return sorted(items, key=lambda pod: pod["metadata"]["name"])
 
     def pods_until(
-        self, holds: Callable[[list[Manifest]], bool], seconds: float = 20.0
+        self, holds: Callable[[list[Manifest]], bool], seconds: float = PATIENCE_SECONDS
     ) -> list[Manifest]:
         """Wait until something holds for the pods."""
         found = self.plane.until(self.path("pods"), holds, seconds)
         return sorted(found, key=lambda pod: pod["metadata"]["name"])
 
-    def live_pods(self, count: int, seconds: float = 20.0) -> list[Manifest]:
+    def live_pods(self, count: int, seconds: float = PATIENCE_SECONDS) -> list[Manifest]:
         """Wait for exactly so many pods that hold a slot, and return them."""
         found = self.pods_until(lambda pods: len(live(pods)) == count, seconds)
         return live(found)
+
+    def version(self) -> str:
+        """The version of the pods now."""
+        return str(self.plane.request("GET", self.path("pods"))[1]["metadata"]["resourceVersion"])
+
+    def history(self, since: str) -> list[Manifest]:
+        """Everything that has happened to the pods since a version, as events."""
+        return self.plane.history(self.path("pods"), since)
 
     def names(self, *names: str) -> list[Manifest]:
         """Wait until the pods are exactly these, and return them."""
@@ -100,14 +110,21 @@ class Scene:
         return pods
 
     def status_until(
-        self, holds: Callable[[Manifest], bool], name: str = "demo", seconds: float = 20.0
+        self,
+        holds: Callable[[Manifest], bool],
+        name: str = "demo",
+        seconds: float = PATIENCE_SECONDS,
     ) -> Manifest:
         """Wait until something holds for a job's status, and return it."""
+
+        def has_come(jobs: list[Manifest]) -> bool:
+            try:
+                return holds(jobs[0]["status"])
+            except LookupError:
+                return False  # what is asked for is not there yet
+
         query = f"{self.jobs}?fieldSelector=metadata.name={name}"
-        found = self.plane.until(
-            query, lambda jobs: bool(jobs) and holds(jobs[0].get("status", {})), seconds
-        )
-        return found[0]["status"]
+        return self.plane.until(query, has_come, seconds)[0]["status"]
 
     def condition(
         self,
@@ -115,7 +132,7 @@ class Scene:
         status: str = "True",
         reason: str | None = None,
         name: str = "demo",
-        seconds: float = 20.0,
+        seconds: float = PATIENCE_SECONDS,
     ) -> Manifest:
         """Wait for a condition and return it."""
 
@@ -172,6 +189,19 @@ class Scene:
             body["spec"] = {"holderIdentity": holder, "leaseTransitions": 1}
         code, said = self.plane.request("PATCH", path, body, content_type=MERGE)
         assert code == 200, said
+
+
+def most_at_once(history: list[Manifest]) -> dict[int, int]:
+    """For each slot, how many of its pods were live together, at the worst moment of a history."""
+    present: dict[str, Manifest] = {}
+    most = Counter[int]()
+    for event in history:
+        pod = event["object"]
+        present.pop(pod["metadata"]["uid"], None)
+        if event["type"] != "DELETED":
+            present[pod["metadata"]["uid"]] = pod
+        most |= Counter(slot_of(each) for each in live(list(present.values())))
+    return dict(most)
 
 
 def live(pods: list[Manifest]) -> list[Manifest]:

@@ -512,3 +512,27 @@ def test_invalid_template_makes_no_pods_until_it_is_mended() -> None:
 
     assert decided.create == ()
     assert decided.status.conditions["Accepted"].reason == "InvalidPodTemplate"
+
+
+def test_pod_that_is_vanishing_is_let_vanish_so_that_all_lookers_choose_one_name() -> None:
+    world = World({"replicas": 1})
+    world.look()
+    world.run("demo-w0-0")
+    world.fade("demo-w0-0")
+
+    during = world.look()
+    world.vanish("demo-w0-0")
+    after = world.look()
+
+    assert during.create == ()
+    assert during.wake_at == world.now + 5
+    assert [(new.slot, new.incarnation) for new in after.create] == [(0, 0)]
+
+
+def test_vanishing_pod_that_stays_is_replaced_under_a_new_name() -> None:
+    world = World({"replicas": 1})
+    world.look()
+    world.fade("demo-w0-0")
+    world.now += 5
+
+    assert [(new.slot, new.incarnation) for new in world.look().create] == [(0, 1)]

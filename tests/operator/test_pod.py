@@ -55,3 +55,16 @@ def test_words_of_anybody_else_are_shown() -> None:
 )
 def test_clean_up_of_a_finished_job(policy: str, phase: str, goes: bool) -> None:
     assert bool(leftovers(policy, [pod(phase)])) is goes
+
+
+@pytest.mark.parametrize(
+    ("grace", "finalizers", "vanishing"),
+    [(0, [], True), (60, [], False), (0, ["example.com/keep"], False), (None, [], False)],
+)
+def test_pod_without_grace_vanishes_unless_somebody_holds_it(
+    grace: int | None, finalizers: list[str], vanishing: bool
+) -> None:
+    labels = {contract.LABEL_SLOT: "0", contract.LABEL_INCARNATION: "0"}
+    metadata = {"labels": labels, "deletionGracePeriodSeconds": grace, "finalizers": finalizers}
+
+    assert parse_pod({"metadata": metadata}).vanishing is vanishing

@@ -10,7 +10,7 @@ MAX_REPLICAS = 5
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("look"), st.none() | st.integers(0, 8)),
-        st.tuples(st.sampled_from(["run", "go", "vanish"]), st.integers(0, 20)),
+        st.tuples(st.sampled_from(["run", "go", "fade", "vanish"]), st.integers(0, 20)),
         st.tuples(
             st.just("end"),
             st.tuples(
@@ -68,9 +68,9 @@ def take(world: World, what: str, argument: Any) -> None:
             for name in nth(world, index):
                 world.end(name, code, verdict)
         case _:
-            act = {"run": world.run, "go": world.ask_to_go, "vanish": world.vanish}[what]
+            fates = {"go": world.ask_to_go, "fade": world.fade, "vanish": world.vanish}
             for name in nth(world, argument):
-                act(name)
+                fates.get(what, world.run)(name)
 
 
 def nth(world: World, index: int) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Final
 from dssync import contract
 from dssync_operator.job import FailurePolicy, Rule
 from dssync_operator.pod import Ended, Pod
+from dssync_operator.policies.nodes import STUCK_SECONDS
 from dssync_operator.status import Incident, Tally
 
 INCIDENT_SECONDS: Final = 10.0
@@ -156,7 +157,9 @@ def earliest(slot: int, pods: Iterable[Pod], tally: Tally, rules: Iterable[Rule]
     The first failure of a slot is replaced at once; each further one within the window doubles
     the wait, from ten seconds to five minutes. A pod that ended without fault and without being
     asked to is not replaced sooner than ten seconds after it was made, or a script that leaves
-    at once would make the operator spin.
+    at once would make the operator spin. A pod that is vanishing is let vanish first: it takes a
+    moment, and who looks before and who looks after it then choose the same name for the next
+    one, so that even two operators make only one.
     """
     times = [incident.time for incident in tally.incidents if slot in incident.slots]
     wait = 0.0
@@ -164,6 +167,8 @@ def earliest(slot: int, pods: Iterable[Pod], tally: Tally, rules: Iterable[Rule]
         delay = FIRST_DELAY_SECONDS * 2.0 ** min(len(times) - 2, 10)
         wait = max(times) + min(delay, MAX_DELAY_SECONDS)
     last = newest(slot, pods)
+    if last is not None and last.vanishing and last.doomed_since is not None:
+        return max(wait, last.doomed_since + STUCK_SECONDS)
     if last is None or last.deleting or last.ended is None:
         return wait
     if judge(last, last.ended, rules).outcome is Outcome.PLANNED:
