@@ -21,6 +21,7 @@ import torch.distributed as dist
 
 from dssync.errors import BuildCancelledError, CommunicatorError
 from dssync.worker.communicator import Communicator, Done
+from dssync.worker.cores import starting_patient_threads
 from dssync.worker.reaper import Reaper
 from dssync.worker.sockets import OpenSocket, connected_sockets, listener_endpoint, shut_down
 from dssync.worker.store import Mailbox, MailboxStore
@@ -98,8 +99,9 @@ class GlooBackend:
             if self._settings.interface
             else {"hostname": self._settings.host}
         )
-        # Lazy connections may hang when a mate dies before the first operation.
-        return dist.ProcessGroupGloo.create_device(**where, lazy_init=False)
+        with starting_patient_threads():
+            # Lazy connections may hang when a mate dies before the first operation.
+            return dist.ProcessGroupGloo.create_device(**where, lazy_init=False)
 
 
 class GlooOperation:

@@ -27,6 +27,7 @@ from dssync.control.takeover import Adopt
 from dssync.control.transport import Unframer, frame
 from dssync.errors import ProtocolError
 from dssync.worker.alarm import Alarm
+from dssync.worker.cores import wait_for_free_core
 
 HOLD_SECONDS = 0.005
 _READ_BYTES = 1 << 16
@@ -210,6 +211,7 @@ def _launcher_link(descriptor: int) -> Link:
     )
 
     def run() -> None:
+        wait_for_free_core()
         poller = select.poll()
         for source in (end, alarm):
             poller.register(source, select.POLLIN)

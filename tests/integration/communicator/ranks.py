@@ -192,6 +192,15 @@ class Worker:
         self.communicators.abandon(communicator_id)
         return time.perf_counter() - started
 
+    def policies(self, thread_name: str) -> set[int]:
+        """Return the scheduling policies of this process' threads of a name."""
+        tasks = [int(task.name) for task in Path("/proc/self/task").iterdir()]
+        return {
+            os.sched_getscheduler(task)
+            for task in tasks
+            if Path(f"/proc/self/task/{task}/comm").read_text().strip() == thread_name
+        }
+
     def device_bytes(self) -> int:
         """Return what of the GPU is in use, by all processes."""
         free, total = torch.cuda.mem_get_info()

@@ -1,5 +1,6 @@
 """Groups that are built, used and closed as planned."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,19 @@ def test_a_group_listens_where_it_is_told_and_is_released_there(
 
         with pytest.raises(CommunicatorError, match="communicator all failed"):
             ranks[1].call("end", "all")
+
+
+def test_the_threads_of_a_group_take_no_core_from_a_mate_that_is_still_writing(
+    tmp_path: Path,
+) -> None:
+    with running(2, tmp_path) as ranks:
+        ranks.call(range(2), "build", communicator("all", range(2)))
+        # The thread has its name when it has worked.
+        ranks.call(range(2), "allreduce", "all", 1.0)
+
+        policies = ranks[0].call("policies", "gloo_tcp_loop")
+
+    assert policies == {os.SCHED_BATCH}
 
 
 def test_groups_that_wait_for_each_other_in_a_circle_are_built(tmp_path: Path) -> None:
