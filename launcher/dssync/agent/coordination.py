@@ -338,6 +338,7 @@ class Coordination:
             minimum=sizes.minimum,
             join_window_seconds=world.join_window_seconds,
             lease_seconds=control.lease_seconds,
+            any_side=control.quorum == "any",
         )
 
 

@@ -14,6 +14,7 @@ ScheduleMode = Literal["grid", "pool", "cross", "allreduce"]
 CommitMode = Literal["relaxed", "strict"]
 Backend = Literal["auto", "gloo", "nccl"]
 ArbiterKind = Literal["file", "static", "lease"]
+Quorum = Literal["majority", "any"]
 
 
 @dataclass(frozen=True)
@@ -124,6 +125,8 @@ class ControlSettings:
     """Time between two heartbeats."""
     lease_seconds: float = 2.0
     """Silence after which a launcher counts as lost."""
+    quorum: Quorum = "majority"
+    """Whether a coordinator needs a recent look at the arbiter while launchers are missing."""
 
 
 @dataclass(frozen=True)

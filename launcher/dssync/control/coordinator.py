@@ -101,7 +101,7 @@ class Coordinator:
             case Received(slot, m.Heartbeat()):
                 # Many, and nothing follows from them but that a lease is not over.
                 if slot in self.roster.pods:
-                    self.roster.pods[slot].heard_seconds = now
+                    self._heard(self.roster.pods[slot], now)
                 return []
         if self.gathering is None:
             self._take(event, now)
@@ -188,8 +188,8 @@ class Coordinator:
                 address=hello.address,
                 process=hello.process,
             )
-        self.job.quorum.found((hello.pod_uid,))
-        pods[hello.slot].heard_seconds, pods[hello.slot].lost_seconds = now, None
+        pods[hello.slot].lost_seconds = None
+        self._heard(pods[hello.slot], now)
         if self.completed:
             self.job.outbox.send(hello.slot, m.JobCompleted())
 
@@ -210,7 +210,11 @@ class Coordinator:
                 pod.workers = workers
             case _:
                 pass
+        self._heard(pod, now)
+
+    def _heard(self, pod: Pod, now: float) -> None:
         pod.heard_seconds = now
+        self.job.quorum.found((pod.uid,))
 
     def _tick(self, now: float) -> None:
         settings = self.job.settings
@@ -219,7 +223,10 @@ class Coordinator:
             if lost is not None and now - lost >= settings.reconnect_seconds:
                 self.departures.pod_gone(slot, "eof", now)
             elif now - pod.heard_seconds >= settings.lease_seconds:
-                # The pod itself stays known: its connection stands, and it may only be frozen.
+                # The pod itself stays known: its connection stands, and it may only be frozen. Or
+                # the network is cut, and others have another coordinator by now.
+                if not pod.draining:
+                    self.job.quorum.lost(pod.launcher)
                 for key in self.roster.of_slot(slot):
                     self.departures.bench(key, "lease", now)
         self.training.tick(now)
@@ -235,7 +242,7 @@ class Coordinator:
             case Report():
                 self.admission.late(key, read_report(body), now)
             case m.AskLedger() | m.AskPublish():
-                self._answer_saver(key, message)
+                self._answer_saver(key, message, now)
             case _ if key not in self.roster.peers:
                 self._unknown(key, message)
             case m.Loaded(donor):
@@ -255,8 +262,13 @@ class Coordinator:
             case _:
                 pass
 
-    def _answer_saver(self, key: str, message: m.AskLedger | m.AskPublish) -> None:
-        """Tell a member that saves what it needs; also one that has just left the view."""
+    def _answer_saver(self, key: str, message: m.AskLedger | m.AskPublish, now: float) -> None:
+        """Tell a member that saves what it needs; also one that has just left the view.
+
+        Who may not decide does not know whether it leads, and does not answer.
+        """
+        if isinstance(message, m.AskPublish) and not self.job.may_decide(now):
+            return
         answer: m.LedgerCopy | m.MayPublish = m.MayPublish(message.round, self.job.term)
         if isinstance(message, m.AskLedger):
             answer = m.LedgerCopy(message.round, self.ledger.state)

@@ -45,14 +45,12 @@ def control_settings(
         token_file=values.file("token-file"),
         heartbeat_seconds=heartbeat,
         lease_seconds=lease,
+        quorum=values.choice("quorum", ("majority", "any")),
     )
     return settings, notices
 
 
 def _rendezvous_notices(values: Values) -> tuple[str, ...]:
-    quorum = values.variable(contract.ENV_QUORUM)
-    if quorum is not None and quorum.text != "majority":
-        quorum.refuse("majority, the only one that is implemented")
     if values.choice("rdzv-backend", ("static", "c10d")) == "static":
         return ()
     return ("--rdzv-backend c10d is taken as static: dssync has its own control plane",)

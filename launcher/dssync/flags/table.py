@@ -113,6 +113,13 @@ FLAGS: Final = (
         contract.ENV_LEASE_MILLISECONDS,
     ),
     Flag(
+        "quorum",
+        "majority|any",
+        "whether a coordinator waits for the arbiter while launchers are missing",
+        "majority",
+        contract.ENV_QUORUM,
+    ),
+    Flag(
         "heartbeat",
         "SECONDS",
         "time between heartbeats",
@@ -176,7 +183,6 @@ REFUSED: Final = {
     "print-completion": "there are no shell completions yet",
     "schedule": "say --mode",
     "pool-size": "the pool's size follows from the number of members",
-    "quorum": "only majority is implemented",
     "hot-spares": "spare workers are not implemented",
     "view-log": "recording views is not implemented",
     "replay": "replaying views is not implemented",

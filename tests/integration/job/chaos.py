@@ -1,18 +1,33 @@
-"""Random kills, joins and drains, from a seed, at moments that hit rounds."""
+"""Random kills, freezes, cuts, joins and drains, from a seed, at moments that hit rounds."""
 
+import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
 
-from integration.job.harness import Job, Launcher, Line, matching
+from integration.job.harness import Job, Launcher, Line, coordinates, matching
+from integration.job.wires import cut
 
 PODS = 4
 WORKERS_PER_POD = 2
+LEASE_SECONDS = 2.0
+LEDGER_SECONDS = 1.0
+"""What a coordinator knew alone for longer than this, launchers know, too."""
+HANG_SECONDS = 30.0
 
 
 class Chaos:
-    """Does things to a job of several pods; the coordinator's launcher is left alone."""
+    """Does things to a job of several pods, and keeps what it takes to judge the job.
+
+    Args:
+        job: the job; its launchers are started here.
+        seed: of all that is chosen.
+        flags: for each launcher.
+        spec: for the training script.
+    """
 
     def __init__(
         self, job: Job, seed: int, flags: tuple[str, ...], spec: dict[str, object]
@@ -22,6 +37,10 @@ class Chaos:
         self._flags = flags
         self._spec = spec
         self._pods: dict[int, Launcher] = {}
+        self._struck: set[str] = set()
+        """Members that were killed, or left with their pod."""
+        self._unwitnessed: list[tuple[int, float, float]] = []
+        """Slots of coordinators that were struck, and when what only they knew was lost."""
         self.done: list[str] = []
         """What was done, for the report of a failure."""
 
@@ -34,23 +53,56 @@ class Chaos:
 
     def strike(self) -> bool:
         """Do one thing; False if the job is over."""
-        actions: list[Callable[[], None]] = [self._kill_worker] * 5
-        actions += [self._kill_pod, self._drain_pod, self._drain_pod]
-        self._dice.choice(actions)()
+        actions: list[tuple[int, Callable[[], None]]] = [
+            (5, self._kill_worker),
+            (1, lambda: self._kill_pod(self._some_slot())),
+            (2, lambda: self._kill_pod(self._coordinator_slot())),
+            (2, self._drain_pod),
+            (2, self._freeze_briefly),
+            (1, lambda: self._freeze_for_long(self._some_slot())),
+            (1, lambda: self._freeze_for_long(self._coordinator_slot())),
+            (2, self._cut),
+        ]
+        weights = [weight for weight, _ in actions]
+        self._dice.choices([each for _, each in actions], weights)[0]()
         return not self._over
 
+    # --- what is to be seen afterwards ------------------------------------------------------
+
     @property
-    def _over(self) -> bool:
-        return bool(self._job.board.select(completed))
+    def ends(self) -> dict[str, Line]:
+        """The last word of each member that nothing was done to, though it may have been frozen."""
+        lines = self._job.board.select(lambda line: "own" in line)
+        last = {line["own"]: line for line in lines}
+        return {own: line for own, line in last.items() if own not in self._struck}
+
+    def longest_silence(self) -> float:
+        """Return the longest time in which no member at all has ended a round."""
+        seen = [line["seen"] for line in self._job.board.rounds()]
+        return max(after - before for before, after in pairwise(seen))
+
+    def is_doubtful(self, line: Line) -> bool:
+        """Tell whether nobody outside a pod that was struck can know of a committed round.
+
+        A coordinator that goes takes along what it decided for members of its own pod alone, if
+        they go as well or enter again; then their samples are trained on once more.
+        """
+        if line["event"] != "round" or {int(x.partition(".")[0]) for x in line["members"]} != {
+            line["slot"]
+        }:
+            return False
+        return any(
+            slot == line["slot"] and since <= line["seen"] <= until
+            for slot, since, until in self._unwitnessed
+        )
 
     # --- what can happen --------------------------------------------------------------------
 
     def _kill_worker(self) -> None:
         victims = self._dice.sample(self._workers(), self._dice.choice((1, 1, 1, 2)))
-        self._await_step(victims[0])
-        time.sleep(self._dice.uniform(0, 0.008))
+        self._await_moment(victims[0])
         for victim in victims:
-            self._kill(victim["pid"])
+            self._kill(victim)
         self._note("kill", victims)
         for victim in victims:
             # Its successor trains, unless its pod goes first. What is there already was said by
@@ -62,23 +114,65 @@ class Chaos:
                 new=True,
             )
 
-    def _kill_pod(self) -> None:
-        slot = self._some_pod()
-        victims = [each for each in self._workers() if each["slot"] == slot]
+    def _kill_pod(self, slot: int) -> None:
+        victims = self._workers_of(slot)
         if victims:
-            self._await_step(victims[0])
-        time.sleep(self._dice.uniform(0, 0.008))
-        self._pods.pop(slot).signal(signal.SIGKILL)
-        self._note("pod", victims)
-        self._replace(slot)
+            self._await_moment(victims[0])
+        with self._unwitnessed_in(slot):
+            self._gone(slot).signal(signal.SIGKILL)
+            self._note("pod", victims)
+            self._replace(slot)
 
     def _drain_pod(self) -> None:
-        slot = self._some_pod()
-        self._note("drain", [each for each in self._workers() if each["slot"] == slot])
-        pod = self._pods.pop(slot)
+        slot = self._dice.choice(sorted(self._pods))
+        self._note("drain", self._workers_of(slot))
+        pod = self._gone(slot)
         pod.signal(signal.SIGTERM)
         self._wait(matching(event="end", source=pod.name))
         self._replace(slot)
+
+    def _freeze_briefly(self) -> None:
+        """Stop a launcher or a worker for less than a lease."""
+        worker = self._dice.choice(self._workers())
+        pid = self._dice.choice((worker["pid"], self._pods[worker["slot"]].pid))
+        self._note("freeze", [worker])
+        with self._unwitnessed_in(worker["slot"]), self._frozen([pid]):
+            time.sleep(self._dice.uniform(0.1, 0.5) * LEASE_SECONDS)
+        self._await_step(worker)
+
+    def _freeze_for_long(self, slot: int) -> None:
+        """Stop a launcher, perhaps with its workers, until the others have gone on without it."""
+        workers = self._workers_of(slot)
+        pids = [self._pods[slot].pid]
+        if self._dice.random() < 0.5:
+            pids += [each["pid"] for each in workers]
+        self._note("long freeze", workers)
+        with self._unwitnessed_in(slot):
+            with self._frozen(pids):
+                if self._pods[slot] is self._job.coordinator():
+                    self._wait(coordinates, new=True)
+                others = [each for each in self._workers() if each["slot"] != slot]
+                for _ in range(2):
+                    self._wait(_round_of(self._dice.choice(others)), new=True)
+                time.sleep(LEASE_SECONDS)
+            for worker in workers:
+                self._wait(_round_of(worker), new=True)
+
+    def _cut(self) -> None:
+        """End a launcher's connection to the coordinator; it comes back at once."""
+        coordinator = self._job.coordinator()
+        address = self._job.board.select(coordinates)[-1]["text"].partition(" address=")[2]
+        others = [slot for slot, pod in self._pods.items() if pod is not coordinator]
+        slot = self._dice.choice(sorted(others))
+        workers = self._workers_of(slot)
+        if workers:
+            self._await_moment(workers[0])
+        port = int(address.partition(" ")[0].rpartition(":")[2])
+        self._note(f"cut {cut(self._pods[slot].pid, port)} of", workers)
+        for worker in workers:
+            self._wait(_round_of(worker), new=True)
+
+    # --- how ----------------------------------------------------------------------------------
 
     def _replace(self, slot: int) -> None:
         if self._over:
@@ -94,12 +188,42 @@ class Chaos:
                 )
             )
 
-    # --- who is there -----------------------------------------------------------------------
-
     def _start_pod(self, slot: int) -> None:
         self._pods[slot] = self._job.pod(
             slot, WORKERS_PER_POD, *self._flags, pods=f"1:{PODS}", script="exact.py", **self._spec
         )
+
+    def _gone(self, slot: int) -> Launcher:
+        """Take a pod out that is about to end with its workers."""
+        self._struck.update(
+            line["own"] for line in self._job.board.select(matching(slot=slot)) if "own" in line
+        )
+        return self._pods.pop(slot)
+
+    @contextmanager
+    def _frozen(self, pids: list[int]) -> Iterator[None]:
+        """Stop processes for a while; those that have ended stay so."""
+        stopped = [pid for pid in pids if _signal(pid, signal.SIGSTOP)]
+        try:
+            yield
+        finally:
+            for pid in stopped:
+                _signal(pid, signal.SIGCONT)
+
+    @contextmanager
+    def _unwitnessed_in(self, slot: int) -> Iterator[None]:
+        """Note, if the slot coordinates, that what it alone knows may be lost here."""
+        coordinated = self._pods[slot] is self._job.coordinator()
+        since = time.monotonic() - LEDGER_SECONDS
+        yield
+        if coordinated:
+            self._unwitnessed.append((slot, since, time.monotonic()))
+
+    # --- who is there -----------------------------------------------------------------------
+
+    @property
+    def _over(self) -> bool:
+        return bool(self._job.board.select(completed))
 
     def _workers(self) -> list[Line]:
         """Return the latest line of each worker that trains, in no random order."""
@@ -109,9 +233,22 @@ class Chaos:
         present = [latest[place] for place in sorted(latest) if place[0] in self._pods]
         return present
 
-    def _some_pod(self) -> int:
+    def _workers_of(self, slot: int) -> list[Line]:
+        return [each for each in self._workers() if each["slot"] == slot]
+
+    def _coordinator_slot(self) -> int:
+        coordinator = self._job.coordinator()
+        found = [slot for slot, pod in self._pods.items() if pod is coordinator]
+        return found[0] if found else self._some_slot()
+
+    def _some_slot(self) -> int:
         coordinator = self._job.coordinator()
         return self._dice.choice([s for s, pod in self._pods.items() if pod is not coordinator])
+
+    def _await_moment(self, victim: Line) -> None:
+        """Wait for some moment of a round of the victim."""
+        self._await_step(victim)
+        time.sleep(self._dice.uniform(0, 0.008))
 
     def _await_step(self, victim: Line) -> None:
         self._wait(lambda line: line["event"] == "step" and line["own"] == victim["own"], new=True)
@@ -121,11 +258,9 @@ class Chaos:
         since = time.monotonic() if new else 0.0
         self._job.board.wait(lambda line: completed(line) or (line["seen"] > since and test(line)))
 
-    def _kill(self, pid: int) -> None:
-        try:
-            self._job.kill(pid)
-        except ProcessLookupError:
-            return  # It ended by itself while the dice fell.
+    def _kill(self, victim: Line) -> None:
+        if _signal(victim["pid"], signal.SIGKILL):
+            self._struck.add(victim["own"])
 
     def _note(self, what: str, victims: list[Line]) -> None:
         self.done.append(f"{what} {' '.join(_place(each) for each in victims)}")
@@ -134,6 +269,19 @@ class Chaos:
 def completed(line: Line) -> bool:
     """Tell whether the coordinator says that the job is done."""
     return line["event"] == "log" and line["text"].startswith("dssync completed")
+
+
+def _round_of(worker: Line) -> Callable[[Line], bool]:
+    """Return the test for a round that the worker has ended."""
+    return lambda line: line["event"] == "round" and line["own"] == worker["own"]
+
+
+def _signal(pid: int, number: signal.Signals) -> bool:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False  # It ended by itself while the dice fell.
+    return True
 
 
 def _place(line: Line) -> str:

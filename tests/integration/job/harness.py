@@ -175,6 +175,11 @@ def matching(**fields: Any) -> Test:
     return lambda line: all(line.get(key) == value for key, value in fields.items())
 
 
+def coordinates(line: Line) -> bool:
+    """Tell whether a launcher says that it has become coordinator."""
+    return "dssync coordinating" in line.get("text", "")
+
+
 class Launcher:
     """One ``dssync run`` as a process of its own."""
 
@@ -275,9 +280,10 @@ class Job:
         path.write_text(json.dumps(record))
 
     def coordinator(self) -> Launcher:
-        """Return the launcher that coordinates."""
-        name = self.board.wait(lambda line: "dssync coordinating" in line.get("text", ""))[0]
-        return next(each for each in self.launchers if each.name == name["source"])
+        """Return the launcher that became coordinator last."""
+        self.board.wait(coordinates)
+        name = self.board.select(coordinates)[-1]["source"]
+        return next(each for each in self.launchers if each.name == name)
 
     def kill(self, pid: int) -> None:
         """Kill a process of the job."""

@@ -89,7 +89,7 @@ def test_one_after_the_other_is_lost_and_the_last_one_trains_on(job: Job) -> Non
     last = workers_of(job, set(pods))
 
     for term in (2, 3):
-        gone = pods.pop(next(s for s, pod in pods.items() if pod is coordinator_now(job)))
+        gone = pods.pop(next(s for s, pod in pods.items() if pod is job.coordinator()))
         gone.signal(signal.SIGKILL)
         linked(job, term, list(pods.values()))
     (slot,) = pods
@@ -99,12 +99,6 @@ def test_one_after_the_other_is_lost_and_the_last_one_trains_on(job: Job) -> Non
     )
 
     assert workers_of(job, {slot}) == {(slot, 0): last[slot, 0]}
-
-
-def coordinator_now(job: Job) -> Launcher:
-    """Return the launcher that became coordinator last."""
-    said = job.board.select(lambda line: "dssync coordinating" in line.get("text", ""))
-    return next(each for each in job.launchers if each.name == said[-1]["source"])
 
 
 def test_a_coordinator_that_drains_hands_over_and_costs_nobody_a_retry(job: Job) -> None:

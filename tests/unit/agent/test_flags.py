@@ -281,7 +281,7 @@ def test_the_interface_that_is_there_is_taken() -> None:
 
 def test_the_variable_that_was_wrong_is_named() -> None:
     assert complaint(DSSYNC_GROUP_SIZE="1").startswith("DSSYNC_GROUP_SIZE: '1' was given")
-    assert complaint(DSSYNC_QUORUM="any").startswith("DSSYNC_QUORUM: 'any' was given")
+    assert complaint(DSSYNC_QUORUM="all").startswith("DSSYNC_QUORUM: 'all' was given")
 
 
 def test_a_script_that_is_missing_is_named() -> None:

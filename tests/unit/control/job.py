@@ -10,6 +10,7 @@ from dssync.control.events import (
     ControlSettings,
     Disconnected,
     Effect,
+    Event,
     Note,
     Received,
     Send,
@@ -24,11 +25,19 @@ class JobOnPaper:
     """A coordinator and what it has said; time moves only when told."""
 
     def __init__(
-        self, desired: int = 1, sync: m.SyncSettings = SYNC, ahead_seconds: float = 0.0
+        self,
+        desired: int = 1,
+        sync: m.SyncSettings = SYNC,
+        ahead_seconds: float = 0.0,
+        any_side: bool = False,
     ) -> None:
         deadline = DeadlineSettings(warmup_seconds=5.0, reply_seconds=1.0)
         settings = ControlSettings(
-            desired=desired, minimum=1, ahead_seconds=ahead_seconds, deadline=deadline
+            desired=desired,
+            minimum=1,
+            ahead_seconds=ahead_seconds,
+            any_side=any_side,
+            deadline=deadline,
         )
         self.coordinator = Coordinator(1, settings)
         self.sync = sync
@@ -93,6 +102,10 @@ class JobOnPaper:
         for key in keys:
             attempt = self.assignment(key, round).attempt
             self.says(key, m.Applied(round, attempt, batches))
+
+    def takes(self, event: Event) -> None:
+        """Let something else happen to the coordinator."""
+        self._take(self.coordinator.handle(event, self.now))
 
     # --- what was said ------------------------------------------------------------------------
 

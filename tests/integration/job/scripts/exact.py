@@ -4,6 +4,7 @@ What is told here is the test's own record: it comes from the training loop and 
 rounds, and not from what dssync counts.
 """
 
+import hashlib
 import time
 from pathlib import Path
 
@@ -100,4 +101,6 @@ for number, (indices, values) in enumerate(sync.run(loader, epochs=SPEC["epochs"
         time.sleep(SPEC["pace_seconds"] * (10 if sync.progress > 0.7 else 1))
     say("step", own=sync.member, pending=tally.pending)
     sync.step()
-say("over", own=sync.member, progress=sync.progress)
+values = torch.cat([each.detach().flatten() for each in model.parameters()])
+digest = hashlib.sha256(values.numpy().tobytes()).hexdigest()
+say("over", own=sync.member, progress=sync.progress, digest=digest)
