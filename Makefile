@@ -80,8 +80,15 @@ soak: .setup/python ## Long runs: 64 workers, and 20,000 rounds of workers that 
 soak-data: export SOAK_SEEDS := $(or $(filter-out 1000,$(SEEDS)),20)
 .PHONY: soak-data
 soak-data: .setup/python ## Exact data under SEEDS=20 runs of 50 kills, joins and drains; 100 torn saves
-	$(BIN)/pytest -m slow tests/integration/job/test_exact.py
+	$(BIN)/pytest -m slow tests/integration/job/test_exact.py -k many_faults
 	SOAK_CRASHES=100 $(BIN)/pytest --timeout 900 tests/unit/worker/test_checkpoint.py -k crash
+
+EVENTS ?= 1000
+SEED ?= 1
+
+.PHONY: chaos
+chaos: .setup/python ## EVENTS=1000 random kills, freezes, cuts, joins and drains, from SEED=1
+	CHAOS_EVENTS=$(EVENTS) CHAOS_SEED=$(SEED) $(BIN)/pytest -m slow tests/integration/job/test_exact.py -k chaos
 
 # --- run and measure --------------------------------------------------------------------------
 

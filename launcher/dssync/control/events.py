@@ -107,7 +107,7 @@ class Note:
 
     kind: str
     """``join``, ``leave``, ``evict``, ``reform``, ``round``, ``completed``, ``restarted_job``,
-    ``adopted``."""
+    ``adopted``, ``holding``, ``going_on``."""
     member: str = ""
     cause: str = ""
     seconds: float = 0.0

@@ -21,6 +21,7 @@ class Training:
         self._departures = departures
         self._published = 0
         self._pace = Pace()
+        self._holds = False
 
     # --- data -------------------------------------------------------------------------------
 
@@ -122,10 +123,19 @@ class Training:
         self._mend(world)
         if self._job.ledger.fresh_holes:
             self._feed()
-        if self._job.may_decide(now):
+        self._note_hold(now)
+        if not self._holds:
             world.rounds.decide(now)
             while self._may_freeze(world):
                 self._freeze(world)
+
+    def _note_hold(self, now: float) -> None:
+        """Say when rounds begin to wait for the arbiter, and when they no longer do."""
+        if self._holds == self._job.may_decide(now):
+            self._holds = not self._holds
+            missing = ",".join(str(each.slot) for each in self._job.quorum.missing)
+            kind, counts = ("holding", f"missing={missing}") if self._holds else ("going_on", "")
+            self._job.outbox.note(Note(kind, counts=counts))
 
     def _take_results(self, world: World, now: float) -> None:
         committed, world.rounds.committed = world.rounds.committed, []

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 
 from integration.job.harness import Job, Launcher, Line, coordinates, matching
+from integration.job.takeovers import port_of
 from integration.job.wires import cut
 
 PODS = 4
@@ -161,14 +162,12 @@ class Chaos:
     def _cut(self) -> None:
         """End a launcher's connection to the coordinator; it comes back at once."""
         coordinator = self._job.coordinator()
-        address = self._job.board.select(coordinates)[-1]["text"].partition(" address=")[2]
         others = [slot for slot, pod in self._pods.items() if pod is not coordinator]
         slot = self._dice.choice(sorted(others))
         workers = self._workers_of(slot)
         if workers:
             self._await_moment(workers[0])
-        port = int(address.partition(" ")[0].rpartition(":")[2])
-        self._note(f"cut {cut(self._pods[slot].pid, port)} of", workers)
+        self._note(f"cut {cut(self._pods[slot].pid, port_of(self._job))} of", workers)
         for worker in workers:
             self._wait(_round_of(worker), new=True)
 

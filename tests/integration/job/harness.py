@@ -13,9 +13,10 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -33,14 +34,16 @@ class Board:
 
     def __init__(self) -> None:
         self.lines: list[Line] = []
-        self.address = f"dssync-test-{os.getpid()}-{id(self)}"
+        self._folder = tempfile.TemporaryDirectory(prefix="dssync-board-")
+        # A file, which launchers in other network namespaces find as well.
+        self.address = f"{self._folder.name}/socket"
         self._changed = threading.Condition()
         self._holds: list[Test] = []
         self._held: list[tuple[Line, socket.socket]] = []
         self._buffers: dict[int, bytes] = {}
         self._selector = selectors.DefaultSelector()
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind("\0" + self.address)
+        self._listener.bind(self.address)
         self._listener.listen(256)
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._waker, self._ender = socket.socketpair()
@@ -112,6 +115,7 @@ class Board:
         for key in list(self._selector.get_map().values()):
             key.fileobj.close()  # type: ignore[union-attr]
         self._selector.close()
+        self._folder.cleanup()
 
     def _found(self, test: Test, count: int) -> list[Line]:
         found = [line for line in self.lines if test(line)]
@@ -235,10 +239,22 @@ class Job:
         *flags: str,
         script: str | Path = "training.py",
         environment: dict[str, str] | None = None,
+        prefix: Sequence[str] = (),
         **spec: Any,
     ) -> Launcher:
-        """Start ``dssync run`` with a script of this folder, which finds ``spec``."""
-        command = [sys.executable, "-m", "dssync.cli", "run", *flags, str(SCRIPTS / script)]
+        """Start ``dssync run`` with a script of this folder, which finds ``spec``.
+
+        ``prefix`` comes before the command, as ``nice`` would.
+        """
+        command = [
+            *prefix,
+            sys.executable,
+            "-m",
+            "dssync.cli",
+            "run",
+            *flags,
+            str(SCRIPTS / script),
+        ]
         variables = {
             **os.environ,
             "JOB_SPEC": json.dumps(spec),

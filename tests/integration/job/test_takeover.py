@@ -2,56 +2,23 @@
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
-from integration.job.harness import Job, Launcher, Line, matching, start_time
+from integration.job.harness import Job, coordinates, matching
+from integration.job.takeovers import (
+    PODS,
+    arbiter_away,
+    latest_round,
+    linked,
+    pods_of,
+    port_of,
+    rounds_go_on,
+    workers_of,
+)
+from integration.job.wires import cut
 
 pytestmark = pytest.mark.timeout(400)
-PODS = 4
-
-
-def pods_of(job: Job, count: int = PODS, workers: int = 2, *flags: str) -> list[Launcher]:
-    """Start pods of some workers each, and wait until they have trained for a while."""
-    job.resize(desired=count)
-    pods = [job.pod(slot, workers, *flags) for slot in range(count)]
-    job.board.wait(lambda line: line["event"] == "round" and line["round"] == 12, count * workers)
-    return pods
-
-
-def workers_of(job: Job, slots: set[int]) -> dict[tuple[int, int], tuple[int, str]]:
-    """Return process id and start time of the workers of some pods as they last reported."""
-    lines = {(line["slot"], line["rank"]): line for line in job.board.rounds()}
-    chosen = {where: line["pid"] for where, line in lines.items() if where[0] in slots}
-    return {where: (pid, start_time(pid)) for where, pid in chosen.items()}
-
-
-def committed(slot: int, round_above: int) -> object:
-    """Return the test for a round that a pod has committed with mates, above a number."""
-    return lambda line: (
-        line["event"] == "round"
-        and line["slot"] == slot
-        and line["round"] > round_above
-        and line["result"] == "committed"
-    )
-
-
-def latest_round(job: Job) -> int:
-    return max(line["round"] for line in job.board.rounds())
-
-
-def rounds_go_on(job: Job, slots: set[int], count: int = 10) -> None:
-    """Wait until every pod has committed rounds together with others beyond what is known now."""
-    since = latest_round(job)
-    for slot in slots:
-        job.board.wait(committed(slot, since), count)
-
-
-def linked(job: Job, term: int, pods: list[Launcher]) -> list[Line]:
-    """Wait until launchers are linked to the coordinator of a term."""
-    return [job.board.wait(pod.says("linked", f"term={term}"))[0] for pod in pods]
 
 
 def test_a_killed_coordinator_is_replaced_and_nobody_else_is_touched(job: Job) -> None:
@@ -99,6 +66,42 @@ def test_one_after_the_other_is_lost_and_the_last_one_trains_on(job: Job) -> Non
     )
 
     assert workers_of(job, {slot}) == {(slot, 0): last[slot, 0]}
+
+
+def test_all_but_one_are_lost_at_once_and_the_last_one_trains_on(job: Job) -> None:
+    pods = pods_of(job, PODS, 1)
+    coordinator = job.coordinator()
+    last = next(slot for slot, pod in enumerate(pods) if pod is not coordinator)
+    before = workers_of(job, {last})
+
+    for slot, pod in enumerate(pods):
+        if slot != last:
+            pod.signal(signal.SIGKILL)
+    linked(job, 2, [pods[last]])
+    since = latest_round(job)
+    job.board.wait(
+        lambda line: line["event"] == "round" and line["slot"] == last and line["round"] > since, 5
+    )
+
+    assert workers_of(job, {last}) == before
+
+
+def test_a_coordinator_whose_link_flaps_for_a_second_stays(job: Job) -> None:
+    pods = pods_of(job, 3, 1)
+    coordinator = job.coordinator()
+    before = workers_of(job, {0, 1, 2})
+    port = port_of(job)
+
+    give_up, ended = time.monotonic() + 1.0, 0
+    while time.monotonic() < give_up:
+        ended += sum(cut(pod.pid, port) for pod in pods if pod is not coordinator)
+        time.sleep(0.02)
+    rounds_go_on(job, {0, 1, 2})
+
+    assert ended > 2 * len(pods)
+    assert len(job.board.select(coordinates)) == 1
+    assert not job.board.select(coordinator.says("evict"))
+    assert workers_of(job, {0, 1, 2}) == before
 
 
 def test_a_coordinator_that_drains_hands_over_and_costs_nobody_a_retry(job: Job) -> None:
@@ -150,8 +153,9 @@ def test_training_goes_on_while_the_arbiter_is_out_of_reach(job: Job) -> None:
     assert "stepping_down" not in coordinator.text
 
 
+@pytest.mark.parametrize("seconds", [0, pytest.param(60, marks=pytest.mark.slow)])
 def test_a_coordinator_that_dies_while_the_arbiter_is_away_costs_provisional_rounds(
-    job: Job,
+    job: Job, seconds: float
 ) -> None:
     pods = pods_of(job, PODS, 1, "--group-size", "2")
     first = job.coordinator()
@@ -160,9 +164,12 @@ def test_a_coordinator_that_dies_while_the_arbiter_is_away_costs_provisional_rou
 
     with arbiter_away(job):
         first.signal(signal.SIGKILL)
+        until = time.monotonic() + seconds
         for slot, pod in others.items():
+            provisional = matching(event="round", slot=slot, cause="provisional")
             job.board.wait(pod.says("leaderless"))
-            job.board.wait(matching(event="round", slot=slot, cause="provisional"), 30)
+            job.board.wait(provisional, 30)
+            job.board.wait(lambda x, test=provisional: test(x) and x["seen"] > until)
         went_on = job.board.select(matching(event="round", cause="provisional"))
     linked(job, 2, list(others.values()))
     rounds_go_on(job, set(others), count=5)
@@ -170,14 +177,3 @@ def test_a_coordinator_that_dies_while_the_arbiter_is_away_costs_provisional_rou
     assert {line["result"] for line in went_on} == {"committed", "solo"}
     assert workers_of(job, set(others)) == before
     assert not job.board.select(lambda line: line["event"] == "load" and line["steps"] > 0)
-
-
-@contextmanager
-def arbiter_away(job: Job) -> Iterator[None]:
-    """Put a folder where the arbiter's file is: it can be neither read nor written."""
-    record, kept = job.folder / "arbiter.json", job.folder / "kept.json"
-    record.rename(kept)
-    record.mkdir()
-    yield
-    record.rmdir()
-    kept.rename(record)

@@ -49,6 +49,8 @@ def test_rounds_wait_for_a_look_at_the_arbiter(lose: Callable[[JobOnPaper], None
 
     assert held
     assert goes_on(job)
+    kinds = [note.kind for note in job.notes]
+    assert [each for each in kinds if each in ("holding", "going_on")] == ["holding", "going_on"]
 
 
 def test_a_look_is_worth_five_seconds() -> None:

@@ -16,7 +16,7 @@ SLOT = int(os.environ["GROUP_RANK"])
 LIFE = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
 
 _wire = socket.socket(socket.AF_UNIX)
-_wire.connect("\0" + os.environ["JOB_SOCKET"])
+_wire.connect(os.environ["JOB_SOCKET"])
 _answers = _wire.makefile("r")
 _lock = threading.Lock()
 

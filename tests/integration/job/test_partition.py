@@ -1,0 +1,98 @@
+"""The network between launchers is cut: who goes on, who waits, and how it heals by itself."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from integration.job.harness import Job, Launcher, coordinates
+from integration.job.net import Network, can_make_namespaces
+from integration.job.takeovers import (
+    arbiter_away,
+    linked,
+    rounds_go_on,
+    workers_of,
+)
+
+pytestmark = [
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(not can_make_namespaces(), reason="needs the right to make namespaces"),
+]
+PODS = 4
+ALL = set(range(PODS))
+
+
+@pytest.fixture
+def network() -> Iterator[Network]:
+    made = Network(PODS)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def pods(job: Job, network: Network) -> list[Launcher]:
+    """Launchers of one worker each, every one in a namespace of its own, that train."""
+    job.resize(desired=PODS)
+    started = [
+        job.pod(
+            slot, 1, "--group-size", "2", "--local-addr", network.addresses[slot],
+            prefix=network.prefix(slot),
+        )
+        for slot in range(PODS)
+    ]  # fmt: skip
+    job.board.wait(lambda line: line["event"] == "round" and line["round"] == 12, PODS)
+    return started
+
+
+def test_a_coordinator_that_is_cut_off_is_replaced_and_follows_when_it_is_back(
+    job: Job, network: Network, pods: list[Launcher]
+) -> None:
+    first = job.coordinator()
+    slot = pods.index(first)
+    others = [pod for pod in pods if pod is not first]
+    before = workers_of(job, ALL)
+
+    with network.cut({slot}, ALL - {slot}):
+        linked(job, 2, others)
+        job.board.wait(first.says("stepping_down"))
+        rounds_go_on(job, ALL - {slot}, count=5)
+    linked(job, 2, [first])
+    rounds_go_on(job, ALL, count=5)
+
+    assert workers_of(job, ALL) == before
+
+
+def test_the_half_with_the_coordinator_goes_on_and_the_other_one_waits(
+    job: Job, network: Network, pods: list[Launcher]
+) -> None:
+    slot = pods.index(job.coordinator())
+    here = {slot, slot ^ 1}
+    before = workers_of(job, ALL)
+
+    with network.cut(here, ALL - here):
+        for gone in ALL - here:
+            job.board.wait(pods[slot].says("evict", f"member={gone}.0."))
+        rounds_go_on(job, here, count=20)
+    rounds_go_on(job, ALL, count=5)
+
+    assert len(job.board.select(coordinates)) == 1
+    assert workers_of(job, ALL) == before
+
+
+def test_without_the_arbiter_a_coordinator_that_misses_launchers_holds(
+    job: Job, network: Network, pods: list[Launcher]
+) -> None:
+    slot = pods.index(job.coordinator())
+    here = {slot, slot ^ 1}
+    before = workers_of(job, ALL)
+
+    with arbiter_away(job), network.cut(here, ALL - here):
+        job.board.wait(pods[slot].says("holding"))
+        for where, (pid, _) in before.items():
+            if where[0] in here:
+                job.settle(pid)
+        for gone in ALL - here:
+            job.board.wait(pods[gone].says("leaderless"))
+    rounds_go_on(job, ALL, count=5)
+
+    assert len(job.board.select(coordinates)) == 1
+    assert workers_of(job, ALL) == before
