@@ -50,7 +50,7 @@ class ApiClient:
         kept = self._kept.pop(threading.get_ident(), None)
         if kept is not None:
             # Else the server has ended the idle line.
-            with contextlib.suppress(ConnectionError, http.client.BadStatusLine):
+            with contextlib.suppress(ConnectionError, ssl.SSLEOFError, http.client.BadStatusLine):
                 return self._exchange(kept, method, path, user, (data, content_type))
         line = self._connect(REQUEST_SECONDS)
         return self._exchange(line, method, path, user, (data, content_type))
@@ -145,7 +145,11 @@ class ApiClient:
         content: tuple[bytes | None, str] = (None, "application/json"),
     ) -> http.client.HTTPResponse:
         data, content_type = content
-        headers = {"Authorization": f"Bearer {self._tokens[user]}", "Content-Type": content_type}
+        headers = {
+            "Authorization": f"Bearer {self._tokens[user]}",
+            "Content-Type": content_type,
+            "User-Agent": "ground",
+        }
         line.request(method, path, data, headers)
         return line.getresponse()
 

@@ -11,7 +11,7 @@ from ground.kubelet import MERGE, Kubelet
 
 JOBS = "/apis/dssync.io/v1alpha1"
 APPLY = "application/apply-patch+yaml"
-LIVE = "metadata.deletionTimestamp"
+MADE_BY_US = "app.kubernetes.io/managed-by=dssync-operator"
 
 
 def make_job(name: str = "demo", **spec: Any) -> Manifest:
@@ -154,9 +154,8 @@ class Scene:
 
     def children(self, plural: str, group: str = "/api/v1") -> list[Manifest]:
         """Objects of a collection that the operator made."""
-        found = self.plane.request("GET", self.path(plural, group))[1]["items"]
-        label = "app.kubernetes.io/managed-by"
-        return [o for o in found if o["metadata"].get("labels", {}).get(label) == "dssync-operator"]
+        path = f"{self.path(plural, group)}?labelSelector={MADE_BY_US}"
+        return self.plane.request("GET", path)[1]["items"]
 
     def requests(self) -> list[tuple[str, str]]:
         """Verb and resource of everything that was asked for here, in order, from the audit log."""
@@ -175,8 +174,9 @@ class Scene:
         return own
 
     def lease(self) -> Manifest:
-        """The one Lease of the one job here."""
-        (found,) = self.children("leases", "/apis/coordination.k8s.io/v1")
+        """The one Lease of the one job here, as soon as it is there."""
+        path = self.path("leases", "/apis/coordination.k8s.io/v1")
+        (found,) = self.plane.until(f"{path}?labelSelector={MADE_BY_US}", bool)
         return found
 
     def say(self, holder: str | None = None, **entries: str) -> None:
