@@ -271,8 +271,5 @@ class RoundEngine:
             return Result.ABANDONED
         if result is Result.COMMITTED:
             self._buckets.apply()
-        if assign.strict:
-            self._link.send(applied)
-        else:
-            self._link.hold(applied)
+        self._link.hold(applied)
         return result
