@@ -108,7 +108,9 @@ class Admission:
 
     def _form(self, now: float) -> None:
         """Bring the members of the first world to one state, then start."""
-        peers = self._job.roster.peers
+        roster, peers = self._job.roster, self._job.roster.peers
+        if self._forming and roster.count(Phase.FETCHING) and not roster.count(Phase.ENTERED):
+            return  # For most of the time: looking at every member after each message costs.
         self._forming = tuple(key for key in self._forming if key in peers)
         if not self._forming:
             self._forming = self._first_members(now)

@@ -133,6 +133,10 @@ class Roster:
         found = [key for phase in phases for key in self._by_phase[phase]]
         return sorted(found, key=lambda key: self.peers[key].member)
 
+    def count(self, phase: Phase) -> int:
+        """Return how many workers are in ``phase``."""
+        return len(self._by_phase[phase])
+
     def slots_in(self, phase: Phase) -> set[int]:
         """Return the slots with at least one worker in ``phase``."""
         return {self.peers[key].member.slot for key in self._by_phase[phase]}

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from integration.job.harness import Job, coordinates, matching
+from integration.job.harness import Job, Test, coordinates, matching
 from integration.job.takeovers import (
     PODS,
     arbiter_away,
@@ -169,7 +169,7 @@ def test_a_coordinator_that_dies_while_the_arbiter_is_away_costs_provisional_rou
             provisional = matching(event="round", slot=slot, cause="provisional")
             job.board.wait(pod.says("leaderless"))
             job.board.wait(provisional, 30)
-            job.board.wait(lambda x, test=provisional: test(x) and x["seen"] > until)
+            job.board.wait(after(until, event="round", slot=slot, cause="provisional"))
         went_on = job.board.select(matching(event="round", cause="provisional"))
     linked(job, 2, list(others.values()))
     rounds_go_on(job, set(others), count=5)
@@ -177,3 +177,32 @@ def test_a_coordinator_that_dies_while_the_arbiter_is_away_costs_provisional_rou
     assert {line["result"] for line in went_on} == {"committed", "solo"}
     assert workers_of(job, set(others)) == before
     assert not job.board.select(lambda line: line["event"] == "load" and line["steps"] > 0)
+
+
+def test_a_coordinator_that_was_only_out_of_reach_has_members_enter_again(job: Job) -> None:
+    pods = pods_of(job, 3, 1, "--group-size", "2")
+    first = job.coordinator()
+    others = {slot: pod for slot, pod in enumerate(pods) if pod is not first}
+    before = workers_of(job, {0, 1, 2})
+
+    with arbiter_away(job):
+        first.signal(signal.SIGSTOP)
+        for pod in others.values():
+            job.board.wait(pod.says("leaderless"))
+        job.board.wait(matching(event="round", cause="provisional"), 5)
+        thawed_at = time.monotonic()
+        first.signal(signal.SIGCONT)
+        for slot in others:
+            job.board.wait(after(thawed_at, event="load", slot=slot))
+    # Provisional rounds went far beyond those of the coordinator.
+    for slot in range(3):
+        job.board.wait(after(thawed_at, event="round", slot=slot, result="committed", cause=""), 5)
+
+    assert len(job.board.select(coordinates)) == 1
+    assert workers_of(job, {0, 1, 2}) == before
+
+
+def after(seconds: float, **fields: object) -> Test:
+    """Return the test for a line with these values that came after a moment."""
+    matches = matching(**fields)
+    return lambda line: matches(line) and line["seen"] > seconds
