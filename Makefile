@@ -90,6 +90,11 @@ SEED ?= 1
 chaos: .setup/python ## EVENTS=1000 random kills, freezes, cuts, joins and drains, from SEED=1
 	CHAOS_EVENTS=$(EVENTS) CHAOS_SEED=$(SEED) $(BIN)/pytest -m slow tests/integration/job/test_exact.py -k chaos
 
+soak-replay: export SOAK_SEEDS := $(or $(filter-out 1000,$(SEEDS)),20)
+.PHONY: soak-replay
+soak-replay: .setup/python ## Record SEEDS=20 runs of kills, joins and drains and play each again, bit for bit
+	$(BIN)/pytest -m slow tests/integration/job/test_replay.py
+
 # --- run and measure --------------------------------------------------------------------------
 
 .PHONY: demo

@@ -13,6 +13,7 @@
     ├── RequestError            what people asked of a launcher was refused, or nobody answered
     ├── TransferError           state could not be streamed from a donor
     ├── CheckpointError         a checkpoint is not whole, or is none
+    ├── ReplayError             a view log is not whole, or what is replayed departs from it
     └── CommunicatorError       a process group could not be built or its operation failed
         └── BuildCancelledError the build was cancelled because a member left
 
@@ -64,6 +65,10 @@ class TransferError(DssyncError):
 
 class CheckpointError(DssyncError):
     """A checkpoint is not whole, was altered, or is of another job."""
+
+
+class ReplayError(DssyncError):
+    """A view log is not whole, or the script that is replayed is not the one that was recorded."""
 
 
 class CommunicatorError(DssyncError):

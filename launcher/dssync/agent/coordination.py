@@ -15,6 +15,7 @@ from dssync.agent.campaign import Campaign
 from dssync.agent.console import Console
 from dssync.agent.door import Door
 from dssync.agent.evidence import has_ended, own_process
+from dssync.agent.history import ViewLog
 from dssync.agent.host import CoordinatorHost
 from dssync.agent.peers import Peers
 from dssync.agent.recorder import Recorder, Sizes
@@ -63,6 +64,8 @@ class Handlers:
     """No coordinator could be reached for too long."""
     on_answered: Callable[[float], None]
     """The coordinator answered a heartbeat after so many seconds."""
+    log: ViewLog
+    """Takes the views that are made here."""
 
 
 class Coordination:
@@ -201,7 +204,8 @@ class Coordination:
 
     def _lead(self, record: Record, electorate: Electorate) -> None:
         settings = self._control_settings(record)
-        host = CoordinatorHost(Coordinator(record.term, settings, electorate), self._note)
+        coordinator = Coordinator(record.term, settings, electorate)
+        host = CoordinatorHost(coordinator, self._note, self._handlers.log)
         host.start()
         self._host = self._door.launchers = self._console.host = host
         self._recorder = Recorder(

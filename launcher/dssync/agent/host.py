@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from dssync.agent.awake import AwakeClock
+from dssync.agent.history import ViewLog
 from dssync.agent.recorder import entries
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
@@ -44,9 +45,12 @@ class _Remote:
 class CoordinatorHost:
     """Runs one coordinator on this event loop."""
 
-    def __init__(self, coordinator: Coordinator, on_note: Callable[[Note], None]):
+    def __init__(
+        self, coordinator: Coordinator, on_note: Callable[[Note], None], log: ViewLog | None = None
+    ):
         self._coordinator = coordinator
         self._on_note = on_note
+        self._log = log
         self._clock = AwakeClock(time.monotonic)
         self._local: tuple[int, Deliver] | None = None
         self._remotes: dict[int, _Remote] = {}
@@ -89,6 +93,9 @@ class CoordinatorHost:
     def handle(self, event: Event) -> None:
         """Hand one event to the coordinator and do what it wants."""
         effects = self._coordinator.handle(event, self._clock.now())
+        if self._log is not None and self._coordinator.world is not None:
+            # Before anybody hears of it.
+            self._log.viewed(self._coordinator.world.view)
         for number, effect in enumerate(effects):
             if not isinstance(effect, Send):
                 self._on_note(effect)

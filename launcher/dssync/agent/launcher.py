@@ -18,6 +18,7 @@ from dssync.agent import office
 from dssync.agent.coordination import Coordination, Handlers
 from dssync.agent.crew import Worker
 from dssync.agent.forkclient import ForkServerLostError
+from dssync.agent.history import ViewLog
 from dssync.agent.link import LinkHandlers, WorkerLink
 from dssync.agent.report import Reporter
 from dssync.agent.restart import Action
@@ -51,6 +52,7 @@ class Launcher:
         self._supervisor = Supervisor(settings, self._exited)
         self._workers: dict[str, Worker] = {}
         self._records = CommitRecords()
+        self._log = ViewLog(settings.history.view_log)
         self._early_exits: dict[WorkerProcess, WorkerExit] = {}
         self._starting = 0
         self._ending = Ending()
@@ -75,6 +77,7 @@ class Launcher:
             on_nobody=self._nobody_leads,
             on_given_up=self._given_up,
             on_answered=self._reporter.heartbeat_answered,
+            log=self._log,
         )
         coordination = Coordination(self._settings, handlers, self._reporter)
         self._install_signals()
@@ -93,6 +96,7 @@ class Launcher:
                 await heartbeat
             await self._supervisor.stop(self._stop_seconds)
             await coordination.close()
+            await asyncio.to_thread(self._log.close)
         return verdict_of(self._ending)
 
     # --- workers ----------------------------------------------------------------------------
@@ -140,6 +144,7 @@ class Launcher:
             "interface": control.interface,
             "workers": self._settings.world.nproc_per_node,
             "token": office.read_token(self._settings.control.token_file).hex(),
+            "view_log": str(self._settings.history.view_log or ""),
         }
 
     def _exited(self, exit_: WorkerExit) -> None:
@@ -288,6 +293,8 @@ class Launcher:
             await asyncio.sleep(self._settings.control.heartbeat_seconds)
             self._send(m.Heartbeat(tuple(w.progress for w in self._workers.values())))
             self._end_hung()
+            if self._log.is_due(time.monotonic()):
+                await asyncio.to_thread(self._log.sync)
             coordination.measure()
 
     def _end_hung(self) -> None:

@@ -6,6 +6,7 @@ from dssync.agent import termination
 from dssync.agent.endpoint import MetricsEndpoint
 from dssync.agent.launcher import Launcher
 from dssync.agent.metrics import Metrics
+from dssync.agent.replay import Replay
 from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
 
@@ -23,7 +24,8 @@ async def run(settings: Settings) -> int:
         endpoint = await MetricsEndpoint.open(metrics.registry, host, supervision.metrics_port)
         reporter.log("metrics", address=f"{host}:{endpoint.port}")
     try:
-        verdict = await Launcher(settings, reporter).run()
+        played = settings.history.replay is not None
+        verdict = await (Replay if played else Launcher)(settings, reporter).run()
     finally:
         if endpoint is not None:
             await endpoint.close()

@@ -154,6 +154,20 @@ class SupervisionSettings:
 
 
 @dataclass(frozen=True)
+class HistorySettings:
+    """The membership history: kept, or played again."""
+
+    view_log: Path | None = None
+    """File that the history is appended to."""
+    replay: Path | None = None
+    """File of a history that is played again, in place of a job."""
+    until: int | None = None
+    """Last round that is played; None: all."""
+    values: Path | None = None
+    """Folder for the values of the members at the end of a replay."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """Everything that ``dssync run`` was told."""
 
@@ -171,6 +185,8 @@ class Settings:
     """How workers are kept."""
     logs: LogSettings = LogSettings()
     """Where output goes."""
+    history: HistorySettings = HistorySettings()
+    """What is recorded and replayed."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Variables that the workers inherit, before their own are added."""
     notices: tuple[str, ...] = ()

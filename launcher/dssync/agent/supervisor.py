@@ -40,6 +40,8 @@ class WorkerSpec:
     """Index of the worker in its launcher."""
     restarts: int = 0
     """How often this worker was started before."""
+    variables: tuple[str, ...] = ()
+    """``NAME=VALUE`` that it starts with besides; they win."""
 
     def again(self) -> "WorkerSpec":
         """Return the specification of the next start."""
@@ -210,6 +212,7 @@ class Supervisor:
     def _request(self, spec: WorkerSpec) -> channel.Start:
         command = self._settings.command
         environment = worker_environment(self._settings, spec.local_rank, spec.restarts)
+        environment |= dict(each.split("=", 1) for each in spec.variables)
         return channel.Start(command.kind, command.target, list(command.arguments), environment)
 
     def _register(

@@ -22,10 +22,10 @@ from typing import Final, NoReturn
 
 from dssync.agent.channel import Start
 from dssync.contract import ENV_LINK_FD, EXIT_USAGE
-from dssync.errors import ModelError, UsageError
+from dssync.errors import ModelError, ReplayError, UsageError
 
 _REPORT_BYTES: Final = 1 << 14
-_SENTENCES: Final = (UsageError, ModelError)
+_SENTENCES: Final = (UsageError, ModelError, ReplayError)
 """Errors that tell the user what to do; where they were raised tells nothing."""
 
 

@@ -10,6 +10,7 @@ from dssync import contract
 from dssync.agent.settings import (
     Command,
     CommandKind,
+    HistorySettings,
     JobSettings,
     LogSettings,
     Settings,
@@ -64,6 +65,7 @@ def parse(
         control=control,
         supervision=_supervision(values),
         logs=_logs(values, world.nproc_per_node),
+        history=_history(values),
         environment=environment,
         notices=(*control_notices, *thread_notices, *_notices(values)),
     )
@@ -211,6 +213,23 @@ def _supervision(values: Values) -> SupervisionSettings:
         signals=_signals(values),
         termination_log=_termination_log(values),
         metrics_port=values.port("metrics-port"),
+    )
+
+
+def _history(values: Values) -> HistorySettings:
+    log, out, until = (values.origin(name) for name in ("view-log", "replay-out", "until"))
+    replay = values.file("replay")
+    if replay is None:
+        for said in filter(None, (out, until)):
+            said.refuse("nothing without --replay")
+        return HistorySettings(view_log=Path(log.text).absolute() if log else None)
+    if log is not None:
+        raise UsageError("--view-log and --replay exclude each other: give one of them")
+    values_folder = Path(out.text) if out else replay.with_name(f"{replay.name}.replayed")
+    return HistorySettings(
+        replay=replay.absolute(),
+        until=None if until is None else integer(until, 0),
+        values=values_folder.absolute(),
     )
 
 

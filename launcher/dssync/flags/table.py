@@ -162,6 +162,10 @@ FLAGS: Final = (
         "",
         contract.ENV_ARBITER,
     ),
+    Flag("view-log", "FILE", "append the membership history to a file"),
+    Flag("replay", "FILE", "play a recorded history again, on this machine"),
+    Flag("until", "ROUND", "last round of a replay"),
+    Flag("replay-out", "DIR", "where a replay leaves its members' values; FILE.replayed without"),
 )
 
 SWITCHES: Final = {
@@ -184,7 +188,5 @@ REFUSED: Final = {
     "schedule": "say --mode",
     "pool-size": "the pool's size follows from the number of members",
     "hot-spares": "spare workers are not implemented",
-    "view-log": "recording views is not implemented",
-    "replay": "replaying views is not implemented",
 }
 """Flags that are known and not offered, and what to do instead."""

@@ -7,6 +7,7 @@ Tensors that travel in another type (bf16 as fp32), have odd strides or live on 
 than what carries the sums (a GPU under gloo) are copied there and back instead.
 """
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -228,13 +229,28 @@ class Buckets:
         for arena in self._arenas:
             arena.staging.zero_() if weight == 0.0 else arena.staging.mul_(weight)
 
-    def finite(self) -> bool:
-        """Tell whether what is staged holds neither NaN nor Inf."""
-        # The sum is one fast pass; only if it is not finite is every element looked at.
-        return all(
-            math.isfinite(float(a.staging.sum())) or bool(torch.isfinite(a.staging).all())
-            for a in self._arenas
+    def total(self) -> float:
+        """Return the sum of all that is staged: one fast pass."""
+        return sum(float(arena.staging.sum()) for arena in self._arenas)
+
+    def finite(self, total: float) -> bool:
+        """Tell whether what is staged holds neither NaN nor Inf.
+
+        Args:
+            total: its sum; only if that is not finite is every element looked at.
+        """
+        return math.isfinite(total) or all(
+            bool(torch.isfinite(arena.staging).all()) for arena in self._arenas
         )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the current values, in bucket order; leaves them staged."""
+        self.stage(1.0)
+        found = hashlib.sha256()
+        for arena in self._arenas:
+            found.update(arena.staging.cpu().numpy().data)
+        return found.hexdigest()
 
     def buckets(self) -> list[torch.Tensor]:
         """Return the pieces of the staging vectors, one per all-reduce."""

@@ -56,7 +56,7 @@ class Facts:
 class Loaded:
     """A checkpoint that is whole."""
 
-    name: str
+    folder: Path
     state: dict[str, Any]
     ledger: LedgerState
     facts: Facts
@@ -127,7 +127,7 @@ def read(folder: Path) -> Loaded:
     except (SafetensorError, DssyncError) as error:
         raise CheckpointError(f"{folder} is no whole checkpoint: {error}") from None
     assert isinstance(ledger, LedgerState)
-    return Loaded(folder.name, state, ledger, facts)
+    return Loaded(folder, state, ledger, facts)
 
 
 def newest(path: Path, refused: Callable[[CheckpointError], None]) -> Iterator[Loaded]:

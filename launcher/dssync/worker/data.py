@@ -12,15 +12,12 @@ from functools import lru_cache
 from itertools import islice
 from typing import Any
 
-from dssync.control.messages import Take
 from dssync.errors import UsageError
 from dssync.schedule.permutation import permutation
+from dssync.worker.draws import LEAST_AHEAD, Draw
 from dssync.worker.link import Link
 
-Wait = Callable[[Callable[[], bool]], None]
 Collate = Callable[[list[Any]], Any]
-LEAST_AHEAD = 2
-"""Batches leased ahead of a loader without workers."""
 
 
 class Batches:
@@ -30,7 +27,7 @@ class Batches:
     one batch; the last one may be smaller.
     """
 
-    def __init__(self, link: Link, wait: Wait, size: int, batch_size: int, shuffle: bool) -> None:
+    def __init__(self, link: Link, draw: Draw, size: int, batch_size: int, shuffle: bool) -> None:
         if size < 1 or batch_size < 1:
             raise UsageError(
                 f"batches() got a data set of {size} samples and batch_size {batch_size}: "
@@ -40,7 +37,7 @@ class Batches:
         self.drawn: deque[tuple[int, int]] = deque()
         """Batches given to the loader, with the generation of their leases."""
         self._link = link
-        self._wait = wait
+        self._draw = draw
         self._size = size
         self._shuffle = shuffle
         self._name = ""
@@ -58,7 +55,7 @@ class Batches:
             ahead: how many batches it keeps under way.
         """
         self._name, self._track, self._base = name, track, base
-        self._ahead = max(LEAST_AHEAD, ahead)
+        self._ahead = ahead
 
     def __len__(self) -> int:
         """Return the number of batches of an epoch, over all members."""
@@ -66,7 +63,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[list[int]]:
         """Draw batches until none is left to lease."""
-        while (number := self._next()) is not None:
+        while (number := self._draw(self._track, self._ahead)) is not None:
             self.drawn.append((self._link.state.generation, number))
             yield self.samples(number)
 
@@ -79,37 +76,6 @@ class Batches:
             return list(indices)
         order = _order(self._size, self._name, self._link.setup.seed, epoch)
         return [order[i] for i in indices]
-
-    def _next(self) -> int | None:
-        """Return the next leased batch; None at the end, or when this member is to leave."""
-        state = self._link.state
-
-        def ready() -> bool:
-            leases = state.leases(self._track)
-            return bool(leases.batches) or leases.starved or state.over
-
-        while True:
-            self._top_up()
-            self._wait(ready)
-            with self._link.condition:
-                leases = state.leases(self._track)
-                if state.over:
-                    return None
-                if leases.batches:
-                    return leases.batches.popleft()
-                if leases.starved:
-                    return None
-
-    def _top_up(self) -> None:
-        """Ask for leases early enough that drawing rarely waits."""
-        state = self._link.state
-        with self._link.condition:
-            leases = state.leases(self._track)
-            enough = len(leases.batches) >= LEAST_AHEAD
-            if enough or leases.wanted or leases.starved or state.over:
-                return
-            leases.wanted = True
-        self._link.send(Take(self._ahead, self._track))
 
 
 class Samples:

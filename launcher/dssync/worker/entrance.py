@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 
 from dssync.control import messages as m
+from dssync.control.viewlog import CHECKPOINT, Point
 from dssync.errors import ModelError
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
@@ -33,6 +34,10 @@ class Entrance:
         self._measure = measure
         self._wait = wait
         self._saver = saver
+        self.source = ""
+        """Whose state was loaded last: a donor's key, ``checkpoint:PATH``, or nobody's."""
+        self.taken: Point | None = None
+        """When the donor took it."""
 
     def enter(self, hello: m.Enter) -> None:
         """Say hello and return when this member is admitted, or has no more to do.
@@ -41,6 +46,7 @@ class Entrance:
             ModelError: the job refuses this model.
         """
         state, started = self._link.state, time.monotonic()
+        self.source, self.taken = "", None
         self._link.send(hello)
         while not (state.started or self._link.ended):
             self._wait(self._is_told)
@@ -51,12 +57,19 @@ class Entrance:
                 self._link.send(hello)
             if state.resume and not state.started:
                 state.resume = False
-                self._link.send(m.Resumed(self._saver.resume()))
+                self._resume()
             if state.fetch is not None and not state.started:
                 self._fetch(state.fetch)
         if state.refused is not None:
             raise ModelError(state.refused)
         self._observe("admit", started)
+
+    def _resume(self) -> None:
+        """Read the newest checkpoint, if there is one."""
+        found = self._saver.resume()
+        if found is not None:
+            self.source = f"{CHECKPOINT}{found.folder}"
+        self._link.send(m.Resumed(None if found is None else found.ledger))
 
     def _is_told(self) -> bool:
         state = self._link.state
@@ -79,6 +92,8 @@ class Entrance:
             self._link.send(m.FetchFailed(fetch.donor, fetched.error))
             return
         self._payload.load(fetched.state)
+        self.source = fetch.donor
+        self.taken = Point(*fetched.taken) if fetched.taken is not None else None
         self._measure.increment(
             "dssync_state_transfer_bytes_total", fetched.size_bytes, direction="received"
         )

@@ -26,6 +26,7 @@ from dssync.worker.link import open_link
 from dssync.worker.options import SyncOptions
 from dssync.worker.outcome import Outcome
 from dssync.worker.payload import Payload, Stateful
+from dssync.worker.replay import ReplaySession
 from dssync.worker.saver import Checkpoint, checkpoint_of
 from dssync.worker.session import MemberSession
 
@@ -71,8 +72,11 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         options = SyncOptions.of(link.setup, every, group_size, mode)
         self._payload = Payload(model, optimizer)
         saves = checkpoint_of(checkpoint, os.environ)
-        self._session = MemberSession(link, options, self._payload, saves)
-        self._steps = 0
+        self._session: MemberSession | ReplaySession = (
+            ReplaySession(link, options, self._payload)
+            if link.setup.replay
+            else MemberSession(link, options, self._payload, saves)
+        )
         self._feed: Feed | None = None
         self._called_step = False
         atexit.register(self.close)
@@ -120,7 +124,7 @@ class GroupSync(AbstractContextManager["GroupSync"]):
 
     def _batches(self, size: int, batch_size: int, shuffle: bool) -> Batches:
         session = self._session
-        return Batches(session.link, session.wait_for_data, size, batch_size, shuffle)
+        return Batches(session.link, session.draw, size, batch_size, shuffle)
 
     @overload
     def run(
@@ -169,9 +173,9 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         self._called_step = True
         self._session.join()
         self._consume()
-        self._steps += 1
+        self._session.steps += 1
         self._session.do_chores()
-        if self._steps % self._session.options.every == 0:
+        if self._session.steps % self._session.options.every == 0:
             self._session.sync(idle=False)
 
     def flush(self) -> None:

@@ -51,6 +51,12 @@ class Setup:
     """Of this launcher."""
     token: str = ""
     """Hexadecimal."""
+    view_log: str = ""
+    """File to note in what this member does; empty: none."""
+    replay: str = ""
+    """File with the part that this worker plays again; empty: it trains."""
+    replay_out: str = ""
+    """Folder for the values at the end of a replay."""
 
 
 class Handlers(Protocol):

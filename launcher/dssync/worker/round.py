@@ -28,6 +28,7 @@ from dssync.worker.communicator import (
     Operation,
     Pending,
 )
+from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 
 ARRIVE_AFTER_SECONDS = 0.02
@@ -125,6 +126,7 @@ class RoundEngine:
         communicators: built ahead by the link's handlers.
         buckets: what is averaged.
         wait: waits until a predicate holds, doing the training thread's chores meanwhile.
+        journal: notes what goes into sums and what is applied.
     """
 
     def __init__(
@@ -133,8 +135,10 @@ class RoundEngine:
         communicators: Communicators,
         buckets: Buckets,
         wait: Callable[[Callable[[], bool]], None],
+        journal: Journal,
     ) -> None:
         self._link = link
+        self._journal = journal
         self._communicators = communicators
         self._buckets = buckets
         self._wait = wait
@@ -151,14 +155,18 @@ class RoundEngine:
             idle: nothing was trained on, so the arrival starts no deadline.
             clock: receives the seconds of each phase.
         """
+        term = self._link.state.term
         if not assign.stages:
+            self._journal.attempt(term, assign, idle, 0.0)
             return self._commit(assign, batches, Result.SOLO)
         started = time.monotonic()
         self._buckets.stage(assign.stages[0].weight)
-        finite = assign.stages[0].weight == 0.0 or self._buckets.finite()
+        total = self._buckets.total()
+        finite = self._buckets.finite(total)
         clock.stage = time.monotonic() - started
         if not finite:
             return Result.NOT_FINITE
+        self._journal.attempt(term, assign, idle, total)
         arrive: m.Arrive | None = m.Arrive(assign.round, assign.attempt, idle)
         for number, stage in enumerate(assign.stages):
             if number:
@@ -269,6 +277,7 @@ class RoundEngine:
             applied = self._link.state.apply(assign, batches)
         if applied is None:
             return Result.ABANDONED
+        self._journal.applied(assign)
         if result is Result.COMMITTED:
             self._buckets.apply()
         self._link.hold(applied)

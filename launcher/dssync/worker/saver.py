@@ -20,6 +20,7 @@ from dssync import contract
 from dssync.control import messages as m
 from dssync.errors import CheckpointError, DssyncError, TransferError, UsageError
 from dssync.worker import checkpoint
+from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
@@ -84,6 +85,14 @@ def _number(environ: Mapping[str, str], name: str, default: int) -> int:
     return int(text)
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what a worker does: its launcher's metrics, and the view log."""
+
+    measure: Measure
+    journal: Journal
+
+
 class Saver:
     """Saves and resumes one member.
 
@@ -92,7 +101,7 @@ class Saver:
         payload: what is saved.
         settings: where and how often; None: never.
         every: optimizer steps of a round.
-        measure: of this worker.
+        watch: is told of saves.
     """
 
     def __init__(
@@ -101,13 +110,14 @@ class Saver:
         payload: Payload,
         settings: Checkpoint | None,
         every: int,
-        measure: Measure,
+        watch: Watch,
     ) -> None:
         self._link = link
         self._payload = payload
         self._settings = settings
         self._rounds = max(1, settings.every_steps // every) if settings is not None else 0
-        self._measure = measure
+        self._measure = watch.measure
+        self._journal = watch.journal
         self._due = False
         self._asked = False
         self._memory: torch.Tensor | None = None
@@ -192,6 +202,7 @@ class Saver:
             raise CheckpointError(f"term {term} ended while it was written")
         target = checkpoint.publish(folder, path, settings.keep)
         self._written = started, time.monotonic()
+        self._journal.saved(assign.round, target)
         _say(f"checkpoint {target} holds round {assign.round}")
 
     def _facts(self, assign: m.Assign, kind: str, term: int) -> checkpoint.Facts:
@@ -228,22 +239,35 @@ class Saver:
 
     # --- resuming ---------------------------------------------------------------------------
 
-    def resume(self) -> m.LedgerState | None:
-        """Load the newest whole checkpoint; return its ledger, or None if there is none."""
-        assert self._settings is not None
+    def resume(self) -> checkpoint.Loaded | None:
+        """Load the newest whole checkpoint and return it; None if there is none."""
+        if self._settings is None:
+            return None
         for loaded in checkpoint.newest(Path(self._settings.path), _refuse):
-            state = dict(loaded.state)
-            rng = state.pop(RNG)
             try:
-                self._payload.check_fits(state)
+                take_over(loaded, self._payload)
             except CheckpointError as error:
-                _refuse(CheckpointError(f"{loaded.name} is of another script: {error}"))
+                _refuse(error)
                 continue
-            self._payload.load(state)
-            torch.set_rng_state(rng["cpu"])
-            _say(f"resumed from {Path(self._settings.path) / loaded.name}")
-            return loaded.ledger
+            _say(f"resumed from {loaded.folder}")
+            return loaded
         return None
+
+
+def take_over(loaded: checkpoint.Loaded, payload: Payload) -> None:
+    """Go on from a checkpoint.
+
+    Raises:
+        CheckpointError: it is of another script; nothing was changed.
+    """
+    state = dict(loaded.state)
+    rng = state.pop(RNG)
+    try:
+        payload.check_fits(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{loaded.folder.name} is of another script: {error}") from None
+    payload.load(state)
+    torch.set_rng_state(rng["cpu"])
 
 
 def _refuse(error: CheckpointError) -> None:

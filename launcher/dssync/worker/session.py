@@ -11,9 +11,12 @@ from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.view import Member
+from dssync.control.viewlog import Point
 from dssync.errors import ModelError
 from dssync.worker.buckets import HOST, Buckets, averaged
+from dssync.worker.draws import Leased
 from dssync.worker.entrance import Entrance
+from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.options import SyncOptions
@@ -21,7 +24,7 @@ from dssync.worker.outcome import Outcome, record
 from dssync.worker.payload import Payload
 from dssync.worker.rendezvous import Rendezvous
 from dssync.worker.round import Clock, Result, RoundEngine
-from dssync.worker.saver import Checkpoint, Saver
+from dssync.worker.saver import Checkpoint, Saver, Watch
 from dssync.worker.snapshots import Snapshots
 from dssync.worker.transport import Machine, staging_device
 
@@ -49,6 +52,8 @@ class MemberSession:
         """Called after each round, by the training thread."""
         self.consumed: list[tuple[int, int]] = []
         """Batches trained on since the last committed round, with the generation of the lease."""
+        self.steps = 0
+        """Optimizer steps of this process."""
         self._untold: list[tuple[Outcome, Clock]] = []
         """Rounds that the metrics have not seen."""
         self.joined = False
@@ -63,8 +68,11 @@ class MemberSession:
             link.setup.backend, [each.device for each in tensors], machine
         )
         self._rendezvous = Rendezvous(link, self._device, self._measure)
-        self._snapshots = Snapshots(link, payload, self._measure)
-        self._saver = Saver(link, payload, checkpoint, options.every, self._measure)
+        journal = self._journal = Journal(link.setup.member, link.setup.view_log)
+        self.draw = Leased(link, self.wait_for_data, journal).draw
+        self._snapshots = Snapshots(link, payload, self._measure, journal, self._now)
+        watch = Watch(self._measure, journal)
+        self._saver = Saver(link, payload, checkpoint, options.every, watch)
         self._entrance = Entrance(link, payload, self._measure, self.wait, self._saver)
 
     # --- waiting ----------------------------------------------------------------------------
@@ -127,6 +135,7 @@ class MemberSession:
         # would cost the mate a retry.
         self.link.send_held()
         if self.joined and not self.left:
+            self._journal.left(self.over, lambda: self._buckets.digest)
             self.left = True
             if not self.link.ended:
                 self.link.send(m.Leave(reason))
@@ -153,16 +162,27 @@ class MemberSession:
         self._lines, self._frozen = chosen.lines, chosen.frozen
         self._buckets = Buckets(chosen.tensors, self._device)
         self._engine = RoundEngine(
-            self.link, self._rendezvous.communicators, self._buckets, self.wait
+            self.link, self._rendezvous.communicators, self._buckets, self.wait, self._journal
         )
         self._snapshots.serve()
+        self._journal.began(self._sync_settings, self.link.setup.workers)
+
+    @property
+    def _sync_settings(self) -> m.SyncSettings:
+        backend = "gloo" if self._device == HOST else "nccl"
+        return replace(self.options.message, backend=backend)
+
+    def _now(self) -> Point:
+        return Point(self.link.state.generation, self.steps, self._applied_round)
 
     def _enter(self, applied_round: int = -1) -> None:
         address = self._snapshots.address
-        backend = "gloo" if self._device == HOST else "nccl"
-        sync = replace(self.options.message, backend=backend)
-        resumes = self._saver.resumes
-        self._entrance.enter(m.Enter(self._lines, sync, address, applied_round, resumes))
+        hello = m.Enter(
+            self._lines, self._sync_settings, address, applied_round, self._saver.resumes
+        )
+        self._entrance.enter(hello)
+        state, entrance = self.link.state, self._entrance
+        self._journal.entered(entrance.source, entrance.taken, state.generation, state.next_round)
         if self.link.state.started and not self.link.state.weighted:
             # The mates' values come before any training of this member could count.
             started = time.monotonic()
@@ -233,6 +253,7 @@ class MemberSession:
         while result is Result.ABANDONED:
             assign = self._await_assignment(number)
             if assign is None:
+                self._journal.skipped(number)
                 self._tell(Outcome.skipped(number, time.monotonic() - started), Clock())
                 return
             clock = Clock(assign=time.monotonic() - started)
@@ -288,7 +309,7 @@ class MemberSession:
         """Look at values that no mate would have seen; under plain ``python`` nobody asked."""
         if result is Result.SOLO and self.link.setup.host:
             self._buckets.stage(1.0)
-            if not self._buckets.finite():
+            if not self._buckets.finite(self._buckets.total()):
                 self._count_not_finite()
                 return
         self._not_finite = 0

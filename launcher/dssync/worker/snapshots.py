@@ -4,7 +4,11 @@ Only the training thread knows when nothing trains. It takes one snapshot for al
 wait, into the buffer of the last one unless that is still being streamed.
 """
 
+from collections.abc import Callable
+
+from dssync.control.viewlog import Point
 from dssync.errors import DssyncError, TransferError
+from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
@@ -12,10 +16,27 @@ from dssync.worker.transfer import Snapshot, StateServer, take_snapshot
 
 
 class Snapshots:
-    """The state that this member serves."""
+    """The state that this member serves.
 
-    def __init__(self, link: Link, payload: Payload, measure: Measure) -> None:
+    Args:
+        link: wakes the training thread.
+        payload: the state.
+        measure: of this worker.
+        journal: notes what was given away.
+        now: returns the moment, as the view log counts.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        payload: Payload,
+        measure: Measure,
+        journal: Journal,
+        now: Callable[[], Point],
+    ) -> None:
         self.address = ""
+        self._journal = journal
+        self._now = now
         self._measure = measure
         self._link = link
         self._payload = payload
@@ -35,6 +56,11 @@ class Snapshots:
         """Whether a joiner is being served."""
         return self._server is not None and self._server.transfers > 0
 
+    @property
+    def served(self) -> int:
+        """How many joiners have got the state so far."""
+        return self._server.served if self._server is not None else 0
+
     def serve(self) -> None:
         """Listen for joiners; a world of one has none."""
         setup = self._link.setup
@@ -50,7 +76,10 @@ class Snapshots:
         streaming = self._server.transfers - waiting if self._server is not None else 0
         reuse = self._snapshot.memory if self._snapshot is not None and not streaming else None
         try:
-            self._snapshot = take_snapshot(self._payload.state(), reuse)
+            now = self._now()
+            moment = (now.generation, now.steps, now.round)
+            self._snapshot = take_snapshot(self._payload.state(), reuse, moment)
+            self._journal.donated(now)
             self._measure.increment(
                 "dssync_state_transfer_bytes_total",
                 self._snapshot.buffer.numel() * waiting,

@@ -39,13 +39,20 @@ class Snapshot:
     """What ``buffer`` is the beginning of; kept for the next snapshot."""
 
 
-def take_snapshot(state: object, reuse: torch.Tensor | None) -> Snapshot:
+Moment = tuple[int, int, int]
+"""When a snapshot was taken, as the view log counts (``control.viewlog.Point``)."""
+
+
+def take_snapshot(
+    state: object, reuse: torch.Tensor | None, taken: Moment | None = None
+) -> Snapshot:
     """Copy ``state`` into one buffer.
 
     Args:
         state: nested dictionaries with tensors.
         reuse: a buffer of an earlier snapshot; one that was touched before is filled five times
             faster than a fresh one.
+        taken: when; goes with it.
 
     Raises:
         ModelError: ``state`` holds something that cannot be sent.
@@ -64,8 +71,8 @@ def take_snapshot(state: object, reuse: torch.Tensor | None) -> Snapshot:
     if buffer.is_pinned():
         torch.cuda.current_stream().synchronize()
     specs = [[str(t.dtype).removeprefix("torch."), list(t.shape)] for t in tensors]
-    header = json.dumps({"tree": tree, "tensors": specs, "bytes": size}).encode()
-    return Snapshot(header, buffer[:size], buffer)
+    header = {"tree": tree, "tensors": specs, "bytes": size, "taken": taken}
+    return Snapshot(json.dumps(header).encode(), buffer[:size], buffer)
 
 
 def restore(header: bytes, buffer: torch.Tensor) -> object:
@@ -131,6 +138,8 @@ class StateServer:
         self._listener = socket.create_server((host, 0))
         self._lock = threading.Lock()
         self._transfers = 0
+        self.served = 0
+        """Transfers that the joiner got to the end."""
         self.address = address_of(host, self._listener.getsockname()[1])
         threading.Thread(target=self._accept, name="dssync-state", daemon=True).start()
 
@@ -171,6 +180,8 @@ class StateServer:
             snapshot = self._snapshot()
             connection.sendall(_LENGTH.pack(len(snapshot.header)) + snapshot.header)
             connection.sendall(snapshot.buffer.numpy().data)
+            with self._lock:
+                self.served += 1
         finally:
             with self._lock:
                 self._transfers -= 1
@@ -185,6 +196,8 @@ class FetchedState:
         self.error: str | None = None
         self.done = False
         self.size_bytes = 0
+        self.taken: Moment | None = None
+        """When the donor took it, if it said so."""
         self._address = address
         self._token = token
         self._on_done = on_done
@@ -224,10 +237,14 @@ class FetchedState:
             if size > _HEADER_LIMIT_BYTES:
                 raise TransferError(f"a donor announced a header of {size} bytes")
             header = _receive(connection, size)
-            buffer = torch.empty(int(json.loads(header)["bytes"]), dtype=torch.uint8)
+            fields = json.loads(header)
+            buffer = torch.empty(int(fields["bytes"]), dtype=torch.uint8)
             _receive_into(connection, buffer.numpy().data)
             self.size_bytes = buffer.numel()
             self.state = restore(header, buffer)
+            if fields["taken"] is not None:
+                generation, steps, number = map(int, fields["taken"])
+                self.taken = generation, steps, number
 
 
 def _accept_client(connection: socket.socket, token: bytes, deadline: float) -> None:

@@ -65,13 +65,13 @@ def test_values_that_are_no_numbers_are_found(value: float) -> None:
     tensor = torch.zeros(1000)
     buckets = Buckets([torch.ones(3, dtype=torch.float64), tensor])
     buckets.stage(1.0)
-    before = buckets.finite()
+    before = buckets.finite(buckets.total())
 
     tensor[777] = value
     buckets.stage(1.0)
 
     assert before
-    assert not buckets.finite()
+    assert not buckets.finite(buckets.total())
 
 
 def test_large_finite_values_whose_sum_overflows_are_numbers() -> None:
@@ -79,7 +79,7 @@ def test_large_finite_values_whose_sum_overflows_are_numbers() -> None:
 
     buckets.stage(1.0)
 
-    assert buckets.finite()
+    assert buckets.finite(buckets.total())
 
 
 def test_tensors_that_the_script_replaced_are_followed() -> None:

@@ -1,0 +1,48 @@
+"""A launcher's part of the view log: the views that it makes as coordinator, and durability."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from dssync.control.view import View
+from dssync.control.viewlog import Viewed, line_of
+
+SYNC_SECONDS: Final = 1.0
+"""What a machine that fails may cost; a process that is killed costs nothing."""
+
+
+class ViewLog:
+    """The file that workers append to as well (``worker.journal``); nothing without a path."""
+
+    def __init__(self, path: Path | None) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self._file = -1 if path is None else os.open(path, flags, 0o644)
+        self._seen = (0, 0)
+        self._synced_seconds = 0.0
+
+    def viewed(self, view: View) -> None:
+        """Note a view, unless it is the last one still."""
+        if self._file < 0 or (view.term, view.sequence) == self._seen:
+            return
+        self._seen = (view.term, view.sequence)
+        unweighted = tuple(sorted(view.unweighted))
+        os.write(self._file, line_of(Viewed(view.term, view.sequence, view.members, unweighted)))
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether the file is to be made durable again; then not for a while."""
+        if self._file < 0 or now - self._synced_seconds < SYNC_SECONDS:
+            return False
+        self._synced_seconds = now
+        return True
+
+    def sync(self) -> None:
+        """Make the file durable; may wait for the disk."""
+        if self._file >= 0:
+            os.fsync(self._file)
+
+    def close(self) -> None:
+        """Make the file durable and close it."""
+        if self._file >= 0:
+            self.sync()
+            os.close(self._file)
+            self._file = -1
