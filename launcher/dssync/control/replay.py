@@ -186,17 +186,24 @@ def _play(
 
 
 def _add(acts: list[Act], act: Act) -> None:
-    """Add an act. Whoever forms the first world gives its state away before it is let in."""
-    given: list[Donates] = []
+    """Add an act, where it is played: copies for joiners are written down later than other things.
+
+    Whoever forms the first world gives its state away before it is let in, and whoever waits for a
+    sum gives the state that it came with.
+    """
+    later: list[Act] = []
     if isinstance(act, Entered):
-        while acts and isinstance(acts[-1], Donates) and _before(acts[-1], act):
-            given.insert(0, acts.pop())  # type: ignore[arg-type]
-    drawn = tuple(each for donates in given for each in donates.drawn)
+        while acts and isinstance(acts[-1], Donates) and _is_of(acts[-1], act):
+            later.insert(0, acts.pop())
+    elif isinstance(act, Donates):
+        while acts and isinstance(acts[-1], Round) and acts[-1].assign.round > act.point.round:
+            later.insert(0, acts.pop())
+    drawn = tuple(each for other in later for each in other.drawn)
     acts.append(replace(act, drawn=(*drawn, *act.drawn)))
-    acts += [replace(each, drawn=()) for each in given]
+    acts += [replace(each, drawn=()) for each in later]
 
 
-def _before(act: Donates, entered: Entered) -> bool:
+def _is_of(act: Donates, entered: Entered) -> bool:
     return act.point.generation == entered.generation
 
 

@@ -106,6 +106,18 @@ def test_a_donor_waits_once_for_all_joiners_of_a_moment() -> None:
     ]
 
 
+def test_a_copy_that_was_taken_during_a_sum_is_of_the_values_before_it() -> None:
+    during = Point(0, 1, -1)
+    log = [*beginning(), life(C), attempt(A, 0, (A,), 1), Donated(A, during, ())]
+    log += [entered(C, A, during, 1), Applied(A, 0, 0), left(A)]
+
+    *_, donates, summed, _ = parts_of(log)[A].acts
+
+    assert donates == Donates(during, 1, (Draw(0, 1),))
+    assert isinstance(summed, Round)
+    assert summed.drawn == ()
+
+
 def test_a_replay_ends_before_a_later_round_and_without_later_joiners() -> None:
     log = [*beginning(), life(C), attempt(A, 0, (A,), 1), Applied(A, 0, 0), Skipped(B, 1, ())]
     log += [Donated(A, Point(0, 1, 0), ()), entered(C, A, Point(0, 1, 0), 2)]
