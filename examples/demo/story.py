@@ -168,13 +168,6 @@ class Story:
         touched = {event.slot for event in self.events}
         return sum(count - 1 for slot, count in starts.items() if slot not in touched)
 
-    def every_batch_once(self) -> bool:
-        """Tell whether the coordinator counted every batch of every epoch exactly once."""
-        ended = [x.fields for x in self.lines if x.event == "completed"]
-        return bool(ended) and all(
-            x["committed"] == x["total"] and x["repeated"] == "0" for x in ended
-        )
-
     def _about(self, slot: int, event: str) -> list[Line]:
         return [x for x in self.lines if x.event == event and x.slot == slot]
 

@@ -15,7 +15,7 @@ def print_table(report: dict[str, object]) -> None:
         name = _EXPLANATIONS[event["kind"]]
         print(f"{name:<46}{event['milliseconds']:>14.1f}{event['rounds_lost_elsewhere']:>24}")
     print(f"\nsurvivors restarted                 {report['survivors_restarted']}")
-    print(f"every batch counted once            {report['samples_seen_once']}")
+    print(f"every sample once in each epoch     {report['samples_seen_once']}")
     print(f"accuracy of the mean model          {report['accuracy']:.4f}")
     print(f"accuracy with allreduce, no faults  {report['accuracy_allreduce']:.4f}")
     print(f"took {report['seconds']} s; the same figures are in build/demo.json")
