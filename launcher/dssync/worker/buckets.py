@@ -148,9 +148,14 @@ class Averaged:
     def lines(self) -> tuple[str, ...]:
         """One line ``name dtype shape`` for each tensor."""
         return tuple(
-            f"{name} {str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+            f"{name} {shape_of(tensor)}"
             for name, tensor in zip(self.names, self.tensors, strict=True)
         )
+
+
+def shape_of(tensor: torch.Tensor) -> str:
+    """Return ``dtype shape``, as models are compared."""
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def averaged(model: torch.nn.Module) -> Averaged:

@@ -126,7 +126,6 @@ def read(folder: Path) -> Loaded:
         raise CheckpointError(f"{folder} is no whole checkpoint: {error!r}") from None
     except (SafetensorError, DssyncError) as error:
         raise CheckpointError(f"{folder} is no whole checkpoint: {error}") from None
-    assert isinstance(ledger, LedgerState)
     return Loaded(folder, state, ledger, facts)
 
 
@@ -169,7 +168,11 @@ def published(path: Path) -> list[Path]:
 
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
     try:
         os.fsync(descriptor)
     finally:
@@ -196,11 +199,9 @@ def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, ob
     # The disk and the checksum take their time side by side.
     reader = threading.Thread(target=lambda: found.append(_describe(path)))
     reader.start()
-    descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        _sync(path, os.O_RDONLY)
     finally:
-        os.close(descriptor)
         reader.join()
     return found[0]
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol, cast
 import torch
 
 from dssync.errors import CheckpointError, TransferError, UsageError
+from dssync.worker.buckets import shape_of
 from dssync.worker.tree import pack
 
 
@@ -85,8 +86,4 @@ class Payload:
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        name: f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
-        for name, tensor in state.items()
-        if isinstance(tensor, torch.Tensor)
-    }
+    return {k: shape_of(each) for k, each in state.items() if isinstance(each, torch.Tensor)}

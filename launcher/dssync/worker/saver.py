@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, TypeVar, cast
 
 import torch
 
@@ -29,6 +29,8 @@ from dssync.worker.transfer import Snapshot, restore, take_snapshot
 ANSWER_SECONDS: Final = 30.0
 """How long a written checkpoint waits for the coordinator's word."""
 RNG: Final = "dssync.rng"
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -190,13 +192,13 @@ class Saver:
     def _write(self, settings: Checkpoint, snapshot: Snapshot, assign: m.Assign, kind: str) -> None:
         started = time.monotonic()
         state = self._link.state
-        self._await(lambda: state.ledger is not None and state.ledger.round == assign.round)
-        copy, term = state.ledger, self._term(assign.round)
-        assert copy is not None
+        copy = self._await(
+            lambda: state.ledger if state.ledger and state.ledger.round == assign.round else None
+        )
+        term = self._term(assign.round)
         path = Path(settings.path)
         folder = path / f"{checkpoint.SAVING}{uuid.uuid4().hex}"
-        saved = restore(snapshot.header, snapshot.buffer)
-        assert isinstance(saved, dict)
+        saved = cast(dict[str, object], restore(snapshot.header, snapshot.buffer))
         checkpoint.write(folder, saved, copy.ledger, self._facts(assign, kind, term))
         if self._term(assign.round) != term:
             raise CheckpointError(f"term {term} ended while it was written")
@@ -217,14 +219,14 @@ class Saver:
         with self._link.condition:
             state.may_publish = None
         self._link.send(m.AskPublish(number))
-        self._await(lambda: state.may_publish is not None)
-        assert state.may_publish is not None
-        return state.may_publish.term
+        return self._await(lambda: state.may_publish).term
 
-    def _await(self, answered: Callable[[], bool]) -> None:
+    def _await(self, answer: Callable[[], _T | None]) -> _T:
         with self._link.condition:
-            if not self._link.condition.wait_for(answered, ANSWER_SECONDS):
-                raise TransferError("the coordinator has not answered")
+            found = self._link.condition.wait_for(answer, ANSWER_SECONDS)
+        if found is None:
+            raise TransferError("the coordinator has not answered")
+        return found
 
     def _observe(self, phase: str, seconds: float) -> None:
         self._measure.observe("dssync_checkpoint_duration_seconds", seconds, phase=phase)
