@@ -8,10 +8,11 @@ import torch
 
 from dssync.control import messages as m
 from dssync.worker.entrance import Entrance
+from dssync.worker.journal import Journal
 from dssync.worker.link import Link, Setup
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
-from dssync.worker.saver import Saver
+from dssync.worker.saver import Saver, Watch
 
 SYNC = m.SyncSettings("grid", 2, 1, "relaxed", 0)
 HELLO = m.Enter(("w float32 (1,)",), SYNC, "127.0.0.1:1", -1)
@@ -48,7 +49,7 @@ def test_a_member_that_is_put_out_before_it_was_let_in_says_hello_again() -> Non
     model = torch.nn.Linear(1, 1)
     payload = Payload(model, torch.optim.SGD(model.parameters(), lr=1.0))
     measure = Measure(lambda _: None, 0)
-    saver = Saver(coordinator.link, payload, None, 1, measure)
+    saver = Saver(coordinator.link, payload, None, 1, Watch(measure, Journal("", "")))
     entrance = Entrance(coordinator.link, payload, measure, coordinator.wait, saver)
     with ThreadPoolExecutor(1) as worker:
         entered = worker.submit(entrance.enter, HELLO)
