@@ -11,6 +11,7 @@ from dataclasses import replace
 from dssync.control import messages as m
 from dssync.control.admission import Admission
 from dssync.control.adoption import Electorate, Gathering, adopt, read_report
+from dssync.control.archive import Archive
 from dssync.control.bulletin import Bulletin
 from dssync.control.codec import tag_of
 from dssync.control.departures import Departures
@@ -57,6 +58,7 @@ class Coordinator:
         self.gathering = None if electorate is None else Gathering(electorate)
         self._deferred: list[Event] = []
         self._bulletin = Bulletin(self.job)
+        self.archive = Archive(self.job)
         self.departures = Departures(self.job)
         self.admission = Admission(self.job, self.departures)
         self.training = Training(self.job, self.departures)
@@ -112,6 +114,7 @@ class Coordinator:
         self.training.advance(now)
         self.admission.advance(now)
         self.training.advance(now)
+        self.archive.note_view()
         self._bulletin.update(now)
         return self.job.outbox.take()
 
@@ -131,6 +134,7 @@ class Coordinator:
                 self.job.settings = replace(self.job.settings, desired=desired, minimum=minimum)
             case Looked():
                 self.job.quorum.looked(now)
+                self.archive.looked(now)
             case ExitsConfirmed(uids):
                 self.job.quorum.found(uids)
             case Resigning():
@@ -230,6 +234,7 @@ class Coordinator:
                 for key in self.roster.of_slot(slot):
                     self.departures.bench(key, "lease", now)
         self.training.tick(now)
+        self.archive.tick(now)
 
     # --- members ----------------------------------------------------------------------------
 
@@ -242,7 +247,8 @@ class Coordinator:
             case Report():
                 self.admission.late(key, read_report(body), now)
             case m.AskLedger() | m.AskPublish():
-                self._answer_saver(key, message, now)
+                # Also from one that has just left the view.
+                self.archive.ask(key, message, now)
             case _ if key not in self.roster.peers:
                 self._unknown(key, message)
             case m.Loaded(donor):
@@ -261,18 +267,6 @@ class Coordinator:
                 self.training.message(world, key, message, now)
             case _:
                 pass
-
-    def _answer_saver(self, key: str, message: m.AskLedger | m.AskPublish, now: float) -> None:
-        """Tell a member that saves what it needs; also one that has just left the view.
-
-        Who may not decide does not know whether it leads, and does not answer.
-        """
-        if isinstance(message, m.AskPublish) and not self.job.may_decide(now):
-            return
-        answer: m.LedgerCopy | m.MayPublish = m.MayPublish(message.round, self.job.term)
-        if isinstance(message, m.AskLedger):
-            answer = m.LedgerCopy(message.round, self.ledger.state)
-        self.job.outbox.tell(key, answer)
 
     def _unknown(self, key: str, message: object) -> None:
         if isinstance(message, m.Arrive | m.Take | m.Loaded | m.Applied):

@@ -49,10 +49,20 @@ class Departures:
     def drain_pod(self, pod: Pod) -> None:
         """Let the members of a pod finish the rounds that they are in, then go."""
         pod.draining = True
+        self._suspend(pod)
         for key in self._job.roster.of_slot(pod.slot):
             if self._job.roster.peers[key].phase is not Phase.DRAINING:
                 self._drain(key)
         self._announce_drained(pod.slot)
+
+    def _suspend(self, pod: Pod) -> None:
+        """Let the last of a view go with its exact mean, and a checkpoint of that."""
+        world, of_pod = self._job.world, set(self._job.roster.of_slot(pod.slot))
+        if world is None or not world.view.members or world.final_frozen:
+            return
+        if of_pod.issuperset(world.view.members):
+            progress = self._job.ledger.progress
+            world.rounds.freeze(world.view, "suspend", strict=True, progress=progress)
 
     def _drain(self, key: str) -> None:
         job = self._job

@@ -5,6 +5,7 @@ data; `coordinator.Coordinator` calls them. None of them keeps state of its own 
 """
 
 import math
+from collections import deque
 from dataclasses import dataclass, field
 
 from dssync.control.events import ControlSettings
@@ -13,8 +14,12 @@ from dssync.control.outbox import Outbox
 from dssync.control.quorum import Quorum
 from dssync.control.roster import Roster
 from dssync.control.rounds import Rounds
+from dssync.control.states import ViewLine
 from dssync.control.view import View
 from dssync.schedule import Settings
+
+VIEWS_KEPT = 16
+"""Views that a checkpoint tells of."""
 
 
 @dataclass
@@ -52,6 +57,8 @@ class Job:
     world: World | None = None
     lost_world: World | None = None
     """The world whose last member is gone; the next one continues its numbers."""
+    views: deque[ViewLine] = field(default_factory=lambda: deque(maxlen=VIEWS_KEPT))
+    """The last ones."""
     completed: bool = False
     quorum: Quorum = field(default_factory=Quorum)
     resigning: bool = False

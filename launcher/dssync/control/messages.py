@@ -35,6 +35,7 @@ from dssync.control.states import (
     LedgerState as LedgerState,
     SyncSettings as SyncSettings,
     TrackState as TrackState,
+    ViewLine as ViewLine,
 )
 from dssync.control.takeover import (
     Adopt,
@@ -203,6 +204,9 @@ class LedgerCopy(Message, frozen=True):
 
     round: int
     ledger: LedgerState
+    term: int
+    views: tuple[ViewLine, ...]
+    """The last ones, the newest last."""
 
 
 class MayPublish(Message, frozen=True):
@@ -237,7 +241,8 @@ class Assign(Message, frozen=True):
     round: int
     attempt: int
     kind: str
-    """``train``, ``flush`` or ``final`` (the flush that ends training)."""
+    """``train``, ``flush``, ``final`` (the flush that ends training) or ``suspend`` (the flush of a
+    view that drains as a whole)."""
     strict: bool
     stages: tuple[Stage, ...]
     """In order, without training in between; empty: keep the values (solo)."""

@@ -80,7 +80,7 @@ class Rounds:
 
         Args:
             view: who takes part.
-            kind: ``train``, ``flush`` or ``final``.
+            kind: ``train``, ``flush``, ``suspend`` or ``final``; see ``Assign``.
             strict: whether one decision for each group commits it.
             progress: committed fraction of the run.
         """

@@ -33,6 +33,15 @@ class LedgerState(Message, frozen=True):
     repeated: int
 
 
+class ViewLine(Record, frozen=True):
+    """Who took part, for those who read a checkpoint."""
+
+    term: int
+    sequence: int
+    members: tuple[str, ...]
+    unweighted: tuple[str, ...]
+
+
 class Confirm(Message, frozen=True):
     """Strict commit: all results of this attempt are here and nothing is applied yet."""
 

@@ -1,6 +1,7 @@
 """What members do between coming and going: rounds, and the batches they train on."""
 
 from dssync.control import messages as m
+from dssync.control.archive import ledger_copy
 from dssync.control.departures import Departures
 from dssync.control.events import Note
 from dssync.control.job import Job, World
@@ -144,7 +145,7 @@ class Training:
         flushed, world.rounds.flushed = world.rounds.flushed, []
         for number, first in flushed:
             if first in self._job.roster.peers:
-                self._job.outbox.tell(first, m.LedgerCopy(number, self._job.ledger.state))
+                self._job.outbox.tell(first, ledger_copy(self._job, number))
         missed, world.rounds.missed = world.rounds.missed, []
         # Rounds that share a communicator are missed together: that is one miss.
         for key, kind in sorted(set(missed)):

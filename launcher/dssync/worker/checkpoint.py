@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +50,8 @@ class Facts:
     world_size: int
     view: int
     """Sequence of the view."""
+    views: Sequence[Mapping[str, object]] = ()
+    """The last views: term, sequence, members, and those whose values did not count."""
 
 
 @dataclass(frozen=True)

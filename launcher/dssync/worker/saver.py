@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Literal, TypeVar, cast
 
 import torch
+from msgspec.structs import asdict
 
 from dssync import contract
 from dssync.control import messages as m
@@ -29,6 +30,8 @@ from dssync.worker.transfer import Snapshot, restore, take_snapshot
 ANSWER_SECONDS: Final = 30.0
 """How long a written checkpoint waits for the coordinator's word."""
 RNG: Final = "dssync.rng"
+ENDS: Final = ("final", "suspend")
+"""Kinds of rounds after which nobody of the view trains on: they are always saved."""
 
 _T = TypeVar("_T")
 
@@ -122,6 +125,8 @@ class Saver:
         self._journal = watch.journal
         self._due = False
         self._asked = False
+        self._last_word = False
+        """What is being written is the last that there will be."""
         self._memory: torch.Tensor | None = None
         self._thread: threading.Thread | None = None
         self._written: tuple[float, float] | None = None
@@ -154,14 +159,16 @@ class Saver:
         if self._due and first and exact and not (flushed or self._asked or self.busy):
             self._asked = True
             self._link.send(m.AskFlush())
-        if assign.kind == "final" or (self._due and flushed == exact):
+        ends = assign.kind in ENDS
+        if ends or (self._due and flushed == exact):
             self._due = self._asked = False
-            if first and (assign.kind == "final" or not self.busy):
+            if first and (ends or not self.busy):
+                self._last_word = ends
                 self._save(settings, assign, "consensus" if flushed else "member")
 
     def close(self) -> None:
-        """Wait for the checkpoint that is being written, unless this member is told to go."""
-        if self._thread is not None and not self._link.state.leaving:
+        """Wait for the checkpoint that is being written, unless others go on and save theirs."""
+        if self._thread is not None and (self._last_word or not self._link.state.leaving):
             self._thread.join(ANSWER_SECONDS)
             self._observe_written()
 
@@ -195,26 +202,32 @@ class Saver:
         copy = self._await(
             lambda: state.ledger if state.ledger and state.ledger.round == assign.round else None
         )
-        term = self._term(assign.round)
         path = Path(settings.path)
         folder = path / f"{checkpoint.SAVING}{uuid.uuid4().hex}"
         saved = cast(dict[str, object], restore(snapshot.header, snapshot.buffer))
-        checkpoint.write(folder, saved, copy.ledger, self._facts(assign, kind, term))
-        if self._term(assign.round) != term:
-            raise CheckpointError(f"term {term} ended while it was written")
+        checkpoint.write(folder, saved, copy.ledger, self._facts(assign, kind, copy))
+        if self._term(assign.round) != copy.term:
+            raise CheckpointError(f"term {copy.term} ended while it was written")
         target = checkpoint.publish(folder, path, settings.keep)
         self._written = started, time.monotonic()
         self._journal.saved(assign.round, target)
         _say(f"checkpoint {target} holds round {assign.round}")
 
-    def _facts(self, assign: m.Assign, kind: str, term: int) -> checkpoint.Facts:
+    def _facts(self, assign: m.Assign, kind: str, copy: m.LedgerCopy) -> checkpoint.Facts:
         setup = self._link.setup
         return checkpoint.Facts(
-            kind, term, assign.round, setup.seed, setup.mode, assign.world_size, assign.view
+            kind=kind,
+            term=copy.term,
+            round=assign.round,
+            seed=setup.seed,
+            mode=setup.mode,
+            world_size=assign.world_size,
+            view=assign.view,
+            views=[asdict(each) for each in copy.views],
         )
 
     def _term(self, number: int) -> int:
-        """Return the term of the coordinator, which leads at this moment."""
+        """Return the term of the coordinator, which leads at this moment, as the arbiter says."""
         state = self._link.state
         with self._link.condition:
             state.may_publish = None

@@ -54,6 +54,30 @@ def test_fewer_workers_in_another_mode_train_on_exactly_what_is_left(job: Job) -
     assert "committed=751 total=751 repeated=0" in second.text
 
 
+@pytest.mark.timeout(200)
+def test_a_job_that_is_told_to_go_as_a_whole_saves_its_last_round(job: Job) -> None:
+    (job.folder / "pace").touch()
+    first = start(job, 2, "--group-size", "2")
+    job.board.wait(matching(event="round"), 12)
+    first.signal(signal.SIGTERM)
+    assert first.end() == 0
+    killed_at = len(job.board.lines)
+    newest = checkpoint.published(job.folder / "saved")[-1]
+    saved = json.loads((newest / "manifest.json").read_text())["facts"]
+    (job.folder / "pace").unlink()
+
+    second = start(job, 3, "--group-size", "2")
+
+    assert second.end() == 0
+    lines = [line for line in job.board.lines[:killed_at] if line["event"] == "round"]
+    assert {line["kind"] for line in lines if line["round"] == saved["round"]} == {"suspend"}
+    assert saved["round"] == max(line["round"] for line in lines)
+    assert [len(view["members"]) for view in saved["views"]] == [2]
+    after = [line for line in job.board.lines[killed_at:] if line["event"] == "round"]
+    total = counted(lines) + counted(after)
+    assert total == Counter(dict.fromkeys(range(SAMPLES), EPOCHS)), "no work was lost"
+
+
 def counted(lines: list[Line]) -> Counter[int]:
     found = Counter[int]()
     for line in lines:
