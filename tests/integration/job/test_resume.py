@@ -72,7 +72,7 @@ def test_a_job_that_is_told_to_go_as_a_whole_saves_its_last_round(job: Job) -> N
     lines = [line for line in job.board.lines[:killed_at] if line["event"] == "round"]
     assert {line["kind"] for line in lines if line["round"] == saved["round"]} == {"suspend"}
     assert saved["round"] == max(line["round"] for line in lines)
-    assert [len(view["members"]) for view in saved["views"]] == [2]
+    assert len(saved["views"][0]["members"]) == 2
     after = [line for line in job.board.lines[killed_at:] if line["event"] == "round"]
     total = counted(lines) + counted(after)
     assert total == Counter(dict.fromkeys(range(SAMPLES), EPOCHS)), "no work was lost"
