@@ -112,6 +112,10 @@ bench-reform: .setup/python ## A worker dies: dssync beside torchrun, on the sam
 bench-checkpoint: .setup/python ## What a save costs: the training's stall, and the disk
 	$(BIN)/python -m benchmarks.checkpoint
 
+.PHONY: bench-resume
+bench-resume: .setup/python ## Kill -9 of everything at 100 saves: whole resumes, lost work, accuracy
+	$(BIN)/python -m benchmarks.resume
+
 .PHONY: bench-accuracy
 bench-accuracy: .setup/python ## The mean model of grid rounds beside that of allreduce, both examples
 	$(BIN)/python -m benchmarks.accuracy
