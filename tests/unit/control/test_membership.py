@@ -155,6 +155,19 @@ def test_donors_take_turns(job: JobOnPaper) -> None:
     assert sorted(donors) == ["0.0.a", "0.0.a", "1.0.b", "1.0.b"]
 
 
+def test_who_could_not_load_in_the_first_world_is_sent_again_while_others_load() -> None:
+    job = JobOnPaper(desired=3)
+    for slot in range(3):
+        job.connect(slot)
+    job.enters("0.0.a", "1.0.b", "2.0.c")
+
+    job.says("2.0.c", m.FetchFailed("0.0.a", "lost"))
+
+    assert len(job.of("2.0.c", m.Fetch)) == 2
+    job.loads("1.0.b", "2.0.c")
+    assert job.coordinator.world is not None
+
+
 def test_a_joiner_whose_donor_dies_is_sent_to_another(job: JobOnPaper) -> None:
     job.connect(2)
     job.enters("2.0.c")

@@ -177,7 +177,7 @@ def test_a_new_term_counts_provisional_batches_and_their_repeats_and_puts_nobody
     known.take("0.0.a", 4)
     known.commit("0.0.a", (0,))
     reports = {
-        0: m.LedgerReport(known.state, (1,), (m.Held("0.0.a", (2, 3)),), ()),
+        0: m.LedgerReport(known.state, (1,), (m.Held("0.0.a", (2, 3, 5)),), ()),
         1: m.LedgerReport(known.state, (1, 5), (m.Held("1.0.b", (3, 7)),), (), (1, 3, 5, 7)),
     }
     keys = {0: "0.0.a", 1: "1.0.b"}
