@@ -20,6 +20,10 @@ LEDGER_SECONDS = 1.0
 HANG_SECONDS = 30.0
 
 
+LEAST_WORKERS = 4
+"""As many train, at least, when something is done to a job that is not waited for."""
+
+
 class Chaos:
     """Does things to a job of several pods, and keeps what it takes to judge the job.
 
@@ -28,11 +32,18 @@ class Chaos:
         seed: of all that is chosen.
         flags: for each launcher.
         spec: for the training script.
+        brisk: only kills, joins and drains, one after the other while successors are on their way.
     """
 
     def __init__(
-        self, job: Job, seed: int, flags: tuple[str, ...], spec: dict[str, object]
+        self,
+        job: Job,
+        seed: int,
+        flags: tuple[str, ...],
+        spec: dict[str, object],
+        brisk: bool = False,
     ) -> None:
+        self._brisk = brisk
         self._job = job
         self._dice = random.Random(seed)
         self._flags = flags
@@ -54,6 +65,8 @@ class Chaos:
 
     def strike(self) -> bool:
         """Do one thing; False if the job is over."""
+        if self._brisk:
+            self._await_workers()
         actions: list[tuple[int, Callable[[], None]]] = [
             (5, self._kill_worker),
             (1, lambda: self._kill_pod(self._some_slot())),
@@ -64,9 +77,22 @@ class Chaos:
             (1, lambda: self._freeze_for_long(self._coordinator_slot())),
             (2, self._cut),
         ]
+        if self._brisk:
+            # A new pod imports torch, which takes longer than all else.
+            actions = [(12, self._kill_worker), actions[1], actions[3]]
         weights = [weight for weight, _ in actions]
         self._dice.choices([each for _, each in actions], weights)[0]()
         return not self._over
+
+    def end(self) -> None:
+        """Wait for the end of the job, and end pods that came too late to take part."""
+        if self._brisk:
+            self._job.board.wait(completed)
+            self._job.coordinator().end()
+        for launcher in self._job.launchers:
+            if self._brisk and launcher.process.poll() is None:
+                launcher.signal(signal.SIGKILL)
+            launcher.end()
 
     # --- what is to be seen afterwards ------------------------------------------------------
 
@@ -102,8 +128,13 @@ class Chaos:
     def _kill_worker(self) -> None:
         victims = self._dice.sample(self._workers(), self._dice.choice((1, 1, 1, 2)))
         self._await_moment(victims[0])
-        for victim in victims:
-            self._kill(victim)
+        killed = [victim for victim in victims if self._kill(victim)]
+        if self._brisk:
+            # What was heard of them last may have been said before they went with their pod.
+            self._struck.update(victim["own"] for victim in victims)
+            if killed:
+                self._note("kill", killed)
+            return
         self._note("kill", victims)
         for victim in victims:
             # Its successor trains, unless its pod goes first. What is there already was said by
@@ -125,7 +156,7 @@ class Chaos:
             self._replace(slot)
 
     def _drain_pod(self) -> None:
-        slot = self._dice.choice(sorted(self._pods))
+        slot = self._some_slot() if self._brisk else self._dice.choice(sorted(self._pods))
         self._note("drain", self._workers_of(slot))
         pod = self._gone(slot)
         pod.signal(signal.SIGTERM)
@@ -177,6 +208,8 @@ class Chaos:
         if self._over:
             return
         self._start_pod(slot)
+        if self._brisk:
+            return
         known = {line["own"] for line in self._job.board.select(lambda line: "own" in line)}
         for rank in range(WORKERS_PER_POD):
             # Until each of its workers has spoken, the last words there are those of the dead.
@@ -229,8 +262,11 @@ class Chaos:
         latest: dict[tuple[int, int], Line] = {}
         for line in self._job.board.select(lambda line: line["event"] in ("round", "step")):
             latest[line["slot"], line["rank"]] = line
-        present = [latest[place] for place in sorted(latest) if place[0] in self._pods]
-        return present
+        places = [place for place in sorted(latest) if place[0] in self._pods]
+        if self._brisk:
+            # Who was struck has had its last word, and its successor may not have spoken.
+            return [latest[x] for x in places if latest[x]["own"] not in self._struck]
+        return [latest[place] for place in places]
 
     def _workers_of(self, slot: int) -> list[Line]:
         return [each for each in self._workers() if each["slot"] == slot]
@@ -242,11 +278,22 @@ class Chaos:
 
     def _some_slot(self) -> int:
         coordinator = self._job.coordinator()
-        return self._dice.choice([s for s, pod in self._pods.items() if pod is not coordinator])
+        slots = [slot for slot, pod in self._pods.items() if pod is not coordinator]
+        if self._brisk:
+            slots = [slot for slot in slots if self._workers_of(slot)] or slots
+        return self._dice.choice(slots)
+
+    def _await_workers(self) -> None:
+        """Wait until enough workers train that losses leave some."""
+        while len(self._workers()) < LEAST_WORKERS and not self._over:
+            self._wait(matching(event="round"), new=True)
 
     def _await_moment(self, victim: Line) -> None:
-        """Wait for some moment of a round of the victim."""
-        self._await_step(victim)
+        """Wait for some moment of a round of the victim, or of anybody's if it may be gone."""
+        if self._brisk:
+            self._wait(matching(event="step"), new=True)
+        else:
+            self._await_step(victim)
         time.sleep(self._dice.uniform(0, 0.008))
 
     def _await_step(self, victim: Line) -> None:
@@ -257,9 +304,11 @@ class Chaos:
         since = time.monotonic() if new else 0.0
         self._job.board.wait(lambda line: completed(line) or (line["seen"] > since and test(line)))
 
-    def _kill(self, victim: Line) -> None:
-        if _signal(victim["pid"], signal.SIGKILL):
+    def _kill(self, victim: Line) -> bool:
+        killed = _signal(victim["pid"], signal.SIGKILL)
+        if killed:
             self._struck.add(victim["own"])
+        return killed
 
     def _note(self, what: str, victims: list[Line]) -> None:
         self.done.append(f"{what} {' '.join(_place(each) for each in victims)}")
