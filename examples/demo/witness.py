@@ -35,7 +35,7 @@ class Witness(dssync.GroupSync):
         super().__init__(*arguments, **options)
         self._pending: list[int] = []
         # Opened for appending: each line is one write, and a killed worker loses none.
-        self._file = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._file = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self.register("witness", self)
         self.on_round(self._tell_round)
 
