@@ -257,7 +257,7 @@ class Cluster:
         limits: aiohttp.ClientTimeout | None = None,
     ) -> aiohttp.ClientResponse:
         """Send a request and return its answer if it is a good one; the caller closes it."""
-        sent = {"Content-Type": "application/json", "Accept-Encoding": "identity", **headers}
+        sent = {"Content-Type": "application/json", **headers}
         token = await self._credentials.token()
         if token is not None:
             sent["Authorization"] = token

@@ -60,9 +60,7 @@ class Leader:
             self.guard()
             try:
                 async with asyncio.timeout(self._settings.renew_seconds):
-                    await self._write(self._held or {}, self._settings.identity)
-            except errors.ConflictError:
-                await self._adopt_own()
+                    await self._renew()
             except (errors.UnavailableError, TimeoutError):
                 continue  # the guard ends this when it has lasted too long
 
@@ -124,8 +122,12 @@ class Leader:
             return False
         return await self._try()
 
-    async def _adopt_own(self) -> None:
-        """Go on after a conflict, if the write that made it was our own or an outsider's."""
+    async def _renew(self) -> None:
+        """Write; after a conflict go on if the write that made it was our own or an outsider's."""
+        try:
+            return await self._write(self._held or {}, self._settings.identity)
+        except errors.ConflictError:
+            pass
         lease = await self._cluster.get(self._path)
         if text(child(lease, "spec"), "holderIdentity") != self._settings.identity:
             raise errors.LeadershipLostError(f"Lease {self._path} has another holder now")

@@ -148,3 +148,16 @@ async def test_good_status_with_a_body_that_cannot_be_read_is_unavailable() -> N
     async with server(garble) as cluster:
         with pytest.raises(errors.UnavailableError, match=r"cannot be read.*<html>"):
             await cluster.create_from("/api/v1/namespaces/ns/pods", b"{}")
+
+
+async def test_answers_are_asked_for_uncompressed() -> None:
+    asked: list[str] = []
+
+    async def note(request: web.Request) -> web.Response:
+        asked.append(request.headers["Accept-Encoding"])
+        return web.json_response({"items": []})
+
+    async with server(note) as cluster:
+        await cluster.get("/api/v1/pods")
+
+    assert asked == ["identity"]

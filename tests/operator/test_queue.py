@@ -190,3 +190,16 @@ def test_no_key_is_ever_in_two_hands_and_none_is_lost(steps: list[tuple[str, boo
     clock.advance(100)
     left = {asyncio.run(queue.get())[0] for _ in range(len(queue))}
     assert owed <= left
+
+
+async def test_what_was_added_during_a_failed_look_is_served_by_the_next_one(clock: Clock) -> None:
+    queue = make(clock)
+    queue.add(A)
+    await queue.get()
+    queue.add(A)
+    clock.advance(queue.retry(A))
+    await queue.get()
+
+    queue.done(A)
+
+    assert len(queue) == 0

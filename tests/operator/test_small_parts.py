@@ -10,6 +10,7 @@ from dssync_operator.events import Damper, Note, announce
 from dssync_operator.logs import JsonFormatter
 from dssync_operator.owed import Owed
 from dssync_operator.policies.nodes import place_of, unreachable
+from dssync_operator.record import Wanted
 from dssync_operator.settings import read_settings
 from dssync_operator.status import Status
 from dssync_operator.throttle import TokenBucket
@@ -128,3 +129,21 @@ def test_pod_is_unreachable_only_well_after_its_grace_period() -> None:
 
     assert unreachable([pod], START + 5) == ()
     assert unreachable([pod], START + 5.1) == (pod,)
+
+
+def test_pod_that_ended_before_it_was_ever_known_is_confirmed_as_gone() -> None:
+    wanted = Wanted(desired=2, minimum=1, maximum=2, known=("b",))
+
+    confirmed = wanted.confirm(present=("a", "b"), ended=("a",))
+
+    assert (confirmed.known, confirmed.gone) == (("b",), ("a",))
+
+
+def test_time_of_a_condition_moves_only_with_its_truth() -> None:
+    first = Status().with_condition("Running", True, "WorldFormed", "", 10.0)
+
+    same = first.with_condition("Running", True, "Resumed", "", 20.0)
+    other = same.with_condition("Running", False, "NoProgress", "", 30.0)
+
+    assert same.conditions["Running"].since == 10.0
+    assert other.conditions["Running"].since == 30.0
