@@ -18,11 +18,14 @@ class AwakeClock:
         self._read = read
         self._last = read()
         self._paused_seconds = 0.0
+        self.last_pause_seconds = 0.0
+        """The pause that the latest reading has ended; 0 without one."""
 
     def now(self) -> float:
         """Return the time; to be called much more often than ``PAUSE_SECONDS``."""
         moment = self._read()
-        if moment - self._last > PAUSE_SECONDS:
-            self._paused_seconds += moment - self._last
+        gap = moment - self._last
+        self.last_pause_seconds = gap if gap > PAUSE_SECONDS else 0.0
+        self._paused_seconds += self.last_pause_seconds
         self._last = moment
         return moment - self._paused_seconds

@@ -5,7 +5,6 @@ and the uplink, which carries this launcher's messages to whoever coordinates no
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 
@@ -43,6 +42,8 @@ LINGER_SECONDS = 10.0
 """How long a coordinator stays for launchers that have not left after completion."""
 HAND_OVER_SECONDS = 2.0
 """How long a coordinator that leaves waits for its successor."""
+HAND_OVER_PAUSE_SECONDS = 5.0
+"""So long it coordinates on, if nobody takes over, before it tries again."""
 
 
 @dataclass(frozen=True)
@@ -128,26 +129,33 @@ class Coordination:
         self._campaign.handle(b.Finished())
 
     async def hand_over(self) -> None:
-        """Let another launcher coordinate, if this one does; give up after a while."""
+        """Let another launcher coordinate, if this one does; after a while, go on instead."""
         host = self._host
         if host is None or not host.successors or self._completed:
             return
         host.handle(Resigning())
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(HAND_OVER_SECONDS):
                 await _until(lambda: host.idle)
                 if host.successors:
                     self._campaign.handle(b.Resign(host.successors[0]))
                     await _until(lambda: self._host is not host and self._linked)
+                    return
+        except TimeoutError:
+            pass
+        self._campaign.handle(b.Stay())
+        host.handle(Resigning(False))
 
     async def until_unneeded(self, leave: asyncio.Event) -> None:
         """Stay as long as other launchers need the coordinator that runs here."""
-        if not self._completed:
-            await self.hand_over()
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + LINGER_SECONDS
-        while self._host is not None and self._host.others and not leave.is_set():
-            if self._completed and loop.time() > give_up:
+        give_up, next_try = loop.time() + LINGER_SECONDS, 0.0
+        while not leave.is_set():
+            if not self._completed and loop.time() >= next_try:
+                await self.hand_over()
+                next_try = loop.time() + HAND_OVER_PAUSE_SECONDS
+            late = self._completed and loop.time() > give_up
+            if late or self._host is None or not self._host.others:
                 return
             await asyncio.sleep(POLL_SECONDS)
 

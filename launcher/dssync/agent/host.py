@@ -17,7 +17,16 @@ from dssync.agent.history import ViewLog
 from dssync.agent.recorder import entries
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import Connected, Disconnected, Event, Note, Received, Send, Ticked
+from dssync.control.events import (
+    Connected,
+    Disconnected,
+    Event,
+    Note,
+    Paused,
+    Received,
+    Send,
+    Ticked,
+)
 from dssync.control.requests import Status
 from dssync.control.roster import Phase
 from dssync.control.session import Session
@@ -92,7 +101,10 @@ class CoordinatorHost:
 
     def handle(self, event: Event) -> None:
         """Hand one event to the coordinator and do what it wants."""
-        effects = self._coordinator.handle(event, self._clock.now())
+        now = self._clock.now()
+        if self._clock.last_pause_seconds > self._coordinator.job.settings.lease_seconds:
+            self.handle(Paused())
+        effects = self._coordinator.handle(event, now)
         if self._log is not None and self._coordinator.world is not None:
             # Before anybody hears of it.
             self._log.viewed(self._coordinator.world.view)

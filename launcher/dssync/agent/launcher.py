@@ -209,8 +209,8 @@ class Launcher:
                 self._records.told(key, body)
                 if key in self._workers:
                     self._workers[key].is_told(body)
-            case m.LedgerNews(ledger):
-                self._records.learn(ledger)
+            case m.LedgerNews():
+                self._records.learn(message)
             case m.Evicted(key, reason) if key in self._workers:
                 self._evict(self._workers[key], reason)
             case m.PleaseDrain():
@@ -225,6 +225,7 @@ class Launcher:
     def _new_term(self, term: int) -> None:
         """Tell a new coordinator where this pod stands, and have its members do so."""
         self._term, self._leaderless = term, False
+        self._records.link(term)
         self._reporter.log("linked", term=term)
         if self._ending.draining:
             # First, so that the members of this pod are in no round of the new term.

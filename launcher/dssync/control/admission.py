@@ -34,6 +34,7 @@ class Admission:
         roster, outbox = self._job.roster, self._job.outbox
         self._departures.gone(key, "leave", now)
         roster.benched.discard(key)
+        self._job.put_out.pop(key, None)
         if roster.pods[slot_of(key)].draining:
             outbox.tell(key, m.LastRound(-1))
             return
@@ -157,6 +158,11 @@ class Admission:
         job = self._job
         if job.lost_world is not None:
             job.ledger = job.ledger.renewed()
+            job.restarts += 1
+            if job.ledger.total:
+                # Before anything of the new count: an older copy says that it is done.
+                for slot in job.roster.pods:
+                    job.outbox.send(slot, job.news())
             job.outbox.note(Note("restarted_job"))
 
     def _begin(self, members: tuple[str, ...]) -> None:

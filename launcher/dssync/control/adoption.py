@@ -7,7 +7,7 @@ them have confirmed; that one is committed.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from msgspec.structs import replace
@@ -54,6 +54,11 @@ class Gathering:
         members = {key for standing in self.standings.values() for key in standing.members}
         return {key: report for key, report in self.reports.items() if key in members}
 
+    def ledgers(self, term: int) -> list[m.LedgerReport]:
+        """Return what launchers know of the data in the history of a term: not of another side."""
+        found = [standing.ledger for standing in self.standings.values()]
+        return [each for each in found if each.term >= term]
+
     def complete(self, uids: Mapping[int, str], now: float) -> bool:
         """Tell whether nobody is to be waited for any longer.
 
@@ -76,11 +81,16 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     """Rebuild a job from the reports of its members; tell whether its final flush is committed."""
     everybody = gathering.listed
     reports = {key: r for key, r in everybody.items() if r.enter and not r.completed}
-    newest = _newest_ledger(gathering)
-    stale = _stale(gathering, newest)
-    adopted = {k: r for k, r in _adopted(reports).items() if k not in stale}
-    commits = {key: verdicts(key, adopted, newest) for key in adopted}
-    job.ledger = _ledger(gathering, newest, adopted, commits)
+    latest = max((r.member_since for r in reports.values() if r.started), default=0)
+    ledgers = gathering.ledgers(latest)
+    newest = _newest_ledger(ledgers)
+    known = _Known(ledgers, newest)
+    candidates = _candidates(ledgers, reports, latest)
+    stale = _stale(ledgers, candidates, known)
+    adopted = {key: r for key, r in candidates.items() if key not in stale}
+    commits = {key: verdicts(key, adopted, known) for key in adopted}
+    job.ledger = _ledger(ledgers, newest or _registered(gathering), adopted, commits)
+    _publish(job)
     for key, report in reports.items():
         job.roster.add(key, _peer(key, report, adopted))
     if adopted:
@@ -97,6 +107,14 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     counts = f"adopted={len(adopted)} entering={len(job.roster.in_phase(Phase.ENTERED))}"
     job.outbox.note(Note("adopted", counts=counts))
     return any(r.completed for r in everybody.values()) or _final(adopted, commits)
+
+
+def _publish(job: Job) -> None:
+    """Give every launcher the ledger, before its members hear what is committed with them."""
+    if job.ledger.total:
+        news = job.news()
+        for slot in job.roster.pods:
+            job.outbox.send(slot, news)
 
 
 def read_report(body: str) -> Report:
@@ -128,9 +146,7 @@ def hello_of(report: Report) -> m.Enter:
     return hello
 
 
-def verdicts(
-    key: str, adopted: Mapping[str, Report], newest: m.LedgerState | None
-) -> tuple[Verdict, ...]:
+def verdicts(key: str, adopted: Mapping[str, Report], done: Container[int]) -> tuple[Verdict, ...]:
     """Return the attempts of ``key`` that are committed though it has not applied them.
 
     An attempt is committed if anybody applied it or was told to, or if a copy of the ledger
@@ -141,25 +157,23 @@ def verdicts(
     report = adopted[key]
     votes = [v for v in report.votes if v.round >= report.next_round]
     return tuple(
-        Verdict(v.round, v.attempt, v.batches) for v in votes if _commits(v, adopted, newest)
+        Verdict(v.round, v.attempt, v.batches) for v in votes if _commits(v, adopted, done)
     )
 
 
-def _commits(vote: Vote, adopted: Mapping[str, Report], newest: m.LedgerState | None) -> bool:
+def _commits(vote: Vote, adopted: Mapping[str, Report], done: Container[int]) -> bool:
     concerned = [mate for mate in adopted if _concerned(mate, vote, adopted[mate])]
     known = [_vote_of(adopted[mate], vote) for mate in concerned]
     votes = [each for each in known if each is not None]
-    if any(each.decided or _is_counted(each, newest) for each in votes):
+    if any(each.decided or _is_counted(each, done) for each in votes):
         return True
     group = {mate for each in votes for mate in each.mates}
     return len(votes) == len(known) and adopted.keys() >= group
 
 
-def _is_counted(vote: Vote, newest: m.LedgerState | None) -> bool:
-    """Tell whether a copy of the ledger counts what a confirmation commits."""
-    if newest is None or not vote.batches:
-        return False
-    return all(committed_in(newest, batch) for batch in vote.batches)
+def _is_counted(vote: Vote, done: Container[int]) -> bool:
+    """Tell whether what a confirmation commits is committed: the decision was to commit it."""
+    return bool(vote.batches) and all(batch in done for batch in vote.batches)
 
 
 def _concerned(mate: str, vote: Vote, report: Report) -> bool:
@@ -178,10 +192,9 @@ def _vote_of(report: Report, vote: Vote) -> Vote | None:
     return same[0] if same else None
 
 
-def _newest_ledger(gathering: Gathering) -> m.LedgerState | None:
+def _newest_ledger(ledgers: Sequence[m.LedgerReport]) -> m.LedgerState | None:
     """Return the copy of the ledger in which most is done."""
-    reports = [standing.ledger for standing in gathering.standings.values()]
-    copies = [each.ledger for each in reports if each.ledger is not None]
+    copies = [each.ledger for each in ledgers if each.ledger is not None]
     return max(copies, key=_done, default=None)
 
 
@@ -189,60 +202,76 @@ def _done(state: m.LedgerState) -> int:
     return sum(track.cursor - len(track.open) for track in state.tracks) + state.repeated
 
 
-def _stale(gathering: Gathering, newest: m.LedgerState | None) -> set[str]:
+def _stale(
+    ledgers: Sequence[m.LedgerReport], candidates: Mapping[str, Report], done: Container[int]
+) -> set[str]:
     """Return who holds batches that are committed, or that somebody else holds as well.
 
-    The last coordinator had put such a member out, without its knowing, and leased its batches
-    again. What it has trained on them must not count a second time. Batches of provisional rounds
-    prove no such thing.
+    The last coordinator had put such a member out, without anybody's knowing, and leased its
+    batches again. What it has trained on them must not count a second time. What a member has
+    confirmed is its own: it only lacks the decision. Batches of provisional rounds prove no such
+    thing.
     """
-    reports = [standing.ledger for standing in gathering.standings.values()]
-    done = {batch for report in reports for batch in set(report.committed) - {*report.provisional}}
     held = [
         (each.member, batch)
-        for report in reports
-        for each in report.held
-        for batch in set(each.batches) - {*report.provisional}
+        for ledger in ledgers
+        for each in ledger.held
+        for batch in set(each.batches) - {*ledger.provisional}
+        if each.member in candidates
     ]
     holders = Counter(batch for _, batch in held)
     return {
         key
         for key, batch in held
-        if holders[batch] > 1
-        or batch in done
-        or (newest is not None and committed_in(newest, batch))
+        if holders[batch] > 1 or (batch in done and batch not in _confirmed(candidates[key]))
     }
 
 
+def _confirmed(report: Report) -> set[int]:
+    """Return the batches that a member has confirmed and not heard a decision about."""
+    return {batch for vote in report.votes for batch in vote.batches}
+
+
+class _Known:
+    """The batches that are committed as far as any launcher knows."""
+
+    def __init__(self, ledgers: Sequence[m.LedgerReport], newest: m.LedgerState | None) -> None:
+        self._newest = newest
+        self._records = {b for r in ledgers for b in {*r.committed} - {*r.provisional}}
+
+    def __contains__(self, batch: object) -> bool:
+        newest = self._newest
+        counted = newest is not None and isinstance(batch, int) and committed_in(newest, batch)
+        return counted or batch in self._records
+
+
 def _ledger(
-    gathering: Gathering,
+    ledgers: Sequence[m.LedgerReport],
     newest: m.LedgerState | None,
     adopted: Mapping[str, Report],
     commits: Mapping[str, tuple[Verdict, ...]],
 ) -> Ledger:
     """Join the newest ledger with what launchers know beyond it and with this term's verdicts."""
-    known = newest or _registered(gathering)
-    if known is None:
+    if newest is None:
         return Ledger()
-    reports = [standing.ledger for standing in gathering.standings.values()]
-    done = {batch for report in reports for batch in report.committed}
+    done = {batch for each in ledgers for batch in each.committed}
     done.update(batch for some in commits.values() for each in some for batch in each.batches)
     held = {
         each.member: [batch for batch in each.batches if batch not in done]
-        for report in reports
-        for each in report.held
+        for ledger in ledgers
+        for each in ledger.held
         if each.member in adopted
     }
-    ledger = Ledger.restored(known, done, held)
-    ledger.repeated += _repeated(reports, known)
-    return ledger
+    restored = Ledger.restored(newest, done, held)
+    restored.repeated += _repeated(ledgers, newest)
+    return restored
 
 
-def _repeated(reports: Sequence[m.LedgerReport], known: m.LedgerState) -> int:
+def _repeated(ledgers: Sequence[m.LedgerReport], newest: m.LedgerState) -> int:
     """Return how many batches of provisional rounds somebody else has committed as well."""
-    committers = Counter(batch for report in reports for batch in report.committed)
-    again = [batch for report in reports for batch in {*report.committed} & {*report.provisional}]
-    return sum(committers[batch] > 1 or committed_in(known, batch) for batch in again)
+    committers = Counter(batch for each in ledgers for batch in each.committed)
+    again = [batch for each in ledgers for batch in {*each.committed} & {*each.provisional}]
+    return sum(committers[batch] > 1 or committed_in(newest, batch) for batch in again)
 
 
 def _registered(gathering: Gathering) -> m.LedgerState | None:
@@ -256,10 +285,17 @@ def _registered(gathering: Gathering) -> m.LedgerState | None:
     return None
 
 
-def _adopted(reports: Mapping[str, Report]) -> dict[str, Report]:
-    """Return the members that go on: those whose history is that of the latest term."""
-    latest = max((r.member_since for r in reports.values() if r.started), default=0)
-    return {k: r for k, r in reports.items() if r.started and r.member_since == latest}
+def _candidates(
+    ledgers: Sequence[m.LedgerReport], reports: Mapping[str, Report], latest: int
+) -> dict[str, Report]:
+    """Return the members whose history is that of the latest term, and who were not put out."""
+    newest = max(ledgers, key=lambda each: (each.term, each.number), default=None)
+    put_out = () if newest is None else newest.put_out
+    return {
+        key: r
+        for key, r in reports.items()
+        if r.started and r.member_since == latest and key not in put_out
+    }
 
 
 def _next_round(reports: Mapping[str, Report]) -> int:

@@ -128,6 +128,11 @@ class Resign:
 
 
 @dataclass(frozen=True)
+class Stay:
+    """This launcher wanted another one to coordinate, and nobody does."""
+
+
+@dataclass(frozen=True)
 class Finished:
     """The job is done; whatever is lost from now on is no loss."""
 
@@ -139,7 +144,7 @@ class Ticked:
 
 Event = (
     Linked | LinkLost | Heard | Answered | Viewed | Looked | Swapped | ArbiterFailed
-    | ExitsSeen | Appointed | Resign | Finished | Ticked
+    | ExitsSeen | Appointed | Resign | Stay | Finished | Ticked
 )  # fmt: skip
 
 

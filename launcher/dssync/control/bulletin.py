@@ -1,6 +1,5 @@
 """What the coordinator tells all launchers of each other, in case it is lost."""
 
-from dssync.control import messages as m
 from dssync.control.job import Job
 from dssync.control.pace import Pace
 from dssync.control.takeover import Launcher, Launchers
@@ -32,4 +31,4 @@ class Bulletin:
         """Send what there is to a launcher that begins a session."""
         self._connects += 1
         if self._job.ledger.total:
-            self._job.outbox.send(slot, m.LedgerNews(self._job.ledger.state))
+            self._job.outbox.send(slot, self._job.news())

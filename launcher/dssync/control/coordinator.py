@@ -23,6 +23,7 @@ from dssync.control.events import (
     Event,
     ExitsConfirmed,
     Looked,
+    Paused,
     Received,
     Resigning,
     Resized,
@@ -101,7 +102,7 @@ class Coordinator:
         """
         match event:
             case Received(slot, m.Heartbeat()):
-                # Many, and nothing follows from them but that a lease is not over.
+                # Many, and nothing follows from them but that a launcher is there.
                 if slot in self.roster.pods:
                     self._heard(self.roster.pods[slot], now)
                 return []
@@ -136,9 +137,13 @@ class Coordinator:
                 self.job.quorum.looked(now)
                 self.archive.looked(now)
             case ExitsConfirmed(uids):
-                self.job.quorum.found(uids)
-            case Resigning():
-                self.job.resigning = True
+                self.departures.confirm_gone(uids, now)
+            case Resigning(wanted):
+                self.job.resigning = wanted
+            case Paused():
+                self.job.quorum.paused()
+                for pod in self.roster.pods.values():
+                    self._missed(pod, now)
             case _:
                 self._tick(now)
 
@@ -207,6 +212,7 @@ class Coordinator:
             case m.Exited(key, _, restarting):
                 self.departures.gone(_member_of(slot, key), "exit", now)
                 self.roster.benched.discard(key)
+                self.job.put_out.pop(key, None)
                 pod.workers -= not restarting
             case m.Drain():
                 self.departures.drain_pod(pod)
@@ -218,7 +224,11 @@ class Coordinator:
 
     def _heard(self, pod: Pod, now: float) -> None:
         pod.heard_seconds = now
-        self.job.quorum.found((pod.uid,))
+        self.job.quorum.found(pod.uid)
+
+    def _missed(self, pod: Pod, now: float) -> None:
+        if not pod.draining:
+            self.job.quorum.lost(pod.launcher, now)
 
     def _tick(self, now: float) -> None:
         settings = self.job.settings
@@ -229,8 +239,7 @@ class Coordinator:
             elif now - pod.heard_seconds >= settings.lease_seconds:
                 # The pod itself stays known: its connection stands, and it may only be frozen. Or
                 # the network is cut, and others have another coordinator by now.
-                if not pod.draining:
-                    self.job.quorum.lost(pod.launcher)
+                self._missed(pod, now)
                 for key in self.roster.of_slot(slot):
                     self.departures.bench(key, "lease", now)
         self.training.tick(now)

@@ -1,9 +1,12 @@
 """How members leave: lost, benched, drained or of their own will."""
 
+from collections.abc import Iterable
+
 from dssync.control import messages as m
 from dssync.control.events import Note
 from dssync.control.job import Job
 from dssync.control.roster import Phase, Pod
+from dssync.control.view import slot_of
 
 
 class Departures:
@@ -28,6 +31,9 @@ class Departures:
 
     def bench(self, key: str, cause: str, now: float) -> None:
         """Take out a member that may still live, and tell it that it may come back."""
+        pod = self._job.roster.pods.get(slot_of(key))
+        if pod is not None:
+            self._job.put_out[key] = pod.uid
         self.gone(key, cause, now)
         self.tell_benched(key, cause)
 
@@ -41,10 +47,18 @@ class Departures:
         """Forget a launcher and its members."""
         pod = self._job.roster.pods[slot]
         if cause == "eof" and not pod.draining:
-            self._job.quorum.lost(pod.launcher)
+            self._job.quorum.lost(pod.launcher, now)
         self._job.roster.remove_pod(slot)
         for key in self._job.roster.of_slot(slot):
+            self._job.put_out[key] = pod.uid
             self.gone(key, cause, now)
+
+    def confirm_gone(self, uids: Iterable[str], now: float) -> None:
+        """Launchers have ended for certain, and their members with them."""
+        ended = frozenset(uids)
+        self._job.quorum.ended(ended, now)
+        put_out = self._job.put_out
+        self._job.put_out = {key: uid for key, uid in put_out.items() if uid not in ended}
 
     def drain_pod(self, pod: Pod) -> None:
         """Let the members of a pod finish the rounds that they are in, then go."""

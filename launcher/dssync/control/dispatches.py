@@ -8,6 +8,12 @@ class LedgerNews(Message, frozen=True):
     """The coordinator's ledger, for every launcher to keep in case the coordinator is lost."""
 
     ledger: LedgerState
+    put_out: tuple[str, ...] = ()
+    """Members that are out of the view and may not know it: others hold their batches."""
+    number: int = 0
+    """Grows with each copy that a coordinator sends."""
+    restarts: int = 0
+    """How often the data have begun to count anew in this term."""
 
 
 class Held(Record, frozen=True):
@@ -34,6 +40,12 @@ class LedgerReport(Record, frozen=True):
     confirmed: tuple[Confirmed, ...]
     provisional: tuple[int, ...] = ()
     """Batches that the launcher gave out itself while nobody led; others may have had them, too."""
+    put_out: tuple[str, ...] = ()
+    """See ``LedgerNews``."""
+    number: int = 0
+    """Of the latest news."""
+    term: int = 0
+    """Whose history this is: of the coordinator that this launcher had the ledger from."""
 
 
 class Standing(Message, frozen=True):

@@ -118,6 +118,8 @@ class Election:
             case b.Resign(successor) if self.phase is Phase.LEADING:
                 self._enter(Phase.STEPPING_DOWN, now)
                 self._do(b.HandOver(successor, self.term))
+            case b.Stay() if self.phase is Phase.STEPPING_DOWN:
+                self._enter(Phase.LEADING, now)
             case b.Finished():
                 self._finished = True
             case _:

@@ -86,8 +86,19 @@ class ExitsConfirmed:
 class Resigning:
     """Another launcher is to take over: start nothing new."""
 
+    wanted: bool = True
+    """False where nobody takes over: go on."""
 
-Event = Connected | Disconnected | Received | Resized | Ticked | Looked | ExitsConfirmed | Resigning
+
+@dataclass(frozen=True)
+class Paused:
+    """This coordinator stood still for longer than a lease."""
+
+
+Event = (
+    Connected | Disconnected | Received | Resized | Ticked | Looked | ExitsConfirmed | Paused
+    | Resigning
+)  # fmt: skip
 
 
 # --- what a coordinator wants ---------------------------------------------------------------

@@ -8,6 +8,7 @@ import math
 from collections import deque
 from dataclasses import dataclass, field
 
+from dssync.control.dispatches import LedgerNews
 from dssync.control.events import ControlSettings
 from dssync.control.ledger import Ledger
 from dssync.control.outbox import Outbox
@@ -61,8 +62,19 @@ class Job:
     """The last ones."""
     completed: bool = False
     quorum: Quorum = field(default_factory=Quorum)
+    put_out: dict[str, str] = field(default_factory=dict)
+    """Members that were put out and may not know it yet, with the uids of their pods."""
+    news_sent: int = 0
+    restarts: int = 0
+    """How often the data have begun to count anew."""
     resigning: bool = False
     """Another launcher is to take over."""
+
+    def news(self) -> LedgerNews:
+        """Return one more copy of the ledger, for launchers to keep."""
+        self.news_sent += 1
+        put_out = tuple(self.put_out)
+        return LedgerNews(self.ledger.state, put_out, self.news_sent, self.restarts)
 
     def new_rounds(self, settings: Settings) -> Rounds:
         """Return rounds of this term that nobody has frozen yet."""

@@ -277,7 +277,8 @@ class MemberState:
         """While nobody leads, set the next round, if this member has anything to train on."""
         if self.leaderless and self.next_round not in self._assigns and not self.starved:
             repeated = self.history.provisional.assignment(self.next_round)
-            if repeated is not None:
+            # Nothing would ever end the rounds of a member that trains on nothing and has no mates.
+            if repeated is not None and (repeated.weighted or repeated.stages):
                 self._assigns[self.next_round] = repeated
                 self.history.known_round = max(self.history.known_round, self.next_round)
 

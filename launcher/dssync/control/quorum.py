@@ -2,13 +2,17 @@
 
 A launcher that is lost without a confirmed exit may be on the other side of a partition, where
 somebody else may have become coordinator meanwhile. While there is such a launcher, rounds are
-frozen and committed only on a recent look at the arbiter.
+frozen and committed only on a recent look at the arbiter, and the job is ended only on a look that
+was begun after everybody had confirmed the end. A coordinator that stood still has heard nobody,
+and counts everybody as missing until it does.
 """
 
 from collections.abc import Iterable
 
 from dssync.control.takeover import Launcher
 
+EXIT_SECONDS = 1.0
+"""A launcher that ends later than this after it was lost may have followed somebody else before."""
 READ_SECONDS = 5.0
 """A look at the arbiter is worth this long."""
 
@@ -24,28 +28,56 @@ class Quorum:
         """
         self._any_side = any_side
         self._missing: dict[str, Launcher] = {}
+        self._lost_seconds: dict[str, float] = {}
+        self._ended_late = False
         self._looked_seconds: float | None = None
+        self._looks = 0
+        self._looks_at_end: int | None = None
 
     @property
     def missing(self) -> tuple[Launcher, ...]:
         """Launchers that were lost and whose exits nothing has confirmed."""
         return tuple(self._missing.values())
 
-    def lost(self, launcher: Launcher) -> None:
+    def lost(self, launcher: Launcher, now: float) -> None:
         """A launcher went without a word."""
         self._missing[launcher.uid] = launcher
+        self._lost_seconds.setdefault(launcher.uid, now)
 
-    def found(self, uids: Iterable[str]) -> None:
-        """Launchers are back, or have ended for certain."""
-        for uid in uids:
-            self._missing.pop(uid, None)
+    def found(self, uid: str) -> None:
+        """A launcher is back."""
+        if self._missing.pop(uid, None) is not None:
+            del self._lost_seconds[uid]
+
+    def ended(self, uids: Iterable[str], now: float) -> None:
+        """Launchers have ended for certain: what they did before that, only a look tells."""
+        for uid in self._missing.keys() & set(uids):
+            late = now - self._lost_seconds[uid] > EXIT_SECONDS
+            self._ended_late = self._ended_late or late
+            self.found(uid)
 
     def looked(self, now: float) -> None:
         """The arbiter was read, and it names this coordinator."""
-        self._looked_seconds = now
+        self._looked_seconds, self._ended_late = now, False
+        self._looks += 1
+
+    def paused(self) -> None:
+        """This coordinator stood still: what it saw before is old."""
+        self._looked_seconds = None
+
+    def may_end(self) -> bool:
+        """Tell whether the final flush, which everybody has confirmed, may be committed.
+
+        An answer may be to a question from before; the one after it is not.
+        """
+        if self._any_side or not (self._missing or self._ended_late):
+            return True
+        if self._looks_at_end is None:
+            self._looks_at_end = self._looks
+        return self._looks >= self._looks_at_end + 2
 
     def holds(self, now: float) -> bool:
         """Tell whether rounds have to wait."""
-        if self._any_side or not self._missing:
+        if self._any_side or not (self._missing or self._ended_late):
             return False
         return self._looked_seconds is None or now - self._looked_seconds > READ_SECONDS

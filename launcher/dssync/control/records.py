@@ -19,7 +19,7 @@ from dssync.control.share import Share
 from dssync.control.takeover import Adopt
 
 SAID: Final = frozenset({"Enter", "Confirm", "Abandoned", "Applied"})
-TOLD: Final = frozenset({"Commit", "Leases", "Adopt"})
+TOLD: Final = frozenset({"Commit", "Leases", "Adopt", "Start"})
 """Tags of the messages that matter here; launchers pass the others on unread."""
 
 
@@ -28,8 +28,17 @@ class CommitRecords:
 
     def __init__(self) -> None:
         self.ledger: m.LedgerState | None = None
+        self._put_out: tuple[str, ...] = ()
+        self._number = 0
+        self._restarts = 0
+        self._term = 0
+        self._next_term = 0
         self._committed: set[int] = set()
         self._held: dict[str, set[int]] = {}
+        self._alone: dict[str, set[int]] = {}
+        """Of the committed ones, those that a member has committed by itself."""
+        self._entering: set[str] = set()
+        """Members that are not let in yet: what is leased to them was for their former life."""
         self._confirmed: dict[str, m.Confirm] = {}
         self._given_out: set[int] = set()
 
@@ -43,6 +52,21 @@ class CommitRecords:
         self._held.setdefault(key, set()).update(batches)
         return m.Leases(take.track, batches)
 
+    def link(self, term: int) -> None:
+        """Note that the coordinator of a term is to hear of these records.
+
+        What it then says is its own history, with what it took over from here. A record that is
+        not in it belongs to a history that was given up.
+        """
+        self._next_term = term
+
+    def _settle(self) -> None:
+        if self._term != self._next_term:
+            self._term, self._put_out, self._number = self._next_term, (), 0
+            self._restarts = 0
+            self._committed.clear()
+            self._given_out.clear()
+
     def said(self, key: str, body: str) -> None:
         """Note what a member says to the coordinator."""
         if tag_of(body) not in SAID:
@@ -50,6 +74,7 @@ class CommitRecords:
         match m.MEMBER.decode(body):
             case m.Enter():
                 self.gone(key)
+                self._entering.add(key)
             case m.Confirm() as confirm:
                 self._confirmed[key] = confirm
             case m.Abandoned():
@@ -57,6 +82,7 @@ class CommitRecords:
             case m.Applied(_, _, batches):
                 self._confirmed.pop(key, None)
                 self._commit(key, batches)
+                self._alone.setdefault(key, set()).update(batches)
             case _:
                 pass
 
@@ -64,15 +90,19 @@ class CommitRecords:
         """Note what a member hears from the coordinator."""
         if tag_of(body) not in TOLD:
             return
+        self._settle()
         match m.TO_MEMBER.decode(body):
             case m.Commit(_, _, batches):
                 self._confirmed.pop(key, None)
                 self._commit(key, batches)
+            case m.Start():
+                self._entering.discard(key)
             case Adopt(commits=commits):
+                self._entering.discard(key)
                 self._confirmed.pop(key, None)
                 for verdict in commits:
                     self._commit(key, verdict.batches)
-            case m.Leases(_, batches):
+            case m.Leases(_, batches) if key not in self._entering:
                 self._held.setdefault(key, set()).update(batches)
             case _:
                 pass
@@ -80,13 +110,23 @@ class CommitRecords:
     def gone(self, key: str) -> None:
         """A member's process has ended, or begins anew: it holds nothing any more."""
         self._held.pop(key, None)
+        self._entering.discard(key)
         self._confirmed.pop(key, None)
 
-    def learn(self, ledger: m.LedgerState) -> None:
+    def learn(self, news: m.LedgerNews) -> None:
         """Take a newer ledger; forget the records that it covers, and whose leases it counts."""
-        self.ledger = ledger
+        self._settle()
+        if news.restarts != self._restarts:
+            self._restarts = news.restarts
+            self._committed.clear()
+        self.ledger = ledger = news.ledger
+        self._put_out, self._number = news.put_out, news.number
         self._given_out.clear()
+        for key in news.put_out:
+            # It was out before the coordinator heard of these, and others have them now.
+            self._committed -= self._alone.pop(key, set())
         self._committed = {b for b in self._committed if not committed_in(ledger, b)}
+        self._alone = {key: own & self._committed for key, own in self._alone.items()}
 
     @property
     def report(self) -> m.LedgerReport:
@@ -97,6 +137,9 @@ class CommitRecords:
             tuple(m.Held(key, tuple(sorted(held))) for key, held in self._held.items()),
             tuple(m.Confirmed(key, each) for key, each in self._confirmed.items()),
             tuple(sorted(self._given_out)),
+            self._put_out,
+            self._number,
+            self._term,
         )
 
     def _commit(self, key: str, batches: tuple[int, ...]) -> None:

@@ -144,12 +144,20 @@ class Rounds:
         if exchange.all_confirmed and not exchange.decided:
             self._ripe.append(exchange)
 
-    def decide(self, now: float) -> None:
-        """Strict: commit what everybody has confirmed; to be called when that may be decided."""
+    def decide(self, now: float, may_end: Callable[[], bool]) -> None:
+        """Strict: commit what everybody has confirmed; to be called when that may be decided.
+
+        Args:
+            now: the time.
+            may_end: tells whether the final flush may be committed.
+        """
         ripe, self._ripe = self._ripe, []
         for exchange in ripe:
             if exchange.all_confirmed and not exchange.decided:
-                self._decide(exchange, now)
+                if exchange.kind != "final" or may_end():
+                    self._decide(exchange, now)
+                else:
+                    self._ripe.append(exchange)
 
     def _decide(self, exchange: Exchange, now: float) -> None:
         """Commit an attempt: what its members consumed is done, whoever of them is lost now."""

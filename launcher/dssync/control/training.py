@@ -21,6 +21,7 @@ class Training:
         self._job = job
         self._departures = departures
         self._published = 0
+        self._published_out: tuple[str, ...] = ()
         self._pace = Pace()
         self._holds = False
 
@@ -107,11 +108,15 @@ class Training:
     def _publish(self, now: float) -> None:
         """Send the ledger to all launchers if it has changed; to many of them less often."""
         job = self._job
-        changes, pods = job.ledger.changes, len(job.roster.pods)
-        if changes == self._published or not self._pace.is_due(now, pods):
+        changes, put_out = job.ledger.changes, tuple(job.put_out)
+        # Who was put out is known everywhere before what it held can be committed by others.
+        is_urgent = put_out != self._published_out and job.ledger.total > 0
+        if not is_urgent and (
+            changes == self._published or not self._pace.is_due(now, len(job.roster.pods))
+        ):
             return
-        self._published = changes
-        news = m.LedgerNews(job.ledger.state)
+        self._published, self._published_out = changes, put_out
+        news = job.news()
         for slot in job.roster.pods:
             job.outbox.send(slot, news)
 
@@ -126,7 +131,7 @@ class Training:
             self._feed()
         self._note_hold(now)
         if not self._holds:
-            world.rounds.decide(now)
+            world.rounds.decide(now, self._job.quorum.may_end)
             while self._may_freeze(world):
                 self._freeze(world)
 

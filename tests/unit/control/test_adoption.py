@@ -1,13 +1,18 @@
 """What a coordinator of a new term makes of the reports of its members."""
 
+from msgspec.structs import replace
+
 from dssync.control import messages as m
 from dssync.control.adoption import Electorate
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import Connected, ControlSettings, Received, Send
-from dssync.control.takeover import Report
+from dssync.control.events import Connected, ControlSettings, Effect, Received, Send
+from dssync.control.takeover import Adopt, Report, Verdict, Vote
 
 SYNC = m.SyncSettings("allreduce", 4, 1, "relaxed", 0)
 NOTHING = m.LedgerReport(None, (), (), ())
+HELLO = m.Enter(("w float32 3",), SYNC, "address")
+TEN_DONE = m.LedgerState(1, (m.TrackState("", 100, 12, (10, 11)),), 0)
+A, B, C = "0.0.a", "1.0.b", "1.1.c"
 
 
 def waiting(hello: m.Enter) -> Report:
@@ -30,6 +35,131 @@ def waiting(hello: m.Enter) -> Report:
         stop_asked=False,
         completed=False,
     )
+
+
+def training(*votes: Vote, since: int = 1) -> Report:
+    """The report of a member that takes part in round 5 next."""
+    return replace(
+        waiting(HELLO),
+        member_since=since,
+        started=True,
+        next_round=5,
+        known_round=5,
+        applied_round=4,
+        votes=votes,
+    )
+
+
+def confirmed(*batches: int) -> Vote:
+    return Vote(5, 0, "train", (B, C), False, batches)
+
+
+def ledger(
+    *held: tuple[str, tuple[int, ...]],
+    committed: tuple[int, ...] = (),
+    put_out: tuple[str, ...] = (),
+    state: m.LedgerState = TEN_DONE,
+    term: int = 1,
+    number: int = 1,
+) -> m.LedgerReport:
+    """What a launcher says of the data."""
+    holds = tuple(m.Held(key, batches) for key, batches in held)
+    return m.LedgerReport(state, committed, holds, (), put_out=put_out, number=number, term=term)
+
+
+def taken_over(
+    ledgers: dict[int, m.LedgerReport], reports: dict[str, Report]
+) -> tuple[Coordinator, list[Effect]]:
+    """A coordinator of term 2 that has heard these launchers and members, and what it does."""
+    everybody = frozenset(f"pod{slot}" for slot in ledgers)
+    coordinator = Coordinator(2, ControlSettings(2, 1), Electorate(everybody, everybody))
+    for slot in ledgers:
+        coordinator.handle(Connected(m.Hello(slot, f"pod{slot}", 1, ("", "", ""))), 0.0)
+    for slot, report in ledgers.items():
+        keys = tuple(key for key in reports if key.startswith(f"{slot}."))
+        coordinator.handle(Received(slot, m.Standing(keys, len(keys), report)), 0.0)
+    effects: list[Effect] = []
+    for key, said in reports.items():
+        body = m.FromMember(key, m.MEMBER.encode_text(said))
+        effects += coordinator.handle(Received(int(key[0]), body), 0.1)
+    return coordinator, effects
+
+
+def told(effects: list[Effect], kind: type[Adopt | m.Bench]) -> dict[str, object]:
+    """What members are told, of one kind, by key."""
+    sent = [each.message for each in effects if isinstance(each, Send)]
+    bodies = [(x.member, m.TO_MEMBER.decode(x.body)) for x in sent if isinstance(x, m.ToMember)]
+    return {key: body for key, body in bodies if isinstance(body, kind)}
+
+
+def test_a_member_whose_decision_was_lost_goes_on_with_what_it_confirmed() -> None:
+    # The mates' launcher has the decision, which names the batches of the whole group.
+    ledgers = {0: ledger(committed=(10, 11)), 1: ledger((B, (10,)), (C, (11,)))}
+    reports = {A: training(), B: training(confirmed(10)), C: training(confirmed(11))}
+
+    coordinator, effects = taken_over(ledgers, reports)
+
+    adopted = told(effects, Adopt)
+    assert adopted.keys() == {A, B, C}
+    assert adopted[B].commits == (Verdict(5, 0, (10,)),)  # type: ignore[attr-defined]
+    assert coordinator.ledger.committed == 12
+
+
+def test_a_member_that_was_put_out_enters_again_whatever_it_confirmed() -> None:
+    ledgers = {0: ledger(committed=(10,), put_out=(B,), number=2), 1: ledger((B, (10,)))}
+
+    _, effects = taken_over(ledgers, {A: training(), B: training(confirmed(10))})
+
+    assert told(effects, Adopt).keys() == {A}
+    assert told(effects, m.Bench).keys() == {B}
+
+
+def test_a_member_that_was_put_out_and_let_in_again_goes_on() -> None:
+    ledgers = {0: ledger(put_out=(B,), number=3), 1: ledger((B, (10,)), number=4)}
+
+    _, effects = taken_over(ledgers, {A: training(), B: training()})
+
+    assert told(effects, Adopt).keys() == {A, B}
+
+
+def test_a_member_that_holds_what_is_committed_and_has_not_confirmed_it_enters_again() -> None:
+    ledgers = {0: ledger(committed=(10,)), 1: ledger((B, (10,)))}
+
+    _, effects = taken_over(ledgers, {A: training(), B: training()})
+
+    assert told(effects, m.Bench).keys() == {B}
+
+
+def test_what_was_on_its_way_to_a_member_that_had_died_puts_nobody_out() -> None:
+    ledgers = {0: ledger(("0.9.dead", (10,)), (A, (11,))), 1: ledger((B, (10,)))}
+
+    _, effects = taken_over(ledgers, {A: training(), B: training()})
+
+    assert told(effects, Adopt).keys() == {A, B}
+
+
+def test_a_member_of_another_side_puts_nobody_out_and_commits_nothing() -> None:
+    # Slot 0 comes back from a side whose coordinator was deposed; there, 10 and 11 were done.
+    ledgers = {
+        0: ledger((A, (11,)), committed=(10,), term=1),
+        1: ledger((B, (10,)), (C, (11,)), term=2),
+    }
+    reports = {A: training(since=1), B: training(since=2), C: training(since=2)}
+
+    coordinator, effects = taken_over(ledgers, reports)
+
+    assert told(effects, Adopt).keys() == {B, C}
+    assert coordinator.ledger.committed == 10
+
+
+def test_launchers_have_the_ledger_before_members_hear_what_is_committed_with_them() -> None:
+    ledgers = {0: ledger(committed=(10, 11)), 1: ledger((B, (10,)))}
+
+    _, effects = taken_over(ledgers, {A: training(), B: training(confirmed(10))})
+
+    sent = [each for each in effects if isinstance(each, Send) and each.slot == 1]
+    kinds = [type(each.message) for each in sent]
+    assert kinds.index(m.LedgerNews) < kinds.index(m.ToMember)
 
 
 def test_who_can_read_checkpoints_is_still_asked_to_under_a_new_coordinator() -> None:

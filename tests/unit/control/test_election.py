@@ -254,6 +254,19 @@ def test_an_appointed_successor_asks_nobody() -> None:
     assert candidate.record.holder == "pod6"
 
 
+def test_a_coordinator_whom_nobody_succeeds_stays() -> None:
+    leader = Candidate(slot=0)
+    leader.record = replace(RECORD, holder="", term=0)
+    leader.does(b.LinkLost())
+    leader.waits(2.0)
+    leader.does(b.Resign(LAUNCHERS[1]))
+    assert leader.election.phase is Phase.STEPPING_DOWN
+
+    leader.does(b.Stay())
+
+    assert leader.election.phase is Phase.LEADING
+
+
 def test_a_newcomer_leaves_the_election_to_those_of_the_view() -> None:
     candidate = Candidate(7, view=LAUNCHERS[:4])
     candidate.hears_from(range(1, 4))

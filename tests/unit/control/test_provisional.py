@@ -56,6 +56,13 @@ def test_the_groups_of_the_last_period_come_round_again() -> None:
     assert go_on(state, 4) == [(6, ROW), (7, COLUMN), (8, ROW), (9, COLUMN)]
 
 
+def test_a_member_without_weight_and_mates_does_not_race_through_rounds_of_its_own() -> None:
+    lonely = replace(assign(4), stages=(), weighted=False)
+    state = applied(lonely, replace(lonely, round=5))
+
+    assert go_on(state, 3) == []
+
+
 def test_a_flush_hides_no_group() -> None:
     state = applied(assign(4), assign(5), assign(6, kind="flush", strict=True), assign(7))
 
@@ -160,7 +167,7 @@ def test_two_members_never_share_a_batch_however_old_their_ledgers(
 def test_a_launcher_gives_out_what_it_has_not_seen_given() -> None:
     records = CommitRecords()
     assert records.give_out("a", m.Take(2, 0), Share(1, 2)) == m.Leases(0, ())
-    records.learn(m.LedgerState(1, (m.TrackState("", 12, 4, (1,)),), 0))
+    records.learn(m.LedgerNews(m.LedgerState(1, (m.TrackState("", 12, 4, (1,)),), 0)))
     records.told("a", m.TO_MEMBER.encode_text(m.Leases(0, (5,))))
 
     assert records.give_out("a", m.Take(2, 0), Share(1, 2)) == m.Leases(0, (7, 9))
@@ -177,8 +184,10 @@ def test_a_new_term_counts_provisional_batches_and_their_repeats_and_puts_nobody
     known.take("0.0.a", 4)
     known.commit("0.0.a", (0,))
     reports = {
-        0: m.LedgerReport(known.state, (1,), (m.Held("0.0.a", (2, 3, 5)),), ()),
-        1: m.LedgerReport(known.state, (1, 5), (m.Held("1.0.b", (3, 7)),), (), (1, 3, 5, 7)),
+        0: m.LedgerReport(known.state, (1,), (m.Held("0.0.a", (2, 3, 5)),), (), term=1),
+        1: m.LedgerReport(
+            known.state, (1, 5), (m.Held("1.0.b", (3, 7)),), (), (1, 3, 5, 7), term=1
+        ),
     }
     keys = {0: "0.0.a", 1: "1.0.b"}
     electorate = Electorate(frozenset({"pod0", "pod1"}), frozenset())

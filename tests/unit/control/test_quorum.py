@@ -64,14 +64,22 @@ def test_a_look_is_worth_five_seconds() -> None:
     assert not goes_on(job)
 
 
-@pytest.mark.parametrize("proof", [ExitsConfirmed(("pod2",)), None])
-def test_who_has_ended_or_is_heard_again_is_not_missing(proof: ExitsConfirmed | None) -> None:
+def test_who_is_heard_again_is_not_missing() -> None:
     job = job_without(falls_silent)
 
-    if proof is None:
-        job.hear(2, m.Heartbeat(()))
-    else:
-        job.takes(proof)
+    job.hear(2, m.Heartbeat(()))
+
+    assert goes_on(job)
+
+
+def test_who_has_ended_as_soon_as_it_was_lost_is_not_missing() -> None:
+    job = JobOnPaper(desired=3)
+    job.begin(A, B, C)
+    hangs_up(job)
+    job.wait(0.5, 0, 1)
+
+    job.takes(ExitsConfirmed(("pod2",)))
+    job.wait(6.0, 0, 1)
 
     assert goes_on(job)
 

@@ -32,11 +32,11 @@ def test_a_strict_decision_is_kept_for_the_whole_group_until_a_ledger_covers_it(
     assert records.report == m.LedgerReport(None, (0, 1, 2), (m.Held("a", ()),), ())
 
     coordinator.commit("a", mine)
-    records.learn(coordinator.state)
+    records.learn(m.LedgerNews(coordinator.state))
     assert records.report.committed == other
 
     coordinator.commit("b", other)
-    records.learn(coordinator.state)
+    records.learn(m.LedgerNews(coordinator.state))
     assert records.report.committed == ()
 
 
@@ -70,6 +70,51 @@ def test_a_member_that_enters_again_holds_nothing_but_its_commits_stay() -> None
     said(records, "a", m.Enter((), m.SyncSettings("grid", 2, 1, "strict", 0), "a:1", 3))
 
     assert records.report == m.LedgerReport(None, (4,), (), ())
+
+
+def test_what_was_leased_to_a_former_life_is_not_held() -> None:
+    records = CommitRecords()
+    said(records, "a", m.Enter((), m.SyncSettings("grid", 2, 1, "strict", 0), "a:1", 3))
+    told(records, "a", m.Leases(0, (4, 5)))
+    assert records.report.held == ()
+
+    told(records, "a", m.Start(7, 0, False))
+    told(records, "a", m.Leases(0, (6,)))
+
+    assert records.report.held == (m.Held("a", (6,)),)
+
+
+def test_what_a_member_committed_by_itself_when_it_was_out_already_is_not_kept() -> None:
+    records, coordinator = CommitRecords(), ledger()
+    told(records, "a", m.Leases(0, coordinator.take("a", 2)))
+    said(records, "a", m.Applied(3, 0, (0,)))
+    coordinator.release("a")
+
+    records.learn(m.LedgerNews(coordinator.state, ("a",), 1))
+
+    assert records.report.committed == ()
+
+
+def test_records_from_before_the_data_counted_anew_are_not_kept() -> None:
+    records = CommitRecords()
+    said(records, "a", m.Applied(3, 0, (0,)))
+
+    records.learn(m.LedgerNews(ledger().state, (), 1, restarts=1))
+
+    assert records.report.committed == ()
+
+
+def test_records_of_a_history_that_was_given_up_end_with_the_first_ledger_of_another() -> None:
+    records, coordinator = CommitRecords(), ledger()
+    records.link(1)
+    told(records, "a", m.Leases(0, (4, 5)))
+    said(records, "a", m.Applied(3, 0, (4,)))
+    records.link(2)
+    assert (records.report.committed, records.report.term) == ((4,), 1)
+
+    records.learn(m.LedgerNews(coordinator.state))
+
+    assert (records.report.committed, records.report.term) == ((), 2)
 
 
 @given(st.data())

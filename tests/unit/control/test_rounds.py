@@ -255,7 +255,7 @@ def test_launchers_get_the_ledger_when_it_has_changed() -> None:
 
     job.wait(2.0, 0, 1)
 
-    news = m.LedgerNews(m.LedgerState(1, (m.TrackState("", 4, 2, (0,)),), 0))
+    news = m.LedgerNews(m.LedgerState(1, (m.TrackState("", 4, 2, (0,)),), 0), number=1)
     sent = [(slot, each) for slot, each in job.sent if isinstance(each, m.LedgerNews)]
     assert sent == [(0, news), (1, news)]
 
