@@ -73,6 +73,10 @@ SEEDS ?= 1000
 simulate: .setup/python ## Simulate the control plane under SEEDS=1000 seeds; tell what they reached
 	PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS)
 
+.PHONY: simulate-mutants
+simulate-mutants: .setup/python ## Find each deliberate protocol bug from seed 0 on; tell which seed does
+	PYTHONPATH=tests $(BIN)/python -m simulation --mutants
+
 .PHONY: soak
 soak: .setup/python ## Long runs: 64 workers, and 20,000 rounds of workers that come and go
 	SOAK_ROUNDS=20000 $(BIN)/pytest -m slow tests/integration/job

@@ -1,18 +1,24 @@
 """Run seeds: ``PYTHONPATH=tests python -m simulation --seeds 1000``, or one with ``--seed 7``.
 
-One seed prints its faults, and with ``--trace`` every message of a member as the coordinator sees
-it. The same seed always gives the same trace; its digest is in the last line.
+One seed prints its faults, with ``--trace`` what every state machine takes in, and with
+``--shrink`` the fewest of its faults that still make it fail. The same seed, profile and faults
+always give the same trace; its digest is in the last line. ``--mutants`` tells which seed catches
+each deliberate bug first.
 """
 
 import argparse
+import gc
 import multiprocessing
 import os
 import sys
 import time
+from collections.abc import Iterable
 from functools import partial
 
 from simulation.coverage import Coverage
-from simulation.run import Outcome, Simulation
+from simulation.mutants import MUTANTS, first_catch
+from simulation.profile import MIXED, PROFILES, Profile
+from simulation.run import Outcome, Protocol, Simulation
 from simulation.violation import ViolationError
 
 
@@ -20,56 +26,109 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="simulation", description="Simulate the control plane.")
     parser.add_argument("--seeds", type=int, default=300, help="number of seeds (default 300)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (default 0)")
+    parser.add_argument("--profile", choices=PROFILES, default=MIXED.name, help="kinds of faults")
     parser.add_argument("--seed", type=int, help="run this seed alone and tell what happens")
-    parser.add_argument("--trace", action="store_true", help="with --seed: print every message")
-    parser.add_argument("--takeovers", action="store_true", help="lose coordinators, too")
-    arguments = parser.parse_args()
-    if arguments.seed is not None:
-        return _tell(arguments.seed, trace=arguments.trace, takeovers=arguments.takeovers)
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
-    return _run(seeds, takeovers=arguments.takeovers)
+    parser.add_argument("--trace", action="store_true", help="with --seed: print every event")
+    parser.add_argument("--shrink", action="store_true", help="with --seed: leave out faults")
+    parser.add_argument("--omit", type=int, nargs="*", default=[], help="with --seed: faults")
+    parser.add_argument("--mutants", action="store_true", help="find each deliberate bug")
+    given = parser.parse_args()
+    profile = PROFILES[given.profile]
+    if given.mutants:
+        return _catch_all()
+    if given.seed is None:
+        return _run(range(given.first, given.first + given.seeds), profile)
+    omitted = frozenset(given.omit)
+    if given.shrink:
+        omitted = shrink(given.seed, profile)
+        print(f"the same failure with --omit {' '.join(map(str, sorted(omitted)))}")
+    return _tell(given.seed, profile, omitted, trace=given.trace)
 
 
-def _tell(seed: int, *, trace: bool, takeovers: bool) -> int:
-    simulation = Simulation(seed, trace=print if trace else None, takeovers=takeovers)
+def _tell(seed: int, profile: Profile, omitted: frozenset[int], *, trace: bool) -> int:
+    simulation = Simulation(seed, trace=print if trace else None, profile=profile, omitted=omitted)
     try:
-        outcome = simulation.run()
+        last: object = simulation.run()
+        failed = False
     except ViolationError as error:
-        print(*simulation.faults.log, f"seed {seed} FAILS: {error}", sep="\n")
-        return 1
-    print(*simulation.faults.log, outcome, sep="\n")
-    return 0
+        last, failed = f"seed {seed} FAILS: {error}", True
+    print(*simulation.faults.log, last, sep="\n")
+    return 1 if failed else 0
 
 
-def _run(seeds: range, *, takeovers: bool) -> int:
+def shrink(seed: int, profile: Profile, protocol: Protocol | None = None) -> frozenset[int]:
+    """Return as many faults as can be left out, one by one, while the seed still fails."""
+    omitted: frozenset[int] = frozenset()
+    for fault in range(Simulation(seed, profile=profile).faults.planned + 1):
+        if _fails(seed, profile, protocol, omitted | {fault}):
+            omitted |= {fault}
+    return omitted
+
+
+def _fails(seed: int, profile: Profile, protocol: Protocol | None, omitted: frozenset[int]) -> bool:
+    try:
+        Simulation(seed, protocol, profile=profile, omitted=omitted).run()
+    except ViolationError:
+        return True
+    return False
+
+
+def _run(seeds: range, profile: Profile) -> int:
     started, coverage, outcomes, failed = time.monotonic(), Coverage(), [], 0
-    one = partial(_one, takeovers=takeovers)
+    chunks = [seeds[at : at + 16] for at in range(0, len(seeds), 16)]
     with multiprocessing.Pool(os.cpu_count()) as pool:
-        for outcome, error, reached in pool.imap_unordered(one, seeds, chunksize=8):
+        for found, errors, reached in pool.imap_unordered(partial(_some, profile), chunks):
             coverage.merge(reached)
-            if outcome is None:
-                failed += 1
+            outcomes += found
+            failed += len(errors)
+            for error in errors:
                 print(error, flush=True)
-            else:
-                outcomes.append(outcome)
     _report(outcomes, failed, time.monotonic() - started)
     print(coverage.report())
     return 1 if failed else 0
 
 
-def _one(seed: int, *, takeovers: bool) -> tuple[Outcome | None, str, Coverage]:
-    simulation = Simulation(seed, takeovers=takeovers)
-    try:
-        return simulation.run(), "", simulation.coverage
-    except ViolationError as error:
-        return None, f"seed {seed} FAILS: {error}", simulation.coverage
+def _some(profile: Profile, seeds: Iterable[int]) -> tuple[list[Outcome], list[str], Coverage]:
+    """Run some seeds; collect garbage between them, for little of it is any before the end."""
+    outcomes, errors, coverage = [], [], Coverage()
+    gc.disable()
+    for seed in seeds:
+        simulation = Simulation(seed, profile=profile)
+        try:
+            outcomes.append(simulation.run())
+        except ViolationError as error:
+            errors.append(f"seed {seed} FAILS: {error}")
+        coverage.merge(simulation.coverage)
+    gc.enable()
+    gc.collect()
+    return outcomes, errors, coverage
 
 
 def _report(outcomes: list[Outcome], failed: int, seconds: float) -> None:
     count = len(outcomes) + failed
     events, faults = sum(o.events for o in outcomes), sum(o.faults for o in outcomes)
     print(f"{count} seeds in {seconds:.1f} s: {count / seconds:.1f} seeds/s, {failed} failed")
-    print(f"{events} events, {faults} faults, {sum(o.rounds_applied for o in outcomes)} rounds")
+    rounds, terms = sum(o.rounds_applied for o in outcomes), sum(o.terms for o in outcomes)
+    print(f"{events} events, {faults} faults, {rounds} rounds, {terms} terms")
+    if outcomes:
+        members, events = min(o.members for o in outcomes), min(o.events for o in outcomes)
+        faults = min(o.faults for o in outcomes)
+        print(f"each seed has at least {members} members, {events} events and {faults} faults")
+
+
+def _catch_all() -> int:
+    with multiprocessing.Pool(os.cpu_count()) as pool:
+        caught = pool.imap_unordered(_catch, MUTANTS)
+        return 1 if not all([_told(*each) for each in caught]) else 0
+
+
+def _catch(name: str) -> tuple[str, int | None, str]:
+    return name, *first_catch(name, 0)
+
+
+def _told(name: str, seed: int | None, error: str) -> bool:
+    print(f"{name}: seed {seed}: {error[:100]}", flush=True)
+    return seed is not None
 
 
 if __name__ == "__main__":

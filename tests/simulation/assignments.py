@@ -1,11 +1,17 @@
 """Invariants of assignments: views, groups, communicators, weights."""
 
+from __future__ import annotations
+
 from collections import defaultdict
 from collections.abc import Container, Iterable
+from typing import TYPE_CHECKING
 
 from dssync.control import messages as m
 from dssync.control.history import VOTES_KEPT
 from simulation.violation import require
+
+if TYPE_CHECKING:
+    from simulation.observer import Observer
 
 Attempt = tuple[int, int]
 """Round and attempt."""
@@ -13,24 +19,21 @@ Fresh = list[tuple[str, m.Assign]]
 
 
 class Assignments:
-    """All assignments of a run, and what must hold among them."""
+    """All assignments of one term, and what must hold among them."""
 
-    def __init__(self, touched: Container[str]) -> None:
+    def __init__(self, observer: Observer) -> None:
         self.eligible: set[str] = set()
         """Members whose values may count."""
-        self.joiners: set[str] = set()
-        """Members that came when others were training."""
         self.givers: dict[Attempt, list[str]] = {}
         """Whose values are in the mean of a flush."""
         self.weights: dict[tuple[Attempt, str], dict[str, float]] = defaultdict(dict)
         self.applied_at_members: dict[tuple[str, int], int] = {}
         """The attempt that a member has applied in a round, before anybody hears of it."""
-        self._touched = touched
+        self._observer = observer
         self._views: dict[int, tuple[int, int, str]] = {}
-        self._members: dict[str, tuple[str, ...]] = {}
         self._broken: set[str] = set()
         self._broken_news = False
-        self._all: dict[tuple[str, int], dict[int, m.Assign]] = defaultdict(dict)
+        self._all: dict[str, dict[int, dict[int, m.Assign]]] = defaultdict(dict)
         self._outstanding: dict[str, dict[int, m.Assign]] = defaultdict(dict)
         self._last_round: dict[str, int] = {}
 
@@ -43,13 +46,13 @@ class Assignments:
         require(known == view, f"round {assign.round} has two views: {known} and {view}")
         last = self._last_round.get(key, assign.round)
         require(assign.round <= last, f"{key} drains with {last} but gets round {assign.round}")
-        self._all[key, assign.round][assign.attempt] = assign
+        self._all[key].setdefault(assign.round, {})[assign.attempt] = assign
         self._outstanding[key][assign.round] = assign
         for stage in assign.stages:
             self._add_stage(key, assign, stage)
 
     def _add_stage(self, key: str, assign: m.Assign, stage: m.Stage) -> None:
-        known = self._members.setdefault(stage.communicator, stage.members)
+        known = self._observer.communicators.setdefault(stage.communicator, stage.members)
         if known != stage.members or key not in known or stage.communicator in self._broken:
             broken = stage.communicator in self._broken
             require(False, f"{key} gets {stage}; known for {known}, broken: {broken}")
@@ -58,7 +61,7 @@ class Assignments:
     def applied(self, key: str, message: m.Applied) -> None:
         """The coordinator hears that a member has applied."""
         self._outstanding[key].pop(message.round, None)
-        assign = self._all[key, message.round].get(message.attempt)
+        assign = self.of(key, message.round, message.attempt)
         if assign is not None and assign.stages:
             self.eligible.add(key)
 
@@ -76,30 +79,22 @@ class Assignments:
     def forget(self, key: str) -> None:
         """A member is gone; it may come back."""
         self._outstanding.pop(key, None)
+        self._last_round.pop(key, None)
 
     def drains(self, key: str, last_round: int) -> None:
         self._last_round[key] = max(last_round, self._last_round.get(key, -1))
-
-    @property
-    def draining(self) -> set[str]:
-        """Members that were told their last round."""
-        return set(self._last_round)
+        self._observer.drained.add(key)
 
     def of(self, key: str, number: int, attempt: int) -> m.Assign | None:
         """Return what a member was to do in an attempt."""
-        return self._all[key, number].get(attempt)
-
-    def new_term(self) -> None:
-        """Nothing that was assigned is awaited any more."""
-        self._outstanding.clear()
-        self._last_round.clear()
-        self._views.clear()
+        return self._all[key].get(number, {}).get(attempt)
 
     def missed(self, key: str, mate: str) -> set[Attempt]:
         """Return the strict attempts that a mate has applied and a member has open."""
         found = set()
-        for number in sorted(n for k, n in self._all if k == key)[-VOTES_KEPT:]:
-            last = self._all[key, number][max(self._all[key, number])]
+        for number in sorted(self._all[key])[-VOTES_KEPT:]:
+            attempts = self._all[key][number]
+            last = attempts[max(attempts)]
             done = self.applied_at_members.get((mate, number))
             shared = mate in mates(key, last) or last.kind != "train"
             behind = (key, number) not in self.applied_at_members
@@ -109,7 +104,7 @@ class Assignments:
 
     def kind_of(self, key: str, number: int) -> str:
         """Return what a member's round was frozen as."""
-        return next(iter(self._all[key, number].values())).kind
+        return next(iter(self._all[key][number].values())).kind
 
     # --- what must hold -----------------------------------------------------------------------
 
@@ -141,12 +136,12 @@ class Assignments:
 
     def _check_retry(self, key: str, assign: m.Assign) -> None:
         """A group shrinks, retries only for a fault, and never past a strict commit."""
-        number, attempts = assign.round, self._all[key, assign.round]
+        number, attempts = assign.round, self._all[key][assign.round]
         require(assign.attempt - 1 in attempts, f"{key} is new in a retry: {assign}")
         first, was, now = (mates(key, attempts[n]) for n in (0, assign.attempt - 1, assign.attempt))
         if assign.kind == "train":
             require(now <= was, f"the group of {key} grew from {was} to {now} in {number}")
-            hit = len(first) == 1 or any(mate in self._touched for mate in first)
+            hit = len(first) == 1 or any(mate in self._observer.touched for mate in first)
             require(hit, f"{key} retries {number} ({assign.cause}) though no fault hit {first}")
         done = [mate for mate in now if (mate, number) in self.applied_at_members]
         require(not done, f"{key} retries round {number} with {done}, who applied it")
@@ -160,7 +155,7 @@ class Assignments:
         stages = {key: a.stages for key, a in fresh if (a.round, a.attempt) == attempt}
         rows = coefficients(stages)
         givers = {key for row in rows.values() for key, share in row.items() if share > 0}
-        counted = givers <= self.eligible and set(rows) - givers <= self.joiners
+        counted = givers <= self.eligible and set(rows) - givers <= self._observer.joiners
         require(counted, f"flush {attempt} of {sorted(rows)} takes the values of {sorted(givers)}")
         for key, row in rows.items():
             off = max(abs(row.get(giver, 0.0) - 1 / len(givers)) for giver in givers)

@@ -3,7 +3,7 @@
 from collections import Counter
 from itertools import product
 
-from dssync.control import messages as m
+from dssync.control import ballots, messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import Connected, Disconnected, Event, Received, Ticked
 from dssync.control.exchange import Exchange
@@ -13,13 +13,17 @@ from simulation import wire
 PHASES = ("unknown", *(phase.value for phase in Phase))
 MEMBER_EVENTS = (
     "Enter", "Loaded", "FetchFailed", "Arrive", "Confirm", "Applied", "Abandoned", "Failed",
-    "Blob", "Register", "Take", "AskFlush", "Leave", "Exited", "Drain", "pod lost",
+    "Blob", "Register", "Take", "AskFlush", "Leave", "Report", "Exited", "Drain", "pod lost",
 )  # fmt: skip
 EXCHANGES = ("none", "fresh", "running", "collecting", "decided")
 ROUND_EVENTS = (
     "Arrive", "Confirm", "Applied", "Abandoned", "Failed", "Leave", "Exited", "pod lost",
     "deadline",
 )  # fmt: skip
+
+ELECTION_PHASES = tuple(phase.value for phase in ballots.Phase)
+ELECTION_EVENTS = tuple(kind.__name__ for kind in ballots.Event.__args__)
+_ABOUT_ROUNDS = frozenset({"Arrive", "Confirm", "Applied", "Abandoned", "Failed"})
 
 Pair = tuple[str, str]
 
@@ -30,18 +34,26 @@ class Coverage:
     def __init__(self) -> None:
         self.phases: Counter[Pair] = Counter()
         self.exchanges: Counter[Pair] = Counter()
+        self.elections: Counter[Pair] = Counter()
+        """Filled by the observer of the elections."""
 
     def observe(self, coordinator: Coordinator, event: Event, now: float) -> None:
         """Count what meets this event; called before it is handled."""
+        if type(event) is Received and type(event.message) is m.FromMember:
+            self._said(coordinator, event.message.member, wire.from_member(event.message.body))
+        else:
+            self._happened(coordinator, event, now)
+
+    def _said(self, coordinator: Coordinator, key: str, message: object) -> None:
+        kind = type(message).__name__
+        self._member(coordinator, key, kind)
+        if kind in _ABOUT_ROUNDS:
+            self.exchanges[_find(coordinator, key, message.round), kind] += 1  # type: ignore[attr-defined]
+        elif kind == "Leave":
+            self._every_exchange(coordinator, key, "Leave")
+
+    def _happened(self, coordinator: Coordinator, event: Event, now: float) -> None:
         match event:
-            case Received(_, m.FromMember(key, body)):
-                message = wire.from_member(body)
-                self._member(coordinator, key, type(message).__name__)
-                if isinstance(message, m.Arrive | m.Confirm | m.Applied | m.Abandoned | m.Failed):
-                    found = _find(coordinator, key, message.round)
-                    self.exchanges[found, type(message).__name__] += 1
-                elif isinstance(message, m.Leave):
-                    self._every_exchange(coordinator, key, "Leave")
             case Received(_, m.Exited(key, _, _)):
                 self._member(coordinator, key, "Exited")
                 self._every_exchange(coordinator, key, "Exited")
@@ -60,6 +72,7 @@ class Coverage:
     def merge(self, other: "Coverage") -> None:
         self.phases.update(other.phases)
         self.exchanges.update(other.exchanges)
+        self.elections.update(other.elections)
 
     def report(self) -> str:
         """Return the pairs reached with their counts, and those not reached."""
@@ -67,6 +80,7 @@ class Coverage:
             [
                 *_table("member phase", PHASES, MEMBER_EVENTS, self.phases),
                 *_table("exchange", EXCHANGES, ROUND_EVENTS, self.exchanges),
+                *_table("election", ELECTION_PHASES, ELECTION_EVENTS, self.elections),
             ]
         )
 
@@ -96,10 +110,9 @@ def _exchanges(coordinator: Coordinator) -> list[Exchange]:
 
 
 def _find(coordinator: Coordinator, key: str, number: int) -> str:
-    for exchange in _exchanges(coordinator):
-        if exchange.round == number and key in exchange.members:
-            return _state(exchange)
-    return "none"
+    world = coordinator.world
+    exchange = None if world is None else world.rounds._find(key, number)
+    return "none" if exchange is None else _state(exchange)
 
 
 def _state(exchange: Exchange) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from simulation.scheduler import Process, Scheduler
-from simulation.violation import ViolationError
+from simulation.violation import ViolationError, require
 
 Numbers = list[float]
 Token = tuple[int, int]
@@ -22,7 +22,10 @@ class Party:
 
     process: Process
     scaled: Numbers
-    done: Callable[[Numbers], None]
+    weight: float
+    support: int
+    """The batches in what it gives."""
+    done: Callable[[Numbers, int], None]
     failed: Callable[[], None]
     over: bool = False
 
@@ -45,7 +48,7 @@ class Fabric:
 
     def __init__(self, scheduler: Scheduler) -> None:
         self._scheduler = scheduler
-        self._operations: dict[tuple[str, int], _Operation] = {}
+        self._operations: dict[str, dict[int, _Operation]] = {}
         self._counts: dict[tuple[str, str], int] = {}
         self._left: dict[str, set[str]] = {}
         self._dead: set[str] = set()
@@ -59,15 +62,18 @@ class Fabric:
         """
         number = self._counts.get((communicator, key), 0)
         self._counts[communicator, key] = number + 1
-        operation = self._operations.setdefault((communicator, number), _Operation(token, members))
-        if (operation.token, operation.members) != (token, members):
+        numbered = self._operations.setdefault(communicator, {})
+        operation = numbered.get(number)
+        if operation is None:
+            operation = numbered[number] = _Operation(token, members)
+        elif (operation.token, operation.members) != (token, members):
             raise ViolationError(
                 f"{key} starts {token} of {members} on communicator {communicator}, where its "
                 f"mates are in {operation.token} of {operation.members}"
             )
         operation.parties[key] = party
-        gone = self._dead | self._left.get(communicator, set())
-        if gone.intersection(members):
+        left = self._left.get(communicator, ())
+        if not self._dead.isdisjoint(members) or not set(left).isdisjoint(members):
             self._break(operation)
         elif len(operation.parties) == len(members):
             self._complete(operation)
@@ -75,28 +81,35 @@ class Fabric:
     def leave(self, communicator: str, key: str) -> None:
         """A member gives a communicator up."""
         self._left.setdefault(communicator, set()).add(key)
-        for (name, _), operation in self._operations.items():
-            if name == communicator and key in operation.members:
+        for operation in self._operations.get(communicator, {}).values():
+            if key in operation.members:
                 self._end(operation, key)
 
     def died(self, key: str) -> None:
         self._dead.add(key)
-        for operation in self._operations.values():
-            if key in operation.members:
-                self._end(operation, key)
+        for numbered in self._operations.values():
+            for operation in numbered.values():
+                if key in operation.members:
+                    self._end(operation, key)
 
     def _end(self, operation: _Operation, key: str) -> None:
         if key in operation.parties:
             operation.parties[key].over = True
-        self._break(operation)
+        if not all(party.over for party in operation.parties.values()):
+            self._break(operation)
+        operation.broken = True
 
     def _complete(self, operation: _Operation) -> None:
         columns = zip(*(operation.parties[m].scaled for m in operation.members), strict=True)
-        total = [sum(column) for column in columns]
+        off = abs(sum(party.weight for party in operation.parties.values()) - 1)
+        require(off < 1e-9, f"weights of {operation.members} sum to 1 but for {off}")
+        total, support = [sum(column) for column in columns], 0
         for party in operation.parties.values():
-            self._finish(operation, party, total)
+            support |= party.support
+        for party in operation.parties.values():
+            self._finish(operation, party, (total, support))
 
-    def _finish(self, operation: _Operation, party: Party, total: Numbers) -> None:
+    def _finish(self, operation: _Operation, party: Party, result: tuple[Numbers, int]) -> None:
         waits_for_frozen = self._scheduler.random.random() < 0.5
 
         def finish() -> None:
@@ -106,7 +119,7 @@ class Fabric:
                 party.process.later(0.05, finish)
                 return
             party.over = True
-            party.done(list(total))
+            party.done(list(result[0]), result[1])
 
         slowest = self._scheduler.random.choice((0.01, 0.01, 0.02, 0.08))
         party.process.later(self._scheduler.random.uniform(0.002, slowest), finish)

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dssync.control.messages import AskFlush
+from simulation.outages import ARBITER_FAULTS, LEADER_FAULTS, NETWORK_FAULTS
+from simulation.profile import Profile
 
 if TYPE_CHECKING:
     from simulation.pod import Pod
@@ -17,106 +19,125 @@ MOMENTS = (
     "entering",
 )  # fmt: skip
 LATE_MOMENTS = ("last data", "final")
+SPAN = (40, 700)
+"""Events between which faults strike."""
+PATIENCE = 60
+"""Events for which a fault waits for its moment."""
 
 
 class Faults:
     """The faults of one run."""
 
-    def __init__(self, simulation: Simulation) -> None:
-        self._simulation = simulation
-        self._random = simulation.random
+    def __init__(self, world: Simulation, profile: Profile, omitted: frozenset[int]) -> None:
+        self.world = world
+        self.random = world.random
         self.injected = 0
         self.active = 0
         """Faults that still last."""
         self.log: list[str] = []
-        self._plan = sorted(
-            (self._random.randint(20, 420), self._random.choice(MOMENTS))
-            for _ in range(self._random.randint(3, 7))
+        """A line for each fault that has struck."""
+        kinds = ("members",) * profile.members + ("leaders",) * profile.leaders
+        kinds += ("network",) * profile.network + ("arbiter",) * profile.arbiter
+        plan = sorted(
+            (self.random.randint(*SPAN), self.random.choice(kinds), self.random.choice(MOMENTS))
+            for _ in range(self.random.randint(5, 8))
         )
-        self._late = self._random.choice(("last data", *LATE_MOMENTS, None))
+        self.planned = len(plan)
+        """Number of faults, those at the end not counted."""
+        self._plan = [each for number, each in enumerate(plan) if number not in omitted]
+        late = self.random.choice(("last data", *LATE_MOMENTS, None))
+        self._late = None if self.planned in omitted else late
         self._patience = 0
-        self._replaced: set[str] = set()
 
     def look(self) -> None:
         """Strike if the time and the moment of a fault have come."""
-        if self._simulation.coordinator.completed:
+        if self.world.completed:
             return
-        if self._plan and self._simulation.monitor.events >= self._plan[0][0]:
-            moment = self._plan[0][1]
-            if self._strike(moment) or self._give_up(moment):
+        if self._plan and self.world.observer.events >= self._plan[0][0]:
+            _, kind, moment = self._plan[0]
+            if self._strike(kind, moment) or self._give_up(kind):
                 self._plan.pop(0)
-        elif self._late and self._strike(self._late):
+        elif self._late and self._strike("members", self._late):
             self._late = None
 
-    def _give_up(self, moment: str) -> bool:
+    def _give_up(self, kind: str) -> bool:
         """Wait for a moment for some time, then strike anyway."""
         self._patience += 1
-        return self._patience > 25 and self._strike("now")
+        return self._patience > PATIENCE and self._strike(kind, "now")
 
-    def _strike(self, moment: str) -> bool:
-        victims = [w for w in self._simulation.workers if w.exit_code is None and _is(w, moment)]
+    def _strike(self, kind: str, moment: str) -> bool:
+        victims = [w for w in self.world.workers if w.exit_code is None and _is(w, moment)]
         if not victims or (moment == "last data" and not self._is_data_scarce):
             return False
-        victim, fault = self._random.choice(victims), self._random.choice(self._faults_at(moment))
         self._patience = 0
         self.injected += 1
-        now = self._simulation.scheduler.now
-        self.log.append(f"{now:.3f} {fault.__name__.lstrip('_')} {victim.key} at {moment}")
-        fault(self, victim)
+        name = self._do(kind, moment, victims)
+        self.log.append(f"{self.world.scheduler.now:.3f} {name} at {moment}")
+        self.world.observer.note(f"FAULT {self.log[-1]}")
         return True
 
-    def _faults_at(self, moment: str) -> tuple[Callable[[Faults, Worker], None], ...]:
-        faults = _LATE_FAULTS if moment in LATE_MOMENTS else _FAULTS
-        takeovers = (Faults._kill_coordinator,) * 3
-        return faults + takeovers if self._simulation.takeovers else faults
+    def _do(self, kind: str, moment: str, victims: list[Worker]) -> str:
+        """Strike, and return what struck whom."""
+        if kind == "members":
+            faults = _LATE_FAULTS if moment in LATE_MOMENTS else _FAULTS
+            victim, fault = self.random.choice(victims), self.random.choice(faults)
+            fault(self, victim)
+            return f"{fault.__name__.lstrip('_')} {victim.key}"
+        general = self.random.choice(_GENERAL[kind])
+        leader = self.world.leader
+        general(self)
+        return f"{general.__name__} (leader {'none' if leader is None else leader.uid})"
 
     @property
     def _is_data_scarce(self) -> bool:
         """Whether all members but one have nothing to train on."""
-        workers = [worker for worker in self._simulation.workers if worker.state.started]
+        workers = [worker for worker in self.world.workers if worker.state.started]
         return sum(_is(worker, "last data") for worker in workers) <= 1
 
-    def ended(self, pod: Pod) -> None:
-        """A pod has come to its end: the operator replaces it, at least if it was the last."""
-        if not self._simulation.coordinator.completed:
-            self._replace(pod)
+    # --- what faults are made of --------------------------------------------------------------
 
-    # --- helpers ------------------------------------------------------------------------------
+    def touch(self, pod: Pod) -> None:
+        """Note that a pod is hit, with all its workers."""
+        self.world.observer.hit.add(pod.uid)
+        self.world.observer.touched.update(worker.key for worker in pod.workers)
 
-    def _pod_of(self, worker: Worker) -> Pod:
-        return next(pod for pod in self._simulation.pods if worker in pod.workers)
+    def touch_all(self) -> None:
+        """Note that everybody is hit."""
+        for pod in self.world.live_pods:
+            self.touch(pod)
 
-    def _touch(self, *workers: Worker) -> None:
-        self._simulation.monitor.touched.update(worker.key for worker in workers)
-
-    def _touch_pod(self, pod: Pod) -> None:
-        self._touch(*pod.workers)
-
-    def _later(self, seconds: float, action: Callable[[], None]) -> None:
+    def later(self, seconds: float, action: Callable[[], None]) -> None:
+        """Do something that belongs to a fault, which lasts until then."""
         self.active += 1
 
         def act() -> None:
             self.active -= 1
             action()
 
-        self._simulation.scheduler.later(seconds, act)
+        self.world.scheduler.later(seconds, act)
 
-    def _replace(self, pod: Pod) -> None:
-        """Let the operator start another pod in the slot, always if none is left."""
-        simulation = self._simulation
-        others = [each for each in simulation.live_pods if each is not pod and not each.draining]
-        if pod.spec.uid in self._replaced or (others and self._random.random() < 0.4):
+    def kill(self, pod: Pod) -> None:
+        self.touch(pod)
+        pod.kill()
+        self.world.operator.replace(pod)
+
+    def freeze(self, pod: Pod, seconds: float) -> None:
+        """Let a pod stand still for some time."""
+        if pod.frozen or any(worker.frozen for worker in pod.workers):
             return
-        self._replaced.add(pod.spec.uid)
-        spec = pod.spec
+        self.touch(pod)
+        pod.freeze()
+        self.later(seconds, lambda: pod.thaw() if pod.alive else None)
 
-        def start() -> None:
-            if pod.alive:
-                self._later(0.1, start)
-            elif not simulation.coordinator.completed:
-                simulation.add_pod(spec.workers, spec.slot)
+    def drain(self, pod: Pod) -> None:
+        pod.drain()
+        self.world.operator.replace(pod)
 
-        self._later(self._random.uniform(0.01, 3.0), start)
+    def _pod_of(self, worker: Worker) -> Pod:
+        return next(pod for pod in self.world.pods if worker in pod.workers)
+
+    def _touch(self, *workers: Worker) -> None:
+        self.world.observer.touched.update(worker.key for worker in workers)
 
     # --- faults -------------------------------------------------------------------------------
 
@@ -126,91 +147,88 @@ class Faults:
 
     def _kill_two(self, victim: Worker) -> None:
         self._kill_worker(victim)
-        others = [w for w in self._simulation.workers if w.exit_code is None]
+        others = [w for w in self.world.workers if w.exit_code is None]
         if others:
-            self._kill_worker(self._random.choice(others))
+            self._kill_worker(self.random.choice(others))
 
     def _kill_donor(self, victim: Worker) -> None:
-        donor = victim.fetching and self._simulation.find(victim.fetching.donor)
+        donor = victim.fetching and self.world.find(victim.fetching.donor)
         self._kill_worker(donor or victim)
 
     def _kill_pod(self, victim: Worker) -> None:
-        pod = self._pod_of(victim)
-        self._touch_pod(pod)
-        pod.kill()
-        self._replace(pod)
-
-    def _kill_coordinator(self, victim: Worker) -> None:
-        """The pod of the coordinator is killed, or the coordinator changes for another reason."""
-        if self._simulation.hub.down:
-            return
-        if self._random.random() < 0.7:
-            self._kill_pod(victim)
-        seconds = self._random.uniform(0.05, 1.5)
-        self._later(seconds + 0.5, lambda: None)
-        self._simulation.lose_coordinator(seconds)
+        self.kill(self._pod_of(victim))
 
     def _kill_all_but_one(self, victim: Worker) -> None:
         keep = self._pod_of(victim)
-        for pod in self._simulation.live_pods:
+        for pod in self.world.live_pods:
             if pod is not keep:
-                self._touch_pod(pod)
-                pod.kill()
-                self._replace(pod)
+                self.kill(pod)
 
     def _kill_all_workers_but_one(self, victim: Worker) -> None:
-        for worker in self._simulation.workers:
+        for worker in self.world.workers:
             if worker is not victim and worker.exit_code is None:
                 self._kill_worker(worker)
 
     def _freeze_worker(self, victim: Worker) -> None:
         self._touch(victim)
-        seconds = self._random.choice((0.05, 0.5, 2.0, 6.0, 40.0))
+        seconds = self.random.choice((0.05, 0.5, 2.0, 6.0, 40.0))
         self._pod_of(victim).freeze_worker(victim)
-        self._later(seconds, lambda: victim.thaw() if victim.alive else None)
+        self.later(seconds, lambda: victim.thaw() if victim.alive else None)
 
     def _freeze_pod(self, victim: Worker) -> None:
-        pod = self._pod_of(victim)
-        if pod.frozen or any(worker.frozen for worker in pod.workers):
-            return
-        self._touch_pod(pod)
-        pod.freeze()
-        seconds = self._random.choice((0.1, 1.0, 2.5, 6.0))
-        self._later(seconds, lambda: pod.thaw() if pod.alive else None)
+        self.freeze(self._pod_of(victim), self.random.choice((0.1, 1.0, 2.5, 6.0, 20.0)))
 
     def _cut(self, victim: Worker) -> None:
         pod = self._pod_of(victim)
-        self._touch_pod(pod)
-        pod.cut(self._random.choice((0.01, 0.1, 0.5, 3.0)))
+        self._touch_link(pod)
+        self.world.network.reset(pod.uid)
+
+    def _cut_off(self, victim: Worker) -> None:
+        """Nobody reaches a pod for some time."""
+        pod, network = self._pod_of(victim), self.world.network
+        self._touch_link(pod)
+        others = [other.uid for other in self.world.live_pods if other is not pod]
+        ways = [way for uid in others for way in ((pod.uid, uid), (uid, pod.uid))]
+        network.block(ways)
+        if self.random.random() < 0.5:
+            network.reset(pod.uid)
+
+        def heal() -> None:
+            network.unblock(ways)
+            self._touch_link(pod)
+
+        self.later(self.random.choice((0.1, 0.5, 3.0, 14.0)), heal)
 
     def _slow_link(self, victim: Worker) -> None:
-        pod = self._pod_of(victim)
-        self._touch_pod(pod)
-        pod.extra_latency_seconds = self._random.uniform(0.02, 1.0)
+        pod, extra = self._pod_of(victim), self.random.uniform(0.02, 1.0)
+        self._touch_link(pod)
+        pod.extra_latency_seconds += extra
 
         def end() -> None:
-            self._touch_pod(pod)
-            pod.extra_latency_seconds = 0.0
+            self._touch_link(pod)
+            pod.extra_latency_seconds -= extra
 
-        self._later(self._random.uniform(0.1, 4.0), end)
+        self.later(self.random.uniform(0.1, 4.0), end)
+
+    def _touch_link(self, pod: Pod) -> None:
+        """Note that the way to a pod is hit: everybody's way, if it coordinates."""
+        self.touch(pod)
+        if pod is self.world.leader:
+            self.touch_all()
 
     def _straggle(self, victim: Worker) -> None:
         self._touch(victim)
-        victim.slow.extra_seconds = self._random.choice((0.5, 4.0, 12.0))
+        victim.slow.extra_seconds = self.random.choice((0.5, 4.0, 12.0))
 
     def _nan(self, victim: Worker) -> None:
         self._touch(victim)
         victim.turn_nan()
 
     def _join(self, victim: Worker) -> None:
-        self._simulation.add_pod(self._random.randint(1, 3))
+        self.world.add_pod(self.random.randint(1, 3))
 
     def _drain(self, victim: Worker) -> None:
-        pod = self._pod_of(victim)
-        pod.drain()
-        if self._random.random() < 0.3:
-            self._later(self._random.uniform(0, 0.1), pod.drain)
-        self._replace(pod)
+        self.drain(self._pod_of(victim))
 
     def _flush(self, victim: Worker) -> None:
         if victim.state.started:
@@ -230,7 +248,7 @@ _FAULTS = (
     Faults._kill_worker, Faults._kill_worker, Faults._kill_two, Faults._kill_donor,
     Faults._kill_pod, Faults._kill_all_but_one, Faults._kill_all_workers_but_one,
     Faults._freeze_worker, Faults._freeze_worker, Faults._freeze_pod, Faults._freeze_pod,
-    Faults._cut, Faults._cut, Faults._slow_link, Faults._straggle, Faults._nan, Faults._join,
+    Faults._cut, Faults._cut_off, Faults._slow_link, Faults._straggle, Faults._nan, Faults._join,
     Faults._drain, Faults._flush,
 )  # fmt: skip
 _LATE_FAULTS = (
@@ -238,3 +256,8 @@ _LATE_FAULTS = (
     Faults._freeze_worker, Faults._freeze_pod, Faults._cut, Faults._slow_link, Faults._nan,
     Faults._join, Faults._drain,
 )  # fmt: skip
+_GENERAL: dict[str, tuple[Callable[[Faults], None], ...]] = {
+    "leaders": LEADER_FAULTS,
+    "network": NETWORK_FAULTS,
+    "arbiter": ARBITER_FAULTS,
+}

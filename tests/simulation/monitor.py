@@ -1,8 +1,10 @@
-"""Watches what goes in and out of the coordinator; raises when an invariant is violated.
+"""Watches what goes in and out of one coordinator; raises when an invariant is violated.
 
 Messages and notes are the evidence, so that the invariants hold for any coordinator that speaks
 the protocol: who is in the view, whose values count and what is assigned all follow from them.
 """
+
+from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
@@ -11,62 +13,70 @@ from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import Effect, Event, Note, Received, Send
 from dssync.control.ledger import committed_in
-from dssync.control.takeover import Adopt
+from dssync.control.takeover import Adopt, Report
+from dssync.control.view import slot_of
 from simulation import wire
 from simulation.assignments import Assignments
-from simulation.coverage import Coverage
+from simulation.observer import Observer
 from simulation.values import Values
 from simulation.violation import require
 
 
 class Monitor:
-    """The invariants of one run."""
+    """The invariants of one term."""
 
-    def __init__(self, coordinator: Coordinator, coverage: Coverage) -> None:
-        self.touched: set[str] = set()
-        """Members that a fault has hit, now or earlier."""
-        self.events = 0
-        """Messages of members so far."""
-        self.last = ""
-        """The latest of them, for the trace."""
-        self.progressed = False
-        self.commits: Counter[int] = Counter()
-        self.assignments = Assignments(self.touched)
+    def __init__(self, coordinator: Coordinator, observer: Observer, *, is_strict: bool) -> None:
+        self.term = coordinator.job.term
+        self.is_strict = is_strict
+        self.assignments = Assignments(observer)
         self.values = Values(self.assignments)
-        self._coordinator = coordinator
-        self._coverage = coverage
+        self.known: set[str] = set()
+        """Members that were let in or adopted, and neither left nor were put out."""
+        self._observer = observer
+        self.coordinator = coordinator
         self._view: set[str] = set()
+        self._commits: Counter[int] = Counter()
+        self._said = 0
+        """Batches that members have said to be committed."""
+        self._twice: set[int] = set()
         self._repeated_before = 0
-        self._counted: set[str] = set()
-        """Members whose values have counted in an earlier term."""
         self._decisions: set[tuple[int, int, tuple[int, ...]]] = set()
-
-    def take_over(self, coordinator: Coordinator) -> None:
-        """Watch the coordinator of a new term; what members hold of the old one may end."""
-        self._coordinator = coordinator
-        self._view.clear()
-        self._counted |= self.assignments.eligible
-        self.assignments.eligible.clear()
-        self.assignments.new_term()
-        self.values.new_term()
+        self._reports: dict[str, Report] = {}
+        """Of members, before the term begins."""
+        self._standing: dict[int, tuple[str, ...]] = {}
+        """The members that each launcher lists."""
+        self._adopted: dict[str, Adopt] = {}
+        self._seconds = 0.0
+        """The coordinator's own time, at its last event."""
 
     def before(self, event: Event, now: float) -> None:
-        """Look at an event before the coordinator handles it."""
-        self._coverage.observe(self._coordinator, event, now)
-        if not isinstance(event, Received) or not isinstance(event.message, m.FromMember):
+        """Look at an event before the coordinator, whose clock says ``now``, handles it."""
+        self._seconds = now
+        self._observer.coverage.observe(self.coordinator, event, now)
+        if type(event) is not Received:
+            return
+        if type(event.message) is m.Standing:
+            self._standing[event.slot] = event.message.members
+        if type(event.message) is not m.FromMember:
             return
         key, text = event.message.member, event.message.body
-        self.events += 1
-        self.last = f"{key} {text}"
+        self._observer.note(f"{self.term} {key} {text}")
         body = wire.from_member(text)
-        if isinstance(body, m.Applied | m.Confirm) and body.batches:
+        match body:
+            case m.Applied() | m.Confirm():
+                self._check_trained(key, body)
+            case Report() if self.coordinator.gathering is not None and body.term == self.term:
+                self._reports[key] = body
+
+    def _check_trained(self, key: str, body: m.Applied | m.Confirm) -> None:
+        if body.batches:
             assign = self.assignments.of(key, body.round, body.attempt)
-            counts = assign is None or assign.weighted
-            require(counts, f"{key} trained for round {body.round}, where it has no weight")
-        if isinstance(body, m.Applied):
-            self.progressed = True
-            if key in self._coordinator.roster.peers:
-                self.commits.update(body.batches)
+            if assign is not None and not assign.weighted:
+                require(False, f"{key} trained for round {body.round}, where it has no weight")
+        if type(body) is m.Applied:
+            self._observer.progressed = True
+            if key in self.coordinator.roster.peers:
+                self._commit(body.batches)
                 self.assignments.applied(key, body)
 
     def after(self, effects: Iterable[Effect]) -> None:
@@ -74,28 +84,42 @@ class Monitor:
         joins, gone = bool(self._view), set()
         fresh: list[tuple[str, m.Assign]] = []
         for effect in effects:
-            if isinstance(effect, Note):
+            if type(effect) is Note:
                 gone |= self._noted(effect)
-            elif isinstance(effect, Send) and isinstance(effect.message, m.ToMember):
+            elif type(effect) is Send and type(effect.message) is m.ToMember:
                 key, body = effect.message.member, wire.to_member(effect.message.body)
                 self._sent(key, body, joins=joins)
-                if isinstance(body, m.Assign):
+                if type(body) is m.Assign:
                     fresh.append((key, body))
-        if self._view and not self._view & self.assignments.eligible:
+        eligible = self.assignments.eligible
+        if self._view and not self._view & eligible:
             # Nobody is left whose values count: then everybody's do.
-            self.assignments.eligible |= self._view
-        self._check_adopted(effects)
-        self.assignments.check(fresh, self._coordinator.roster.peers.keys())
-        self._counted |= self.assignments.eligible
-        self.assignments.eligible -= gone
-        self._check_ledger()
+            eligible |= self._view
+        for key, assign in fresh:
+            if not assign.attempt:
+                self._decides(key, f"freezes round {assign.round}")
+        self.assignments.check(fresh, self.coordinator.roster.peers.keys())
+        self._observer.counted |= eligible
+        eligible -= gone
+        if self.coordinator.gathering is None:
+            self._check_ledger()
+
+    def _decides(self, key: str, what: str) -> None:
+        """A round is frozen or committed with a member that follows from elsewhere."""
+        if self._observer.follows(slot_of(key), self.term):
+            holds = not self.coordinator.job.may_decide(self._seconds)
+            self._observer.decides(self.term, holds=holds, what=what)
 
     def _noted(self, note: Note) -> set[str]:
         """Return who is gone."""
         if note.kind == "restarted_job":
-            self.commits.clear()
+            self._recommit(())
+            self._observer.restarted()
+        if note.kind == "completed":
+            self._observer.completed_term = self.term
         if note.kind == "adopted":
             self._recount()
+            self._check_adopted()
         if note.kind not in ("leave", "evict"):
             return set()
         self._view.discard(note.member)
@@ -103,6 +127,7 @@ class Monitor:
             self._require_touched(note.member, f"evicted ({note.cause})")
         if note.cause == "drain":
             return set()
+        self.known.discard(note.member)
         self.assignments.forget(note.member)
         return {note.member}
 
@@ -111,17 +136,15 @@ class Monitor:
             case m.Assign():
                 self.assignments.assigned(key, body)
             case m.Start():
-                self.progressed = True
+                self._observer.progressed = True
                 self._view.add(key)
+                self.known.add(key)
+                self.values.started(key)
+                self._observer.began(key)
                 if joins:
-                    self.assignments.joiners.add(key)
-            case Adopt(weighted=weighted):
-                self.progressed = True
-                self._view.add(key)
-                if weighted:
-                    counts = key in self._counted | self.values.summed
-                    require(counts, f"{key} gets weight by adoption")
-                    self.assignments.eligible.add(key)
+                    self._observer.joiners.add(key)
+            case Adopt():
+                self._adopts(key, body)
             case m.Abandon(number, _):
                 self.assignments.given_up(key, number)
             case m.Skip(number, _):
@@ -131,49 +154,84 @@ class Monitor:
                 self.assignments.given_up(key, number)
             case m.Commit(number, attempt, batches):
                 self.assignments.committed(key, number)
+                self._observer.decided[key, self.term, number, attempt] = batches
+                self._decides(key, f"commits round {number}")
                 self._decided(number, attempt, batches)
             case m.LastRound(number):
                 self.assignments.drains(key, number)
 
+    # --- a new term ---------------------------------------------------------------------------
+
+    def _adopts(self, key: str, body: Adopt) -> None:
+        self._observer.progressed = True
+        self._view.add(key)
+        self.known.add(key)
+        self._adopted[key] = body
+        if body.weighted:
+            counts = key in self._observer.counted | self._observer.summed
+            require(counts, f"{key} gets weight by adoption")
+            self.assignments.eligible.add(key)
+
     def _recount(self) -> None:
         """Take over what a new coordinator knows to be committed."""
-        ledger = self._coordinator.ledger
-        done = [batch for batch in range(ledger.total) if committed_in(ledger.state, batch)]
+        ledger = self.coordinator.ledger
+        state = ledger.state
+        done = [batch for batch in range(ledger.total) if committed_in(state, batch)]
         require(len(done) == ledger.committed, f"{ledger.committed} of {len(done)} are counted")
-        self.commits = Counter(done)
+        self._recommit(done)
+        if self.is_strict:
+            for key in self._adopted:
+                self._observer.adopted(key, self._commits.keys())
+            self._observer.forget(self._commits.keys())
         self._repeated_before = ledger.repeated
 
-    def _check_adopted(self, effects: Iterable[Effect]) -> None:
-        """A strict attempt that one survivor applied is committed for every other."""
-        adopted: dict[str, Adopt] = {}
-        for effect in effects:
-            if isinstance(effect, Send) and isinstance(effect.message, m.ToMember):
-                body = wire.to_member(effect.message.body)
-                if isinstance(body, Adopt):
-                    adopted[effect.message.member] = body
-        for key, body in adopted.items():
-            told = {(each.round, each.attempt) for each in body.commits}
-            for mate in adopted:
-                missed = self.assignments.missed(key, mate) - told
+    def _check_adopted(self) -> None:
+        """Whom the last term knows goes on; what one survivor applied is committed for all."""
+        told = self._adopted
+        started = {key: r for key, r in self._reports.items() if r.started and r.enter}
+        latest = max((r.member_since for r in started.values()), default=0)
+        former = self._observer.monitors.get(latest)
+        if former is None:
+            return
+        dropped = {key for key, r in started.items() if r.member_since == latest} - told.keys()
+        dropped &= former.known & {key for keys in self._standing.values() for key in keys}
+        done = {key for key in dropped if started[key].completed}
+        require(dropped <= done, f"term {self.term} does not adopt {dropped - done}")
+        for key, body in told.items():
+            commits = {(each.round, each.attempt) for each in body.commits}
+            for mate in told:
+                missed = former.assignments.missed(key, mate) - commits
                 require(not missed, f"{mate} applied {missed}, which {key} is told to drop")
+
+    # --- data ---------------------------------------------------------------------------------
 
     def _decided(self, number: int, attempt: int, batches: tuple[int, ...]) -> None:
         """Count what a decision commits, once for all members that are told."""
         if (number, attempt, batches) not in self._decisions:
             self._decisions.add((number, attempt, batches))
-            self.commits.update(batches)
+            self._commit(batches)
+
+    def _commit(self, batches: tuple[int, ...]) -> None:
+        for batch in batches:
+            self._commits[batch] += 1
+            if self._commits[batch] > 1:
+                self._twice.add(batch)
+        self._said += len(batches)
+
+    def _recommit(self, batches: Iterable[int]) -> None:
+        self._commits = Counter(batches)
+        self._said = self._commits.total()
+        self._twice.clear()
 
     def _require_touched(self, key: str, what: str) -> None:
-        require(key in self.touched, f"{key} is {what} though no fault has hit it")
+        if key not in self._observer.touched and not self._observer.is_over(self.term):
+            require(False, f"{key} is {what} though no fault has hit it")
 
     def _check_ledger(self) -> None:
-        if self._coordinator.gathering is not None:
-            return
-        ledger = self._coordinator.ledger
-        repeated = ledger.repeated - self._repeated_before
-        counted, said = ledger.committed + repeated, self.commits.total()
-        require(counted == said, f"members committed {said} batches but {counted} are counted")
-        world = self._coordinator.world
-        if world is not None and world.strict:
-            twice = [batch for batch, count in self.commits.items() if count > 1]
-            require(not twice, f"batches {twice} are committed twice")
+        ledger = self.coordinator.ledger
+        counted = ledger.committed + ledger.repeated - self._repeated_before
+        if counted != self._said:
+            said = self._said
+            require(False, f"members committed {said} batches but {counted} are counted")
+        if self._twice and self.is_strict:
+            require(False, f"batches {sorted(self._twice)} are committed twice")

@@ -1,27 +1,51 @@
 """Deliberate protocol bugs. The simulator is worth something only if it catches each of them.
 
-Every mutant is the real protocol with one part replaced by a subclass that breaks one rule.
+Every mutant is the real protocol with one part replaced by a subclass that breaks one rule. It
+names the kinds of faults under which that shows, and a seed that caught it lately, where the
+search begins.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
-from dssync.control import messages as m
 from dssync.control.admission import Admission
+from dssync.control.adoption import Electorate
 from dssync.control.coordinator import Coordinator
 from dssync.control.departures import Departures
 from dssync.control.directory import Directory
 from dssync.control.events import ControlSettings
-from dssync.control.exchange import Exchange
-from dssync.control.job import World
+from dssync.control.job import Job
 from dssync.control.ledger import Ledger
-from dssync.control.member import MemberState
-from dssync.control.roster import Pod
 from dssync.control.rounds import Rounds
-from dssync.control.session import Session
 from dssync.control.training import Training
-from dssync.control.view import View
-from simulation.run import Protocol
+from dssync.schedule import Settings
+from simulation import mutantrounds as r, mutantterms as t
+from simulation.profile import (
+    LEADERS,
+    MEMBERS,
+    MIXED,
+    OUTAGES,
+    PARTITIONS,
+    STRICT,
+    STRICT_LEADERS,
+    Profile,
+)
+from simulation.run import Protocol, Simulation
+from simulation.violation import ViolationError
+
+SEEDS = 2000
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A broken protocol and where to look for it."""
+
+    protocol: Callable[[], Protocol]
+    profile: Profile = MEMBERS
+    seed: int = 0
+    """It was caught here lately."""
 
 
 def protocol_with(
@@ -32,290 +56,114 @@ def protocol_with(
     rounds: type[Rounds] = Rounds,
     directory: type[Directory] = Directory,
     ledger: type[Ledger] = Ledger,
+    job: type[Job] = Job,
     coordinator: type[Coordinator] = Coordinator,
 ) -> Protocol:
     """Return the protocol with some parts of the coordinator replaced."""
 
-    class Begins(admission):  # type: ignore[valid-type, misc]
-        def _begin(self, members: tuple[str, ...]) -> None:
-            super()._begin(members)
-            world = self._job.world
-            world.rounds.__class__ = rounds
-            world.rounds._directory.__class__ = directory
+    class Parts(job):  # type: ignore[valid-type, misc]
+        def new_rounds(self, settings: Settings) -> Rounds:
+            made: Rounds = super().new_rounds(settings)
+            made.__class__ = rounds
+            made._directory.__class__ = directory
+            return made
 
-    class Mutant(coordinator):  # type: ignore[valid-type, misc]
-        def __init__(self, term: int, settings: ControlSettings) -> None:
-            super().__init__(term, settings)
-            self.job.ledger = ledger()
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name == "ledger":
+                value.__class__ = ledger
+            super().__setattr__(name, value)
+
+    class Mutated(coordinator):  # type: ignore[valid-type, misc]
+        def __init__(
+            self, term: int, settings: ControlSettings, electorate: Electorate | None = None
+        ) -> None:
+            super().__init__(term, settings, electorate)
+            self.job.__class__ = Parts
+            self.job.ledger = Ledger()
             self.departures = departures(self.job)
-            self.admission = Begins(self.job, self.departures)
+            self.admission = admission(self.job, self.departures)
             self.training = training(self.job, self.departures)
 
-    return Protocol(coordinator=Mutant)
+    return Protocol(coordinator=Mutated)
 
 
-class FreezesTwice(Admission):
-    """A join after the freeze of a round freezes that round again on the new view."""
+def _part(profile: Profile = MEMBERS, seed: int = 0, **parts: type) -> Mutant:
+    return Mutant(lambda: protocol_with(**parts), profile, seed)  # type: ignore[arg-type]
 
-    def _admit(self, key: str, world: World) -> None:
-        super()._admit(key, world)
-        if world.rounds.next_round > 2:
-            world.rounds.next_round -= 1
-            world.rounds.freeze(world.view, "train", world.strict)
 
-
-class JoinerHasWeight(Admission):
-    """The values of a joiner count at once."""
-
-    def _admit(self, key: str, world: World) -> None:
-        super()._admit(key, world)
-        world.view = world.view.with_weight((key,))
-
-
-class StartsInFrozenRound(Admission):
-    """A joiner starts in a round that was frozen without it."""
-
-    def _admit(self, key: str, world: World) -> None:
-        super()._admit(key, world)
-        if world.rounds.next_round:
-            self._job.outbox.tell(key, m.Start(world.rounds.next_round - 1, 0, False))
-
-
-class ReusesBroken(Directory):
-    """A communicator is used again after its operation was given up."""
-
-    def break_(self, communicator: str) -> None:
-        pass
-
-
-class RepeatsIds(Directory):
-    """A communicator that was broken gets its old id when it is built again."""
-
-    def _new_id(self, members: tuple[str, ...]) -> str:
-        self._builds = 0
-        return super()._new_id(members)
-
-
-class RetriesEarly(Rounds):
-    """The next attempt does not wait for the answers of all members."""
-
-    def _settle(self, exchange: Exchange, now: float) -> None:
-        if exchange.collecting and exchange.abandoned and not exchange.closed:
-            exchange.abandoned.update(exchange.waiting)
-        super()._settle(exchange, now)
-
-
-class CommitsEarly(Rounds):
-    """Strict: the first confirmation decides."""
-
-    def confirm(self, key: str, message: m.Confirm, now: float) -> None:
-        exchange = self._find(key, message.round)
-        if exchange is not None and exchange.attempt == message.attempt:
-            exchange.confirmed |= dict.fromkeys(exchange.members, ())
-        super().confirm(key, message, now)
-
-
-class Regrows(Rounds):
-    """A retry takes in again who has applied already."""
-
-    def _settle(self, exchange: Exchange, now: float) -> None:
-        again = exchange.collected and not exchange.closed
-        members, applied = exchange.members, set(exchange.applied)
-        if again:
-            exchange.applied -= applied
-            exchange.abandoned.update(applied)
-        super()._settle(exchange, now)
-        if again:
-            exchange.members = members
-
-
-class BlamesHeldMembers(Rounds):
-    """Who is held up in a lower round is skipped in the next one."""
-
-    def tick(self, now: float) -> None:
-        for exchange in self.exchanges():
-            if exchange.deadline_seconds is not None and now >= exchange.deadline_seconds:
-                self._expire(exchange, now)
-                self._settle(exchange, now)
-
-
-class FlushSkips(Rounds):
-    """A flush goes on without a late member as a training round does."""
-
-    def _miss(self, exchange: Exchange, late: tuple[str, ...]) -> None:
-        kind, exchange.kind = exchange.kind, "train"
-        super()._miss(exchange, late)
-        exchange.kind = kind
-
-
-class AbandonsAlone(Rounds):
-    """Other rounds keep the communicators of an attempt that is given up."""
-
-    def _entangled(self, exchange: Exchange) -> list[Exchange]:
-        return [exchange]
-
-
-class KeepsWeights(Rounds):
-    """A retry keeps the weights of the larger group."""
-
-    def _assign(self, exchange: Exchange) -> None:
-        self._lost = exchange.attempt > 0
-        super()._assign(exchange)
-
-    def _stages(self, exchange: Exchange) -> dict[str, tuple[m.Stage, ...]]:
-        stages = super()._stages(exchange)
-        if not exchange.attempt:
-            return stages
-        return {key: tuple(_scaled(s, 0.75) for s in each) for key, each in stages.items()}
-
-
-def _scaled(stage: m.Stage, factor: float) -> m.Stage:
-    return m.Stage(stage.communicator, stage.members, stage.weight * factor)
-
-
-class KeepsLeases(Ledger):
-    """What a lost member held is lost with it."""
-
-    def release(self, member: str) -> int:
-        return 0
-
-
-class CountsTwice(Ledger):
-    """Of several batches in one commit, all but the first count twice."""
-
-    def commit(self, member: str, batches: Iterable[int]) -> None:
-        listed = tuple(batches)
-        super().commit(member, listed)
-        self.committed += len(listed[1:])
-
-
-class NeverFeeds(Training):
-    """Who asked for batches in vain gets none when there are some again."""
-
-    def _feed(self) -> None:
-        self._job.ledger.fresh_holes = False
-
-
-class FlushesOldView(Training):
-    """The final flush leaves out the last member of the view."""
-
-    def _freeze(self, world: World) -> None:
-        view = world.view
-        if self._job.ledger.complete and len(view.members) > 1:
-            world.view = View.without(view, view.members[-1], world.rounds.settings)
-        super()._freeze(world)
-
-
-class DrainsAtOnce(Departures):
-    """A draining pod is dropped from the rounds that it is in."""
-
-    def drain_pod(self, pod: Pod) -> None:
-        super().drain_pod(pod)
-        for key in self._job.roster.of_slot(pod.slot):
-            self.gone(key, "drain", pod.heard_seconds)
-
-
-class DrainsTwice(Departures):
-    """The second announcement of a drain counts as news."""
-
-    def drain_pod(self, pod: Pod) -> None:
-        pod.draining = True
-        for key in self._job.roster.of_slot(pod.slot):
-            self._drain(key)
-        self._announce_drained(pod.slot)
-
-
-class ForgetsFrozenPods(Coordinator):
-    """A pod whose lease ran out is unknown, although its connection stands."""
-
-    def _tick(self, now: float) -> None:
-        for slot, pod in list(self.roster.pods.items()):
-            if now - pod.heard_seconds >= self.job.settings.lease_seconds:
-                self.departures.pod_gone(slot, "lease", now)
-        super()._tick(now)
-
-
-class BelievesAccusers(Coordinator):
-    """Whoever is named by a failed operation is put out."""
-
-    def _member_message(self, key: str, body: str, now: float) -> None:
-        message = m.MEMBER.decode(body)
-        super()._member_message(key, body, now)
-        world = self.world
-        if isinstance(message, m.Failed) and world is not None:
-            groups = [e.members for e in world.rounds.exchanges() if key in e.members]
-            for mate in groups[0][:1] if groups else ():
-                self.departures.bench(mate, "deadline", now)
-
-
-class AppliesAfterAbandon(MemberState):
-    """A member that has answered ``Abandoned`` goes on with the attempt."""
-
-    def _abandon(self, number: int, attempt: int) -> list[m.FromMemberBody]:
-        return [] if number < self.next_round else [m.Abandoned(number, attempt)]
-
-
-class AnswersOnlyNow(MemberState):
-    """A member answers ``Abandon`` only for the round that it is in."""
-
-    def _abandon(self, number: int, attempt: int) -> list[m.FromMemberBody]:
-        return [] if number > self.next_round else super()._abandon(number, attempt)
-
-
-class TrainsUnweighted(MemberState):
-    """A joiner trains at once, although its first sum will replace what it learns."""
-
-    def _start(self, start: m.Start) -> None:
-        super()._start(start)
-        self.weighted = True
-
-
-class StaysInRound(MemberState):
-    """A skipped member waits for its round to begin again."""
-
-    def _skip(self, number: int) -> None:
-        self._assigns.pop(number, None)
-
-
-class ForgetsMessages(Session):
-    """What was under way when a connection broke is lost."""
-
-    def resume(self) -> list[bytes]:
-        self._unacknowledged.clear()
-        return []
-
-
-def _part(**parts: type) -> Callable[[], Protocol]:
-    return lambda: protocol_with(**parts)  # type: ignore[arg-type]
+def _whole(profile: Profile = MEMBERS, seed: int = 0, **machines: type) -> Mutant:
+    return Mutant(lambda: Protocol(**machines), profile, seed)  # type: ignore[arg-type]
 
 
 MUTANTS = MappingProxyType(
     {
-        "freezes a round twice": _part(admission=FreezesTwice),
-        "gives joiners weight": _part(admission=JoinerHasWeight),
-        "starts joiners in a frozen round": _part(admission=StartsInFrozenRound),
-        "uses broken communicators": _part(directory=ReusesBroken),
-        "repeats communicator ids": _part(directory=RepeatsIds),
-        "retries before all have answered": _part(rounds=RetriesEarly),
-        "commits at the first confirmation": _part(rounds=CommitsEarly),
-        "lets a group grow": _part(rounds=Regrows),
-        "blames members that are held up": _part(rounds=BlamesHeldMembers),
-        "skips in a flush": _part(rounds=FlushSkips),
-        "abandons one round of an entangled pair": _part(rounds=AbandonsAlone),
-        "keeps weights in a retry": _part(rounds=KeepsWeights),
-        "loses leases": _part(ledger=KeepsLeases),
-        "counts a batch twice": _part(ledger=CountsTwice),
-        "never feeds the hungry": _part(training=NeverFeeds),
-        "flushes without a member": _part(training=FlushesOldView),
-        "drains at once": _part(departures=DrainsAtOnce),
-        "drains twice": _part(departures=DrainsTwice),
-        "forgets frozen pods": _part(coordinator=ForgetsFrozenPods),
-        "believes accusers": _part(coordinator=BelievesAccusers),
-        "applies after abandoning": lambda: Protocol(member_state=AppliesAfterAbandon),
-        "answers only for its round": lambda: Protocol(member_state=AnswersOnlyNow),
-        "trains before it counts": lambda: Protocol(member_state=TrainsUnweighted),
-        "stays in a skipped round": lambda: Protocol(member_state=StaysInRound),
-        "forgets messages on reconnect": lambda: Protocol(session=ForgetsMessages),
+        "freezes a round twice": _part(admission=r.FreezesTwice),
+        "gives joiners weight": _part(admission=r.JoinerHasWeight),
+        "starts joiners in a frozen round": _part(admission=r.StartsInFrozenRound),
+        "uses broken communicators": _part(directory=r.ReusesBroken),
+        "repeats communicator ids": _part(directory=r.RepeatsIds),
+        "retries before all have answered": _part(rounds=r.RetriesEarly),
+        "commits at the first confirmation": _part(STRICT, rounds=r.CommitsEarly),
+        "lets a group grow": _part(rounds=r.Regrows),
+        "blames members that are held up": _part(rounds=r.BlamesHeldMembers),
+        "skips in a flush": _part(rounds=r.FlushSkips),
+        "abandons one round of an entangled pair": _part(rounds=r.AbandonsAlone),
+        "keeps weights in a retry": _part(rounds=r.KeepsWeights),
+        "loses leases": _part(ledger=r.KeepsLeases),
+        "counts a batch twice": _part(ledger=r.CountsTwice),
+        "never feeds the hungry": _part(training=r.NeverFeeds),
+        "flushes without a member": _part(training=r.FlushesOldView),
+        "drains at once": _part(departures=r.DrainsAtOnce),
+        "drains twice": _part(departures=r.DrainsTwice),
+        "forgets frozen pods": _part(coordinator=r.ForgetsFrozenPods),
+        "believes accusers": _part(coordinator=r.BelievesAccusers),
+        "applies after abandoning": _whole(member_state=r.AppliesAfterAbandon),
+        "answers only for its round": _whole(member_state=r.AnswersOnlyNow),
+        "trains before it counts": _whole(member_state=r.TrainsUnweighted),
+        "stays in a skipped round": _whole(member_state=r.StaysInRound),
+        "forgets messages on reconnect": _whole(MIXED, session=r.ForgetsMessages),
+        "ignores who is linked": _whole(PARTITIONS, election=t.IgnoresTheLinked),
+        "needs no majority": _whole(MEMBERS, election=t.NeedsNoMajority),
+        "does not wait for the challenged": _whole(MEMBERS, election=t.DoesNotWaitForAnswer),
+        "answers no challenge": _whole(MEMBERS, election=t.AnswersNoChallenge),
+        "keeps the term": _whole(LEADERS, election=t.KeepsTheTerm),
+        "leads without winning": _whole(LEADERS, election=t.LeadsWithoutWinning),
+        "does not step down": _whole(PARTITIONS, election=t.DoesNotStepDown),
+        "takes silence of the arbiter for a no": _whole(OUTAGES, election=t.ForgetsItsSwap),
+        "hears of no coordinator": _whole(LEADERS, election=t.HearsNoNews),
+        "decides whoever is missing": _part(PARTITIONS, job=t.DecidesAnyway),
+        "misses no silent launcher": _part(PARTITIONS, coordinator=t.MissesNoSilent),
+        "stays resigned": _part(LEADERS, coordinator=t.StaysResigned),
+        "begins a term without reports": _part(LEADERS, coordinator=t.AdoptsBeforeReports),
+        "adopts everybody": _part(PARTITIONS, coordinator=t.AdoptsEverybody),
+        "adopts nobody": _part(LEADERS, coordinator=t.AdoptsNobody),
+        "drops decisions": _part(STRICT_LEADERS, coordinator=t.DropsDecisions),
+        "commits what one has confirmed": _part(
+            STRICT_LEADERS, coordinator=t.CommitsWhatIsConfirmed
+        ),
+        "gives weight by adoption": _part(LEADERS, coordinator=t.GivesWeightByAdoption),
+        "repeats rounds of the last term": _part(LEADERS, coordinator=t.RepeatsRounds),
+        "forgets commit records": _part(STRICT_LEADERS, coordinator=t.ForgetsRecords),
+        "leases again what is held": _part(LEADERS, coordinator=t.ForgetsLeases),
+        "tells nobody who is out": _part(STRICT_LEADERS, departures=t.TellsNobodyWhoIsOut),
+        "ignores verdicts": _whole(STRICT_LEADERS, member_state=t.IgnoresVerdicts),
+        "reports no votes": _whole(STRICT_LEADERS, member_state=t.ReportsNoVotes),
+        "discards its state on adoption": _whole(LEADERS, member_state=t.DiscardsOnAdoption),
+        "reports records of a lost history": _whole(PARTITIONS, records=t.KeepsOldRecords),
+        "keeps no records": _whole(STRICT_LEADERS, records=t.KeepsNoRecords),
     }
 )
 """Each makes a broken protocol."""
+
+
+def first_catch(name: str, first: int, most: int = SEEDS) -> tuple[int | None, str]:
+    """Return the first seed, from one on and round, that catches a mutant, and what it says."""
+    mutant = MUTANTS[name]
+    protocol = mutant.protocol()
+    for number in range(most):
+        seed = (first + number) % SEEDS
+        try:
+            Simulation(seed, protocol, profile=mutant.profile).run()
+        except ViolationError as error:
+            return seed, str(error)
+    return None, f"not caught by {most} seeds"

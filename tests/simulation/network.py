@@ -1,134 +1,220 @@
-"""Connections with delays, and the coordinator's shell at their far end.
+"""Connections between launchers over a network that delays, and is cut one way or both.
 
 A connection is first-in first-out in each direction; connections are not ordered among each
-other. A cut loses what is under way in both directions.
+other. Where the way is blocked, frames wait for its end, as a transport sends again what was not
+acknowledged: late, but in order and once. A reset loses what is under way in both directions.
 """
 
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from dssync.control import messages as m
-from dssync.control.coordinator import Coordinator
-from dssync.control.events import Connected, Disconnected, Event, Received, Send, Ticked
-from dssync.control.session import Session
-from simulation.monitor import Monitor
-from simulation.scheduler import Scheduler
+from simulation.scheduler import Process, Scheduler
 
-Deliver = Callable[[bytes], None]
-
-TICK_SECONDS = 0.1
+HEAL_SECONDS = 2.0
+"""What was under way when a way was cut is old when it arrives, and looks like news so long."""
+CONNECT_SECONDS = 1.0
+"""An attempt to connect that nobody answers is given up after this long."""
 
 
-class Connection:
-    """One connection of a launcher to the coordinator."""
+class Host(Process):
+    """A process with an address in the network."""
 
-    def __init__(
-        self, scheduler: Scheduler, latency: Callable[[], float], to_hub: Deliver, to_pod: Deliver
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, uid: str, rate: float = 1.0) -> None:
+        super().__init__(scheduler, rate)
+        self.uid = uid
+        self.latency_seconds = 0.002
+        self.extra_latency_seconds = 0.0
+
+    def accept(self, end: "End") -> None:
+        """Take a connection in."""
+
+
+@dataclass
+class Handlers:
+    """What one end of a connection reports; in the process that it belongs to."""
+
+    frame: Callable[[bytes], None]
+    lost: Callable[[], None]
+
+
+class End:
+    """One end of a connection."""
+
+    def __init__(self, network: "Network", host: Host) -> None:
+        self.host = host
         self.open = True
-        self._scheduler = scheduler
-        self._latency = latency
-        self._receivers = {"up": to_hub, "down": to_pod}
-        self._last = {"up": 0.0, "down": 0.0}
+        self.handlers: Handlers | None = None
+        self.other: End
+        self._network = network
+        self._due = 0.0
+        self._waiting: deque[bytes | None] = deque()
 
-    def send(self, way: str, frame: bytes) -> None:
-        if not self.open:
-            return
-        due = self._last[way] = max(self._last[way], self._scheduler.now + self._latency())
-        self._scheduler.at(due, lambda: self._arrive(way, frame))
-
-    def _arrive(self, way: str, frame: bytes) -> None:
+    def send(self, frame: bytes) -> None:
         if self.open:
-            self._receivers[way](frame)
+            self._queue(frame)
+
+    def close(self) -> None:
+        """End the connection: the other side learns it after all that was sent before."""
+        if self.open:
+            self.open = False
+            self._queue(None)
+            self._network.forget(self)
+
+    def reset(self) -> None:
+        """Lose the connection, with what is under way, at both ends."""
+        for end in (self, self.other):
+            if end.open:
+                end.open = False
+                self._network.forget(end)
+                delay = self._network.scheduler.random.uniform(0.0, 0.02)
+                end.host.later(delay, end.tell_lost)
+
+    def tell_lost(self) -> None:
+        if self.handlers is not None:
+            self.handlers.lost()
+
+    def _queue(self, frame: bytes | None) -> None:
+        scheduler = self._network.scheduler
+        due = scheduler.now + self._network.latency(self.host, self.other.host)
+        self._due = max(self._due, due)
+        scheduler.at(self._due, lambda: self._arrive(frame))
+
+    def _arrive(self, frame: bytes | None) -> None:
+        if self._waiting or self._network.is_blocked(self.host, self.other.host):
+            self._waiting.append(frame)
+            self._network.held.add(self)
+        else:
+            self.other.host.run(lambda: self.other.take(frame))
+
+    def release(self) -> None:
+        """Deliver what has waited for a way to be free again."""
+        waiting, self._waiting = self._waiting, deque()
+        for frame in waiting:
+            self.other.host.run(lambda frame=frame: self.other.take(frame))
+
+    def take(self, frame: bytes | None) -> None:
+        """Take in a frame, or the end of the connection."""
+        if not self.open or self.handlers is None:
+            return
+        if frame is None:
+            self.open = False
+            self._network.forget(self)
+            self.handlers.lost()
+        else:
+            self.handlers.frame(frame)
 
 
-class Hub:
-    """What surrounds the coordinator in its launcher: sessions, connections, ticks."""
+class Network:
+    """Who reaches whom, and all open connections."""
 
-    def __init__(
-        self,
-        scheduler: Scheduler,
-        coordinator: Coordinator,
-        monitor: Monitor,
-        session: type[Session],
+    def __init__(self, scheduler: Scheduler) -> None:
+        self.scheduler = scheduler
+        self.hosts: dict[str, Host] = {}
+        self.held: set[End] = set()
+        """Ends whose frames wait."""
+        self.healed_seconds = -HEAL_SECONDS
+        """When a way was last free again."""
+        self._blocked: dict[tuple[str, str], int] = {}
+        self._ends: dict[str, list[End]] = {}
+        self._posts: list[tuple[Host, Host, Callable[[], None]]] = []
+
+    # --- the ways -----------------------------------------------------------------------------
+
+    def latency(self, source: Host, target: Host) -> float:
+        spread = self.scheduler.random.random() * 2.5 + 0.5
+        extra = source.extra_latency_seconds + target.extra_latency_seconds
+        return source.latency_seconds * spread + extra
+
+    def is_healing(self) -> bool:
+        """Tell whether a way has been free again for a moment only."""
+        return self.scheduler.now - self.healed_seconds < HEAL_SECONDS
+
+    def is_blocked(self, source: Host, target: Host) -> bool:
+        return bool(self._blocked) and (source.uid, target.uid) in self._blocked
+
+    def block(self, ways: list[tuple[str, str]]) -> None:
+        """Block some ways, each from one address to another."""
+        for way in ways:
+            self._blocked[way] = self._blocked.get(way, 0) + 1
+
+    def unblock(self, ways: list[tuple[str, str]]) -> None:
+        """End a blockade; what has waited arrives."""
+        self.healed_seconds = self.scheduler.now
+        for way in ways:
+            self._blocked[way] -= 1
+            if not self._blocked[way]:
+                del self._blocked[way]
+        for end in [e for e in self.held if not self.is_blocked(e.host, e.other.host)]:
+            self.held.discard(end)
+            end.release()
+        posts, self._posts = self._posts, []
+        for post in posts:
+            self._deliver(*post)
+
+    # --- connections --------------------------------------------------------------------------
+
+    def connect(
+        self, source: Host, address: str, opened: Callable[[End], None], failed: Callable[[], None]
     ) -> None:
-        self.coordinator = coordinator
-        self.new_session = session
-        self._scheduler = scheduler
-        self._monitor = monitor
-        self._sessions: dict[tuple[int, str], Session] = {}
-        self._uids: dict[int, str] = {}
-        self._connections: dict[int, Connection] = {}
-        self.down = False
-        """Whether nobody coordinates at the moment."""
-        self._tick()
+        """Connect to an address; exactly one of the two callables is called."""
+        settled = False
+        target = self.hosts.get(address)
 
-    def hello(self, connection: Connection, hello: m.Hello, *, resumes: bool, first: bytes) -> bool:
-        """Take in the first frames of a connection; False if nobody coordinates."""
-        if self.down:
-            return False
-        if not connection.open:
-            return True
-        name = (hello.slot, hello.pod_uid)
-        resumed = resumes and hello.slot in self.coordinator.roster.pods and name in self._sessions
-        session = self._sessions[name] if resumed else self.new_session()
-        self._sessions[name] = session
-        self._uids[hello.slot], self._connections[hello.slot] = hello.pod_uid, connection
-        connection.send("down", b"resumed" if resumed else b"fresh %d" % self.term)
-        if resumed:
-            session.accept(first)
-        connection.send("down", session.passing())
-        for each in session.resume():
-            connection.send("down", each)
-        self.handle(Connected(hello, resumed))
-        return True
+        def fail() -> None:
+            nonlocal settled
+            if not settled:
+                settled = True
+                failed()
 
-    @property
-    def term(self) -> int:
-        return self.coordinator.job.term
+        def greet() -> None:
+            nonlocal settled
+            if settled or target is None or self.is_blocked(target, source):
+                return
+            settled = True
+            near, far = End(self, source), End(self, target)
+            near.other, far.other = far, near
+            for end in (near, far):
+                self._ends.setdefault(end.host.uid, []).append(end)
+            target.accept(far)
+            source.run(lambda: opened(near))
 
-    def lose(self) -> None:
-        """Lose the coordinator with all its connections."""
-        self.down = True
-        self._sessions.clear()
-        self._uids.clear()
-        self._connections.clear()
+        def arrive() -> None:
+            if target is None or not target.alive:
+                source.run(fail)
+            elif not self.is_blocked(source, target):
+                target.run(greet)
 
-    def take_over(self, coordinator: Coordinator) -> None:
-        """Let another coordinator begin."""
-        self.coordinator, self.down = coordinator, False
+        self.scheduler.later(self.latency(source, source), arrive)
+        source.later(CONNECT_SECONDS, fail)
 
-    def frame(self, connection: Connection, slot: int, uid: str, frame: bytes) -> None:
-        if self._connections.get(slot) is not connection:
-            return
-        session = self._sessions[slot, uid]
-        payload = session.accept(frame)
-        if payload:
-            self.handle(Received(slot, m.LAUNCHER.decode(payload)))
-            if frame[:4] == bytes(4):
-                connection.send("down", session.passing())
+    def post(self, source: Host, address: str, act: Callable[[], None]) -> None:
+        """Send something that may be lost: it does not come at all where the way is blocked.
 
-    def lost(self, connection: Connection, slot: int, uid: str) -> None:
-        if self._connections.get(slot) is connection:
-            del self._connections[slot]
-            self.handle(Disconnected(slot, uid))
+        Or it comes when the way is free again, if the connection has stood so long.
+        """
+        target = self.hosts.get(address)
+        if target is not None and target.alive:
+            delay = self.latency(source, target)
+            self.scheduler.later(delay, lambda: self._deliver(source, target, act))
 
-    def handle(self, event: Event) -> None:
-        self._monitor.before(event, self._scheduler.now)
-        effects = self.coordinator.handle(event, self._scheduler.now)
-        for effect in effects:
-            if isinstance(effect, Send):
-                self._send(effect)
-        self._monitor.after(effects)
+    def _deliver(self, source: Host, target: Host, act: Callable[[], None]) -> None:
+        if not self.is_blocked(source, target):
+            target.run(act)
+        elif self.scheduler.random.random() < 0.5:
+            self._posts.append((source, target, act))
 
-    def _send(self, effect: Send) -> None:
-        uid = self._uids.get(effect.slot)
-        if uid is None:
-            return
-        frame = self._sessions[effect.slot, uid].number(m.TO_LAUNCHER.encode(effect.message))
-        if effect.slot in self._connections:
-            self._connections[effect.slot].send("down", frame)
+    def forget(self, end: End) -> None:
+        ends = self._ends.get(end.host.uid, [])
+        if end in ends:
+            ends.remove(end)
 
-    def _tick(self) -> None:
-        if not self.down:
-            self.handle(Ticked())
-        self._scheduler.later(TICK_SECONDS, self._tick)
+    def reset(self, uid: str) -> None:
+        """Lose all connections of a host."""
+        for end in list(self._ends.get(uid, ())):
+            end.reset()
+
+    def died(self, uid: str) -> None:
+        """A host is dead: its kernel ends its connections."""
+        for end in list(self._ends.pop(uid, ())):
+            end.close()

@@ -1,16 +1,33 @@
-"""A launcher with its workers: one connection, heartbeats, exits, restarts, drain."""
+"""A launcher with its workers: election, uplink, heartbeats, exits, restarts, drain."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from dssync.control import messages as m
-from dssync.control.records import CommitRecords
-from dssync.control.takeover import NewTerm, Report
-from simulation.network import Connection, Hub
-from simulation.scheduler import Process
-from simulation.worker import Job, Worker
+from dssync.control import ballots as b, messages as m
+from dssync.control.adoption import Electorate
+from dssync.control.events import ExitsConfirmed, Looked
+from dssync.control.record import Record
+from dssync.control.share import Share
+from dssync.control.takeover import Launcher, Launchers, NewTerm, NobodyLeads, Report, Succeed
+from simulation.campaign import Campaign
+from simulation.handover import POLL_SECONDS, hand_over
+from simulation.hub import Hub
+from simulation.network import End, Handlers, Host
+from simulation.uplink import LocalUplink, RemoteUplink
+from simulation.worker import Worker
 
-HEARTBEAT_SECONDS = 0.25
+if TYPE_CHECKING:
+    from simulation.run import Simulation
+
+HEARTBEAT_SECONDS = 0.5
+HAND_OVER_PAUSE_SECONDS = 5.0
+LINGER_SECONDS = 10.0
+DRAIN_SECONDS = 20.0
+MOST_SLOTS, MOST_WORKERS = 32, 16
+"""More than any run has."""
 HANG_SECONDS = 15.0
 """A worker that stands still for this long is killed and started again."""
 
@@ -23,106 +40,191 @@ class Spec:
     uid: str
     workers: int
     place: tuple[str, str, str]
+    rate: float = 1.0
+    """Seconds of its clock in a second."""
 
 
-class Pod(Process):
+class Pod(Host):
     """One life of one slot."""
 
-    def __init__(self, job: Job, spec: Spec, hub: Hub, new_key: Callable[[int, int], str]) -> None:
-        super().__init__(job.scheduler)
-        self.job, self.spec, self.hub = job, spec, hub
+    def __init__(self, world: Simulation, spec: Spec) -> None:
+        super().__init__(world.scheduler, spec.uid, spec.rate)
+        self.world, self.spec = world, spec
         self.workers: list[Worker] = []
         self.completed = False
-        self.drained = False
         self.draining = False
-        self.latency_seconds = 0.002
-        self.extra_latency_seconds = 0.0
+        self.leaving = False
+        """It waits only for those who need the coordinator in it."""
+        self.fuse: int | None = None
+        """Effects after which it dies."""
         self.on_end: Callable[[], None] = lambda: None
-        self.connection: Connection | None = None
-        self._session = hub.new_session()
-        self._known = False
+        self.campaign: Campaign | None = None
+        self.hub: Hub | None = None
+        self._uplink: LocalUplink | RemoteUplink | None = None
+        self._linked = False
+        self._leaderless = False
+        self._benched: set[str] = set()
+        """Members that were put out and have not come back."""
         self._term = 0
         self._starting = 0
-        self._records = CommitRecords()
+        self._records = world.protocol.records()
         self._reported: dict[str, int] = {}
         """The term in which each worker has reported; what it says belongs to it."""
-        self._resumed = False
-        self._answered = False
-        self._new_key = new_key
+        world.network.hosts[self.uid] = self
         for local_rank in range(spec.workers):
             self._start_worker(local_rank)
-        self.connect()
+        me = Launcher(spec.slot, spec.uid, spec.uid, spec.uid)
+        self.campaign = Campaign(self, me, world.election_settings)
         self._heartbeat()
 
-    # --- the connection -----------------------------------------------------------------------
+    @property
+    def election_phase(self) -> str:
+        return "none" if self.campaign is None else self.campaign.election.phase.value
 
-    def connect(self) -> None:
-        """Connect, or connect again, and say hello."""
-        if not self.alive or self.drained:
-            return
-        slot, uid = self.spec.slot, self.spec.uid
-        connection: Connection
+    @property
+    def is_linked(self) -> bool:
+        """Whether a coordinator has taken it in."""
+        return self._linked
 
-        def up(frame: bytes) -> None:
-            self.hub.frame(connection, slot, uid, frame)
+    def follows(self, term: int) -> bool:
+        """Tell whether it is linked to the coordinator of a term in another launcher."""
+        return self._linked and self._term == term and self.hub is None
 
-        def down(frame: bytes) -> None:
-            self.run(lambda: self._frame(connection, frame))
+    @property
+    def gives_way(self) -> bool:
+        """Whether it wants another launcher to coordinate."""
+        return self.draining or self.leaving
 
-        connection = Connection(self.scheduler, self._latency, up, down)
-        self.connection, self._answered, self._resumed = connection, False, False
-        hello = m.Hello(slot, uid, max(1, len(self.workers) + self._starting), self.spec.place)
-        first, resumes = self._session.passing(), self._known
+    def survives_effect(self) -> bool:
+        """Tell whether the pod lives to have its next effect."""
+        if self.fuse is not None:
+            self.fuse -= 1
+            if self.fuse < 0 and self.alive:
+                self.kill()
+                self.on_end()
+        return self.alive
 
-        def arrive() -> None:
-            if not self.hub.hello(connection, hello, resumes=resumes, first=first):
-                self.run(lambda: self._refused(connection))
+    def hello(self) -> m.Hello:
+        spec = self.spec
+        workers = max(1, len(self.workers) + self._starting)
+        return m.Hello(spec.slot, spec.uid, workers, spec.place, spec.uid, spec.uid)
 
-        self.scheduler.later(self._latency(), arrive)
+    # --- who coordinates ----------------------------------------------------------------------
 
-    def _refused(self, connection: Connection) -> None:
-        if self.connection is connection:
-            self.cut(0.1)
+    def perform(self, effect: b.Effect) -> None:
+        """Do what the election wants of this launcher."""
+        match effect:
+            case b.Follow(leader):
+                self._take_uplink(None)
+                self._uplink = RemoteUplink(self, leader)
+            case b.Lead(record, electorate, _):
+                self._lead(record, electorate)
+            case b.Hold(record) if self.hub is not None:
+                hub = self.hub
+                hub.handle(Looked())
+                self._confirm_exits(record.gone)
+                hub.heard(record)
+            case b.StepDown():
+                self._stop_hosting()
+            case b.NobodyLeads():
+                self._nobody_leads()
+            case b.HandOver(successor, term) if self.hub is not None:
+                self.hub.tell(successor.slot, Succeed(term))
+            case _:
+                pass
 
-    def cut(self, reconnect_seconds: float | None) -> None:
-        """Lose the connection, and perhaps connect again."""
-        connection, self.connection = self.connection, None
-        if connection is None:
-            return
-        connection.open = False
-        slot, uid = self.spec.slot, self.spec.uid
-        delay = self.scheduler.random.uniform(0.0, 0.02)
-        self.scheduler.later(delay, lambda: self.hub.lost(connection, slot, uid))
-        if reconnect_seconds is not None:
-            self.later(reconnect_seconds, self.connect)
+    def _lead(self, record: Record, electorate: Electorate) -> None:
+        coordinator, monitor = self.world.new_coordinator(record, electorate, self)
+        self._take_uplink(None)
+        self.hub = Hub(self, coordinator, monitor)
+        self.hub.record(record)
+        self._uplink = LocalUplink(self, self.hub)
+        self.hub.introduce_local(self.hello())
+        self.hub.handle(Looked())
+        self.linked(record.term, first=True)
 
-    def _latency(self) -> float:
-        spread = self.scheduler.random.uniform(0.5, 3.0)
-        return self.latency_seconds * spread + self.extra_latency_seconds
+    def _take_uplink(self, uplink: RemoteUplink | None) -> None:
+        former, self._uplink, self._linked = self._uplink, uplink, False
+        if former is not None:
+            former.close()
 
-    def _frame(self, connection: Connection, frame: bytes) -> None:
-        if connection is not self.connection:
-            return
-        if not self._answered:
-            self._answered = True
-            term = int(frame.split()[1]) if frame.startswith(b"fresh") else self._term
-            if term != self._term:
-                self._begin_term(term)
-            elif self._known and frame != b"resumed":
-                self._start_anew()
-            self._known = True
-            return
-        payload = self._session.accept(frame)
-        if not self._resumed:
-            self._resumed = True
-            for each in self._session.resume():
-                connection.send("up", each)
-        if payload:
-            self._handle(m.TO_LAUNCHER.decode(payload))
+    def _stop_hosting(self) -> None:
+        hub, self.hub = self.hub, None
+        if hub is not None:
+            hub.close()
+
+    def _confirm_exits(self, gone: frozenset[str]) -> None:
+        if self.hub is not None:
+            missing = [each.uid for each in self.hub.missing]
+            ended = tuple(u for u in missing if u in gone or self.world.has_ended(u))
+            if ended:
+                self.hub.handle(ExitsConfirmed(ended))
+
+    def accept(self, end: End) -> None:
+        """Take a connection in: its first frame is a hello."""
+
+        def first(frame: bytes) -> None:
+            hello, resumes, term = self.world.parcels.unpack(frame)  # type: ignore[misc]
+            hub = self.hub
+            if hub is None or not hub.introduce(end, hello, resumes=resumes, term=term):
+                end.close()
+
+        end.handlers = Handlers(first, lambda: None)
+
+    def tell_election(self, event: b.Event) -> None:
+        if self.campaign is not None:
+            self.campaign.handle(event)
+
+    # --- the link -----------------------------------------------------------------------------
+
+    def linked(self, term: int, *, first: bool) -> None:
+        """The coordinator has taken this launcher in."""
+        self._linked = True
+        self.tell_election(b.Linked(term))
+        if first:
+            self._begin_term(term)
+        elif self._leaderless:
+            self._leaderless = False
+            self.lost_contact()
+
+    def _nobody_leads(self) -> None:
+        """Let members that can go on by themselves do so."""
+        self._leaderless = True
+        for worker in self.workers:
+            if worker.entered and self.world.job.sync.commit == "relaxed":
+                self._tell(worker, m.TO_MEMBER.encode_text(NobodyLeads()))
+
+    def _answer_alone(self, worker: Worker, message: m.FromMemberBody) -> None:
+        """Give a member that goes on by itself something to train on."""
+        if isinstance(message, m.Take) and self.world.job.sync.commit == "relaxed":
+            share = Share(self.spec.slot * MOST_WORKERS + worker.rank, MOST_SLOTS * MOST_WORKERS)
+            leases = self._records.give_out(worker.key, message, share)
+            self._tell(worker, m.TO_MEMBER.encode_text(leases))
+
+    def _tell(self, worker: Worker, body: str) -> None:
+        if body.startswith('["Bench"'):
+            self._benched.add(worker.key)
+        if worker.key not in self._benched or not body.startswith('["NobodyLeads"'):
+            worker.deliver(body)
+
+    def link_lost(self) -> None:
+        self.tell_election(b.LinkLost())
+
+    def lost_contact(self) -> None:
+        """The coordinator gave this pod up: its members enter again."""
+        bench = m.TO_MEMBER.encode_text(m.Bench("the coordinator lost contact with this pod"))
+        for worker in self.workers:
+            if worker.entered and worker.key not in self._benched:
+                self._tell(worker, bench)
+
+    def _send(self, message: m.FromLauncher) -> None:
+        if self._uplink is not None and self._linked and self.alive:
+            self._uplink.send(message)
 
     def _begin_term(self, term: int) -> None:
         """Tell a new coordinator where this pod and its members stand."""
-        self._term, self._session = term, self.hub.new_session()
+        self._term, self._leaderless = term, False
+        self._records.link(term)
         if self.draining:
             self._send(m.Drain())
         self._stand()
@@ -134,49 +236,42 @@ class Pod(Process):
         workers = len(self.workers) + self._starting
         self._send(m.Standing(keys, workers, self._records.report))
 
-    def _start_anew(self) -> None:
-        """The coordinator gave this pod up: its members enter again."""
-        self._session = self.hub.new_session()
-        bench = m.TO_MEMBER.encode_text(m.Bench("the coordinator lost contact with this pod"))
-        for worker in self.workers:
-            if worker.entered:
-                worker.deliver(bench)
-        if self.draining:
-            self._send(m.Drain())
-
-    def _send(self, message: m.FromLauncher) -> None:
-        frame = self._session.number(m.LAUNCHER.encode(message))
-        if self.connection is not None and self._resumed:
-            self.connection.send("up", frame)
-
     def _heartbeat(self) -> None:
-        if self.connection is not None and self._resumed:
-            beat = m.LAUNCHER.encode(m.Heartbeat(()))
-            self.connection.send("up", self._session.passing(beat))
-        self.later(HEARTBEAT_SECONDS, self._heartbeat)
+        self._send(m.Heartbeat(()))
+        self._confirm_exits(frozenset())
+        self.later(HEARTBEAT_SECONDS / self._rate, self._heartbeat)
 
-    def _handle(self, message: object) -> None:
+    def hears(self, term: int, message: m.ToLauncher) -> None:
+        """Take in a message of the coordinator of a term."""
+        if term != self._term or not self._linked:
+            return
         match message:
-            case m.LedgerNews(ledger):
-                self._records.learn(ledger)
+            case Launchers(launchers):
+                self.tell_election(b.Viewed(launchers))
+            case Succeed(ending):
+                self.tell_election(b.Appointed(ending))
+            case m.LedgerNews():
+                self._records.learn(message)
             case m.ToMember(key, body):
                 self._records.told(key, body)
                 for worker in self.workers:
                     if worker.key == key:
-                        worker.deliver(body)
-            case m.Drained():
-                self.drained = True
-                self._exit_if_done()
+                        self._tell(worker, body)
             case m.JobCompleted():
                 self.completed = True
-                self._exit_if_done()
+                self.tell_election(b.Finished())
+                self._leave_if_done()
+            case _:
+                pass
 
     # --- the workers --------------------------------------------------------------------------
 
     def _start_worker(self, local_rank: int) -> None:
-        key = self._new_key(self.spec.slot, local_rank)
-        worker = Worker(self.job, key, lambda *said: self.run(lambda: self._pass_on(*said)))
+        key = self.world.new_key(self.spec.slot, local_rank)
+        worker = Worker(self.world.job, key, lambda *said: self.run(lambda: self._pass_on(*said)))
         self.workers.append(worker)
+        if self.world.faults.active and self.uid in self.world.observer.hit:
+            self.world.faults.touch(self)  # It is born into a fault that lasts.
         if self._term:
             worker.deliver(m.TO_MEMBER.encode_text(NewTerm(self._term)))
         worker.begin()
@@ -188,12 +283,20 @@ class Pod(Process):
         self._start_worker(local_rank)
 
     def _pass_on(self, key: str, message: m.FromMemberBody) -> None:
+        worker = next((each for each in self.workers if each.key == key), None)
+        if worker is None:
+            return
         body = m.MEMBER.encode_text(message)
         self._records.said(key, body)
         if isinstance(message, Report):
             self._reported[key] = message.term
-            self._stand()
-        if self._term and self._reported.get(key) == self._term:
+        elif isinstance(message, m.Enter):
+            self._benched.discard(key)
+        if self._leaderless:
+            self._answer_alone(worker, message)
+        elif self._reported.get(key, 0) == self._term:
+            if isinstance(message, Report):
+                self._stand()
             self._send(m.FromMember(key, body))
 
     def freeze_worker(self, worker: Worker) -> None:
@@ -212,25 +315,16 @@ class Pod(Process):
         self.workers.remove(worker)
         self._records.gone(worker.key)
         if worker.exit_code == 0 and not worker.drained:
-            self.job.finished.append(worker)
+            self.world.job.finished.append(worker)
         code = -9 if worker.exit_code is None else worker.exit_code
         over = self.completed or self.draining
-        restart = code != 0 and not over and self.job.restarts
-        if self._known:
-            self._send(m.Exited(worker.key, code, restart))
+        restart = code != 0 and not over and self.world.job.restarts
+        self._send(m.Exited(worker.key, code, restart))
         if restart:
             self._starting += 1
             seconds = self.scheduler.random.uniform(0.05, 1.0)
             self.later(seconds, lambda: self._start_again(local_rank))
-        elif not self.workers:
-            self.drained = True
-        self._exit_if_done()
-
-    def drain(self) -> None:
-        """Announce that the pod leaves."""
-        if not self.draining:
-            self.draining = True
-        self._send(m.Drain())
+        self._leave_if_done()
 
     def freeze(self) -> None:
         super().freeze()
@@ -249,9 +343,54 @@ class Pod(Process):
         super().kill()
         for worker in self.workers:
             worker.kill()
-        self.cut(None)
+        self.world.network.died(self.uid)
+        self._stop_hosting()
 
-    def _exit_if_done(self) -> None:
-        if (self.completed or self.drained) and not self.workers:
+    # --- the end ------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """Announce that the pod leaves, once it coordinates no longer."""
+        if self.draining:
+            return
+        self.draining = True
+        term = self._term
+        hand_over(self, lambda: self._send(m.Drain()) if self._term == term else None)
+        self.later(DRAIN_SECONDS, self._end)
+
+    def _leave_if_done(self) -> None:
+        """Leave when no worker is left, but not from under those who need the coordinator here."""
+        if self.workers or self._starting or self.leaving or not self.alive:
+            return
+        self.leaving = True
+        give_up = self.clock() + LINGER_SECONDS
+
+        def look() -> None:
+            hub, over = self.hub, self._is_over
+            if hub is None or not hub.others or (over and self.clock() > give_up):
+                self._end()
+            elif over:
+                self.later(POLL_SECONDS, look)
+            else:
+                self.later(HAND_OVER_PAUSE_SECONDS, try_again)
+
+        def try_again() -> None:
+            hand_over(self, look)
+
+        try_again()
+
+    @property
+    def _is_over(self) -> bool:
+        return self.completed or (self.hub is not None and self.hub.completed)
+
+    def _end(self) -> None:
+        if self.alive:
+            hub = self.hub
+            if hub is not None and hub.completed:
+                hub.finish(self._exit)
+            else:
+                self._exit()
+
+    def _exit(self) -> None:
+        if self.alive:
             self.kill()
             self.on_end()

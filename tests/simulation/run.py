@@ -1,26 +1,37 @@
-"""One run: pods, coordinator and faults, from a seed to the end of the job."""
+"""One run: launchers, arbiter, workers and faults, from a seed to the end of the job."""
 
-import hashlib
+from __future__ import annotations
+
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from dssync.control import messages as m
 from dssync.control.adoption import Electorate
+from dssync.control.ballots import ElectionSettings
 from dssync.control.coordinator import Coordinator
 from dssync.control.deadline import DeadlineSettings
+from dssync.control.election import Election
 from dssync.control.events import ControlSettings
 from dssync.control.member import MemberState
+from dssync.control.record import Record
+from dssync.control.records import CommitRecords
 from dssync.control.session import Session
 from dssync.errors import ProtocolError
+from simulation.arbiter import Cell
+from simulation.cluster import Operator
 from simulation.coverage import Coverage
 from simulation.fabric import Fabric
 from simulation.faults import Faults
 from simulation.monitor import Monitor
-from simulation.network import Hub
+from simulation.network import Network
+from simulation.observer import Observer
 from simulation.pod import Pod, Spec
+from simulation.profile import MIXED, Profile
 from simulation.scheduler import Scheduler
+from simulation.transfer import Transfers
 from simulation.violation import ViolationError, require
+from simulation.wire import Parcels
 from simulation.worker import Job, Worker
 
 EPOCHS = 2
@@ -28,7 +39,6 @@ QUIET_SECONDS = 60.0
 """Without progress for this long after the last fault, a run counts as stuck."""
 MOST_SECONDS = 900.0
 MOST_EVENTS = 10_000
-TRANSFER_TIMEOUT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,8 @@ class Protocol:
     coordinator: type[Coordinator] = Coordinator
     member_state: type[MemberState] = MemberState
     session: type[Session] = Session
+    election: type[Election] = Election
+    records: type[CommitRecords] = CommitRecords
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,7 @@ class Outcome:
     events: int
     faults: int
     members: int
+    terms: int
     seconds: float
     """Virtual."""
     rounds_applied: int
@@ -64,77 +77,76 @@ class Simulation:
         protocol: Protocol | None = None,
         trace: Callable[[str], None] | None = None,
         *,
-        takeovers: bool = False,
+        profile: Profile = MIXED,
+        omitted: frozenset[int] = frozenset(),
     ) -> None:
         """Prepare a run.
 
         Args:
             seed: everything follows from it.
             protocol: the real one, unless given.
-            trace: called with every message of a member that the coordinator hears.
-            takeovers: whether the coordinator may be lost and replaced, too.
+            trace: called with every message of a member and every event of an election.
+            profile: which faults are drawn how often.
+            omitted: numbers of faults to leave out, to shrink a failing run.
         """
-        self.takeovers = takeovers
-        protocol = protocol or Protocol()
+        self.protocol = protocol or Protocol()
         self.seed = seed
-        self._trace = trace
         self.scheduler = Scheduler(seed)
         self.random = self.scheduler.random
         self.coverage = Coverage()
         shape = _shape(self.random)
-        settings = ControlSettings(
-            desired=len(shape),
-            minimum=1,
-            join_window_seconds=2.0,
-            any_side=True,
-            deadline=DeadlineSettings(warmup_rounds=3, warmup_seconds=3.0, reply_seconds=0.5),
-        )
-        self._protocol, self._settings = protocol, settings
-        coordinator = protocol.coordinator(1, settings)
-        self.monitor = Monitor(coordinator, self.coverage)
-        self.hub = Hub(self.scheduler, coordinator, self.monitor, protocol.session)
-        self.fabric = Fabric(self.scheduler)
+        self.first_members = sum(shape)
+        self._settings = _settings(self.random, len(shape))
+        self.election_settings = ElectionSettings(look_seconds=self.random.choice((0.3, 1.0)))
+        self.network = Network(self.scheduler)
+        self.parcels = Parcels()
+        self.cell = Cell(self.scheduler, len(shape), 1)
+        self.observer = Observer(self.coverage, self.cell, self._follows, trace)
+        self.observer.leads_on = self._leads_on
+        self.observer.is_healing = self.network.is_healing
+        sync = _sync(self.random, profile.commit)
         self.job = Job(
             scheduler=self.scheduler,
-            fabric=self.fabric,
-            sync=_sync(self.random),
-            batches=(self.random.randint(100, 120), EPOCHS),
-            transfer=self._transfer,
-            on_attempt=self.monitor.values.begun,
-            on_apply=self.monitor.values.applied,
-            member_state=protocol.member_state,
+            fabric=Fabric(self.scheduler),
+            sync=sync,
+            batches=(self.random.randint(*BATCHES), EPOCHS),
+            transfer=Transfers(self).begin,
+            observer=self.observer,
+            member_state=self.protocol.member_state,
             restarts=self.random.random() < 0.6,
         )
         self.pods: list[Pod] = []
         self._incarnations = 0
         self._slots = 0
+        self.operator = Operator(self)
+        self.faults = Faults(self, profile, omitted)
         for workers in shape:
             self.add_pod(workers)
-        self.first_members = sum(shape)
-        self.faults = Faults(self)
 
-    # --- the coordinator ----------------------------------------------------------------------
+    # --- what pods use ------------------------------------------------------------------------
 
-    @property
-    def coordinator(self) -> Coordinator:
-        return self.hub.coordinator
+    def new_session(self) -> Session:
+        return self.protocol.session()
 
-    def lose_coordinator(self, seconds: float) -> None:
-        """Lose the coordinator; another one begins after some time, with what it hears."""
-        term = self.coordinator.job.term + 1
-        self.hub.lose()
-        for pod in self.live_pods:
-            pod.cut(seconds + self.random.uniform(0.0, 0.2))
+    def new_coordinator(
+        self, record: Record, electorate: Electorate, pod: Pod
+    ) -> tuple[Coordinator, Monitor]:
+        """Return the coordinator of a new term, and who watches it."""
+        self.observer.leads(pod.uid, record.term)
+        coordinator = self.protocol.coordinator(record.term, self._settings, electorate)
+        strict = self.job.sync.commit == "strict"
+        monitor = Monitor(coordinator, self.observer, is_strict=strict)
+        self.observer.monitors[record.term] = monitor
+        return coordinator, monitor
 
-        def begin() -> None:
-            expected = frozenset(pod.spec.uid for pod in self.live_pods)
-            reached = frozenset(pod.spec.uid for pod in self.live_pods if not pod.frozen)
-            electorate = Electorate(expected, reached)
-            coordinator = self._protocol.coordinator(term, self._settings, electorate)
-            self.monitor.take_over(coordinator)
-            self.hub.take_over(coordinator)
+    def new_key(self, slot: int, local_rank: int) -> str:
+        self._incarnations += 1
+        return f"{slot}.{local_rank}.{self._incarnations:032x}"
 
-        self.scheduler.later(seconds, begin)
+    def has_ended(self, uid: str) -> bool:
+        """Tell whether a launcher knows that another one has ended, as on one machine it does."""
+        pod = self.pod(uid)
+        return self.operator.is_local and pod is not None and not pod.alive
 
     # --- pods and workers ---------------------------------------------------------------------
 
@@ -144,65 +156,47 @@ class Simulation:
             slot, self._slots = self._slots, self._slots + 1
         self._incarnations += 1
         place = ("", f"rack{slot % 2}", f"node{slot}")
-        spec = Spec(slot, f"pod{self._incarnations}", workers, place)
-        pod = Pod(self.job, spec, self.hub, self._new_key)
-        pod.on_end = lambda: self.faults.ended(pod)
+        rate = self.random.choice((1.0, 1.0, 0.97, 1.03))
+        spec = Spec(slot, f"pod{self._incarnations}", workers, place, rate)
+        pod = Pod(self, spec)
+        pod.on_end = lambda: self.operator.ended(pod)
         self.pods.append(pod)
         return pod
+
+    def pod(self, uid: str) -> Pod | None:
+        found = self.network.hosts.get(uid)
+        return found if isinstance(found, Pod) else None
 
     @property
     def live_pods(self) -> list[Pod]:
         return [pod for pod in self.pods if pod.alive]
 
+    def _follows(self, slot: int, term: int) -> bool:
+        """Tell whether a launcher is linked to the coordinator of a term in another one."""
+        return any(pod.follows(term) for pod in self.pods if pod.alive and pod.spec.slot == slot)
+
+    def _leads_on(self, uid: str) -> bool:
+        pod = self.pod(uid)
+        return pod is not None and pod.alive and pod.hub is not None and not pod.gives_way
+
+    @property
+    def leader(self) -> Pod | None:
+        """The pod that coordinates, as the arbiter has it."""
+        pod = self.pod(self.cell.record.holder)
+        return pod if pod is not None and pod.alive and pod.hub is not None else None
+
     @property
     def workers(self) -> list[Worker]:
         """Living worker processes."""
-        return [w for pod in self.live_pods for w in pod.workers if w.alive]
+        return [w for pod in self.pods if pod.alive for w in pod.workers if w.alive]
 
     def find(self, key: str) -> Worker | None:
         return next((worker for worker in self.workers if worker.key == key), None)
 
-    def _new_key(self, slot: int, local_rank: int) -> str:
-        self._incarnations += 1
-        return f"{slot}.{local_rank}.{self._incarnations:032x}"
-
-    def _transfer(self, joiner: Worker, donor_key: str) -> None:
-        """Stream the donor's state to a joiner, as far as both live."""
-        donor, fetch = self.find(donor_key), joiner.fetching
-        delay = self.random.uniform(0.005, 0.05)
-        if donor is None or donor.exit_code is not None:
-            joiner.later(delay, lambda: joiner.fetch_failed(donor_key))
-            return
-        donor.transfers += 1
-        started = self.scheduler.now
-
-        def copied() -> None:
-            values, final = list(donor.training.values), donor.final_state
-            joiner.later(
-                self.random.uniform(0.005, 0.2),
-                lambda: ended(values if donor.alive else None, final),
-            )
-
-        def ended(values: list[float] | None, final: bool) -> None:
-            if joiner.fetching is not fetch:
-                return
-            if values is None:
-                joiner.fetch_failed(donor_key)
-            else:
-                joiner.fetched(donor_key, values, final)
-
-        def watch() -> None:
-            over = joiner.fetching is not fetch or joiner.state.started or not joiner.alive
-            late = self.scheduler.now - started > TRANSFER_TIMEOUT_SECONDS
-            if over or late or not donor.alive:
-                donor.transfers -= 1
-                if joiner.fetching is fetch and not joiner.state.started:
-                    joiner.fetch_failed(donor_key)
-                return
-            self.scheduler.later(0.1, watch)
-
-        donor.later(delay, copied)
-        self.scheduler.later(0.1, watch)
+    @property
+    def completed(self) -> bool:
+        """Whether somebody knows that the job is done."""
+        return self.observer.completed
 
     # --- the run ------------------------------------------------------------------------------
 
@@ -212,28 +206,29 @@ class Simulation:
         Raises:
             ViolationError: an invariant does not hold, or the run is stuck.
         """
-        digest = hashlib.sha256()
-        quiet_since, seen = 0.0, 0
-        while not self._over():
+        observer, scheduler, faults = self.observer, self.scheduler, self.faults
+        quiet_since, seen, swept = 0.0, 0, False
+        while not (observer.completed and not self.live_pods):
             self._step()
-            if self.monitor.events > seen:
-                self.faults.look()
-                seen = self.monitor.events
-                line = f"{self.scheduler.now:.9f} {self.monitor.last}"
-                digest.update(line.encode())
-                if self._trace is not None:
-                    self._trace(line)
-            if self.monitor.progressed or self.faults.active:
-                self.monitor.progressed, quiet_since = False, self.scheduler.now
-            self._check_time(quiet_since)
+            observer.now = scheduler.now
+            if observer.events == seen:
+                if scheduler.now - quiet_since > QUIET_SECONDS and not faults.active:
+                    self._stuck("stuck")
+                continue
+            seen = observer.events
+            faults.look()
+            if observer.completed and not swept:
+                swept = True
+                self.operator.completed()
+            if observer.progressed or faults.active:
+                observer.progressed, quiet_since = False, scheduler.now
+            if scheduler.now > MOST_SECONDS or seen > MOST_EVENTS:
+                self._stuck("endless")
         self._check_end()
         return Outcome(
-            self.seed, seen, self.faults.injected, self.first_members, self.scheduler.now,
-            self.monitor.values.applied_count, digest.hexdigest()[:16],
+            self.seed, seen, faults.injected, self.first_members, len(observer.monitors),
+            scheduler.now, observer.applied_count, f"{observer.digest:08x}",
         )  # fmt: skip
-
-    def _over(self) -> bool:
-        return self.coordinator.completed and not self.live_pods
 
     def _step(self) -> None:
         try:
@@ -241,32 +236,31 @@ class Simulation:
         except ProtocolError as error:
             raise ViolationError(f"one side of the protocol refuses the other: {error}") from error
 
-    def _check_time(self, quiet_since: float) -> None:
-        now = self.scheduler.now
-        endless = now > MOST_SECONDS or self.monitor.events > MOST_EVENTS
-        if endless or now - quiet_since > QUIET_SECONDS:
-            states = "; ".join(f"{w.key[:4]} {w.phase} {w.state.next_round}" for w in self.workers)
-            raise ViolationError(f"{'endless' if endless else 'stuck'} at {now:.1f} s: {states}")
+    def _stuck(self, how: str) -> None:
+        workers = "; ".join(f"{w.key[:4]} {w.phase} {w.state.next_round}" for w in self.workers)
+        pods = "; ".join(f"{p.uid} {p.election_phase}" for p in self.live_pods)
+        raise ViolationError(f"{how} at {self.scheduler.now:.1f} s: {pods}; {workers}")
 
     def _check_end(self) -> None:
         """Every batch is committed, and all end with the same values."""
-        committed, total = self.coordinator.ledger.committed, self.job.batches[0] * EPOCHS
-        require(
-            committed == total == len(self.monitor.commits),
-            f"{committed} of {total} batches are committed at the end",
-        )
-        if (
-            self.monitor.values.finalists
-            <= self.monitor.touched | self.monitor.assignments.draining
-        ):
+        final = self.observer.monitors[self.observer.completed_term]
+        ledger = final.coordinator.ledger
+        total = self.job.batches[0] * EPOCHS
+        require(ledger.committed == total, f"{ledger.committed} of {total} batches are committed")
+        observer = self.observer
+        if observer.finalists <= observer.touched | observer.drained:
             return  # Faults and drains may have taken everybody who held the final state.
         stayed = [w for w in self.job.finished if w.state.started and w.state.last_round is None]
         without = [w.key for w in stayed if not w.final_state]
         require(not without, f"{without} end without the final state")
-        final = [w.training.values for w in self.job.finished if w.final_state]
-        require(bool(final), "nobody ends with the final state")
-        off = max(abs(a - b) for each in final for a, b in zip(each, final[0], strict=True))
+        values = [w.training.values for w in self.job.finished if w.final_state]
+        require(bool(values), "nobody ends with the final state")
+        off = max(abs(a - b) for each in values for a, b in zip(each, values[0], strict=True))
         require(off < 1e-9, f"members end with parameters that differ by {off}")
+
+
+BATCHES = (60, 72)
+"""In an epoch, at least and at most."""
 
 
 def _shape(rng: random.Random) -> list[int]:
@@ -278,11 +272,20 @@ def _shape(rng: random.Random) -> list[int]:
     return workers
 
 
-def _sync(rng: random.Random) -> m.SyncSettings:
+def _settings(rng: random.Random, pods: int) -> ControlSettings:
+    return ControlSettings(
+        desired=pods,
+        minimum=1,
+        join_window_seconds=2.0,
+        deadline=DeadlineSettings(warmup_rounds=3, warmup_seconds=3.0, reply_seconds=0.5),
+    )
+
+
+def _sync(rng: random.Random, commit: str) -> m.SyncSettings:
     return m.SyncSettings(
         mode=rng.choice(("grid", "grid", "pool", "cross", "allreduce")),
         group_size=rng.choice((2, 3, 4)),
         every=1,
-        commit=rng.choice(("relaxed", "strict")),
+        commit=commit or rng.choice(("relaxed", "strict")),
         seed=rng.randrange(1000),
     )

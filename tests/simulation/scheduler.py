@@ -1,4 +1,4 @@
-"""Virtual time, and processes that can be frozen and killed."""
+"""Virtual time, and processes that can be frozen and killed and whose clocks are their own."""
 
 import heapq
 import random
@@ -18,7 +18,7 @@ class Scheduler:
         self._numbers = count()
 
     def later(self, seconds: float, action: Action) -> None:
-        self.at(self.now + seconds, action)
+        heapq.heappush(self._queue, (self.now + seconds, next(self._numbers), action))
 
     def at(self, moment: float, action: Action) -> None:
         """Run an action at a moment; those of one moment run in the order of these calls."""
@@ -36,20 +36,38 @@ class Scheduler:
 class Process:
     """Something that runs, may stand still for a while, and may die."""
 
-    def __init__(self, scheduler: Scheduler) -> None:
+    def __init__(self, scheduler: Scheduler, rate: float = 1.0) -> None:
+        """Start a process.
+
+        Args:
+            scheduler: of the run.
+            rate: seconds of its clock in a second.
+        """
         self.scheduler = scheduler
         self.alive = True
         self.frozen = False
+        self._rate = rate
+        self._jumped_seconds = 0.0
         self._held_back: list[Action] = []
+
+    def clock(self) -> float:
+        """Return what this process takes for the time; never the time of another one."""
+        return self.scheduler.now * self._rate + self._jumped_seconds
+
+    def jump(self, seconds: float) -> None:
+        """Let its clock jump ahead."""
+        self._jumped_seconds += seconds
 
     def later(self, seconds: float, action: Action) -> None:
         """Run an action of this process: after a freeze if it is frozen, never if it is dead."""
         self.scheduler.later(seconds, lambda: self.run(action))
 
     def run(self, action: Action) -> None:
-        if self.alive and self.frozen:
+        if not self.alive:
+            return
+        if self.frozen:
             self._held_back.append(action)
-        elif self.alive:
+        else:
             action()
 
     def freeze(self) -> None:

@@ -2,24 +2,12 @@
 
 import pytest
 
-from simulation.mutants import MUTANTS
-from simulation.run import Protocol, Simulation
-from simulation.violation import ViolationError
-
-SEEDS = 300
+from simulation.mutants import MUTANTS, first_catch
 
 
-def caught(protocol: Protocol) -> str:
-    """Return the first violation; empty if there is none."""
-    for seed in range(SEEDS):
-        try:
-            Simulation(seed, protocol).run()
-        except ViolationError as error:
-            return f"seed {seed}: {error}"
-    return ""
-
-
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_protocol_that_is_caught(name: str) -> None:
-    assert caught(MUTANTS[name]())
+    seed, error = first_catch(name, MUTANTS[name].seed)
+
+    assert seed is not None, error

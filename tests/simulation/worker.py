@@ -13,12 +13,15 @@ from dssync.control import messages as m
 from dssync.control.member import MemberState
 from dssync.control.takeover import Adopt
 from simulation import wire
+from simulation.builds import Builds
 from simulation.fabric import Fabric, Numbers, Party
+from simulation.observer import Observer
 from simulation.scheduler import Process, Scheduler
+from simulation.steps import Attempt, Slowness, Training
 from simulation.violation import ViolationError
 
-BUILD_TIMEOUT_SECONDS = 10.0
 OPERATION_TIMEOUT_SECONDS = 20.0
+PROVISIONAL_SECONDS = 2.0
 ARRIVE_AFTER_SECONDS = 0.02
 """An operation that is over sooner is not announced."""
 LEASE_DEPTH = 2
@@ -34,65 +37,12 @@ class Job:
     batches: tuple[int, int]
     """Per epoch, and epochs."""
     transfer: Callable[["Worker", str], None]
-    on_attempt: Callable[[str, m.Assign, Numbers], None]
-    on_apply: Callable[[str, m.Assign, Numbers], None]
+    observer: Observer
     member_state: type[MemberState] = MemberState
     restarts: bool = True
     """Whether launchers start workers again; otherwise they have used their restarts up."""
     finished: list["Worker"] = field(default_factory=list)
     """Workers that saw the end of the job."""
-
-
-@dataclass
-class _Build:
-    """A communicator at one member."""
-
-    members: tuple[str, ...]
-    ready: bool = False
-    failed: bool = False
-
-
-@dataclass
-class Attempt:
-    """The attempt that the training thread is in."""
-
-    assign: m.Assign
-    values: Numbers
-    stage: int = 0
-    waits: bool = False
-    """It has said that it waits for a build."""
-    announced: bool = False
-    """It has said that its operations run."""
-    operating: bool = False
-    confirmed: bool = False
-    reported: bool = False
-
-
-@dataclass
-class Training:
-    """What the training thread keeps between rounds."""
-
-    values: Numbers
-    consumed: tuple[int, ...] = ()
-    stepped: bool = False
-    """It is inside ``sync.step()``."""
-    step_round: int = -1
-    idle: bool = False
-    busy: bool = False
-    registered: bool = False
-    welcomed: bool = False
-    counts: bool = False
-    """Its values have weight in the next round."""
-    attempt: Attempt | None = None
-
-
-@dataclass
-class Slowness:
-    """How long this worker takes."""
-
-    train_seconds: float = 0.05
-    extra_seconds: float = 0.0
-    """Added once, to the next step: a straggler."""
 
 
 class Worker(Process):
@@ -117,9 +67,14 @@ class Worker(Process):
         self.training = Training(initial)
         self._transmit = say
         self._last_said_seconds = 0.0
-        self._builds: dict[str, _Build] = {}
-        self._mailbox: dict[str, set[str]] = {}
-        self._given_up: set[str] = set()
+        self._builds = Builds(self)
+        self._terms: dict[tuple[int, int], int] = {}
+        """The term of each assignment."""
+
+    @property
+    def rank(self) -> int:
+        """Its local rank."""
+        return int(self.key.split(".")[1])
 
     @property
     def phase(self) -> str:
@@ -155,29 +110,33 @@ class Worker(Process):
         message = wire.to_member(body)
         if isinstance(message, m.Fetch):
             message = replace(message)  # each is a request of its own, also with equal contents
+        self.job.observer.events += 1
         if isinstance(message, m.Blob):
-            self._mailbox.setdefault(message.communicator, set()).add(message.key)
-            self._finish_build(message.communicator)
+            self._builds.receive(message)
         else:
             ended = [] if isinstance(message, m.Bench) else self.state.ended_by(message)
             for answer in self.state.handle(message):
                 self._say(self.key, answer)
             for stage in (stage for assign in ended for stage in assign.stages):
-                self._give_up(stage.communicator)
+                self._builds.give_up(stage.communicator)
             if isinstance(message, Adopt):
-                for communicator in list(self._builds):
-                    self._give_up(communicator)
+                self._builds.give_up_all()
         if isinstance(message, m.Assign):
             for communicator in message.retire:
-                self._retire(communicator)
+                self._builds.retire(communicator)
             if self.state.known(message.round) is message:
+                self._terms[message.round, message.attempt] = self.state.term
                 for stage in message.stages:
-                    self._build(stage)
+                    self._builds.build(stage)
         self.advance()
 
     def _say(self, key: str, message: m.FromMemberBody) -> None:
         self.state.history.said(message)
         self._transmit(key, message)
+
+    def send_blob(self, communicator: str) -> None:
+        """Tell the mates how to reach this member."""
+        self._say(self.key, m.Blob(communicator, self.key, ""))
 
     def say(self, message: m.FromMemberBody) -> None:
         """Send from the training thread: in order, but the link's answers may overtake."""
@@ -223,11 +182,10 @@ class Worker(Process):
         holds_state = self.state.started and not spoiled
         applied_round = self.state.next_round - 1 if holds_state else -1
         self._drop_attempt()
-        for communicator in list(self._builds):
-            self._give_up(communicator)
+        self._builds.give_up_all()
         self.state.restart()
         self.fetching = None
-        self.training = Training(self.training.values)
+        self.training = Training(self.training.values, 0 if spoiled else self.training.support)
         self._enter(applied_round)
 
     def turn_nan(self) -> None:
@@ -236,11 +194,12 @@ class Worker(Process):
             self.say(m.Leave("nan"))
             self._return(spoiled=True)
 
-    def fetched(self, fetch_donor: str, values: Numbers, final: bool) -> None:
+    def fetched(self, fetch_donor: str, copy: tuple[Numbers, int], final: bool) -> None:
         """A transfer has ended well."""
         if self.fetching is None or self.fetching.donor != fetch_donor or self.state.started:
             return
-        self.training.values, self.final_state = list(values), final
+        self.training.values, self.training.support = list(copy[0]), copy[1]
+        self.final_state = final
         self.say(m.Loaded(fetch_donor))
 
     def fetch_failed(self, donor: str) -> None:
@@ -292,6 +251,7 @@ class Worker(Process):
         noise = self.scheduler.random.uniform
         training.values = [v + noise(-0.1, 0.1) for v in training.values]
         training.consumed += (batch,)
+        training.consumed_support |= self.job.observer.instance(batch)
         self._enter_step(idle=False)
 
     def _enter_step(self, *, idle: bool) -> None:
@@ -311,21 +271,36 @@ class Worker(Process):
             self._step()
             return
         if attempt is None and state.assignment is not None:
-            attempt = training.attempt = Attempt(state.assignment, list(training.values))
-            self.job.on_attempt(self.key, attempt.assign, training.values)
+            attempt = training.attempt = self._attempt(state.assignment)
         if attempt is not None:
             self._work(attempt)
 
+    def _attempt(self, assign: m.Assign) -> Attempt:
+        training = self.training
+        # Nobody has sent a provisional one.
+        term = self._terms.get((assign.round, assign.attempt), self.state.member_since)
+        self.job.observer.begun(self.key, term, assign, training.values)
+        support = training.support | training.consumed_support
+        return Attempt(assign, term, list(training.values), support)
+
     def _work(self, attempt: Attempt) -> None:
         assign = attempt.assign
-        if attempt.operating:
+        alone = self.state.may_give_up(assign)
+        if attempt.operating or attempt.reported:
+            if alone and not attempt.bounded:
+                attempt.bounded = True
+                seconds = 0.0 if attempt.reported else PROVISIONAL_SECONDS
+                self.later(seconds, lambda: self._give_up(attempt))
             return
         if attempt.stage < len(assign.stages):
-            build = self._build(assign.stages[attempt.stage])
+            build = self._builds.build(assign.stages[attempt.stage])
             if build.failed:
                 self._report(attempt, "build")
             if not build.ready:
-                self._announce_build(attempt)
+                if alone:
+                    self._give_up(attempt)
+                else:
+                    self._announce_build(attempt)
                 return
         if attempt.stage < len(assign.stages):
             self._operate(attempt, assign.stages[attempt.stage])
@@ -334,6 +309,12 @@ class Worker(Process):
         elif not attempt.confirmed:
             attempt.confirmed = True
             self.say(m.Confirm(assign.round, assign.attempt, self.training.consumed))
+
+    def _give_up(self, attempt: Attempt) -> None:
+        """While nobody leads, leave the group of an attempt that cannot be completed."""
+        if self.training.attempt is attempt and self.state.give_up(attempt.assign):
+            self._drop_attempt()
+            self.advance()
 
     def _announce_build(self, attempt: Attempt) -> None:
         if not attempt.announced and not attempt.waits:
@@ -354,8 +335,8 @@ class Worker(Process):
     def _operate(self, attempt: Attempt, stage: m.Stage) -> None:
         attempt.operating = True
 
-        def done(total: Numbers) -> None:
-            attempt.operating, attempt.values = False, total
+        def done(total: Numbers, support: int) -> None:
+            attempt.operating, attempt.values, attempt.support = False, total, support
             attempt.stage += 1
             self.advance()
 
@@ -367,7 +348,8 @@ class Worker(Process):
         number = attempt.stage
         self.later(ARRIVE_AFTER_SECONDS, lambda: self._announce_operation(attempt, number))
         self.later(OPERATION_TIMEOUT_SECONDS, lambda: self._time_out_operation(attempt, number))
-        part = Party(self, scaled, done, failed)
+        support = attempt.support if stage.weight else 0
+        part = Party(self, scaled, stage.weight, support, done, failed)
         self.job.fabric.start(stage.communicator, stage.members, token, self.key, part)
 
     def _time_out_operation(self, attempt: Attempt, number: int) -> None:
@@ -379,10 +361,12 @@ class Worker(Process):
         if applied is None:
             return
         self.training.values, self.training.consumed = attempt.values, ()
+        self.training.support, self.training.consumed_support = attempt.support, 0
         self.training.attempt, self.training.stepped = None, False
         self.say(applied)
         self.final_state = attempt.assign.kind == "final"
-        self.job.on_apply(self.key, attempt.assign, attempt.values)
+        result = (attempt.values, attempt.support)
+        self.job.observer.applied(self.key, attempt.term, attempt.assign, result)
         self.advance()
 
     def _report(self, attempt: Attempt, what: str) -> None:
@@ -391,48 +375,10 @@ class Worker(Process):
             attempt.reported = True
             if self.state.is_current(assign):
                 self.say(m.Failed(assign.round, assign.attempt, what))
+                self.advance()
 
     def _drop_attempt(self) -> None:
         attempt, self.training.attempt = self.training.attempt, None
         if attempt is not None:
             for stage in attempt.assign.stages:
-                self._give_up(stage.communicator)
-
-    # --- communicators ------------------------------------------------------------------------
-
-    def _build(self, stage: m.Stage) -> _Build:
-        known = self._builds.get(stage.communicator)
-        if known is not None:
-            return known
-        build = self._builds[stage.communicator] = _Build(stage.members)
-        if stage.communicator in self._given_up:
-            raise ViolationError(f"{self.key} is to build {stage.communicator} a second time")
-        self._say(self.key, m.Blob(stage.communicator, self.key, ""))
-        self.later(BUILD_TIMEOUT_SECONDS, lambda: self._time_out(build))
-        self._finish_build(stage.communicator)
-        return build
-
-    def _time_out(self, build: _Build) -> None:
-        build.failed = not build.ready
-        self.advance()
-
-    def _finish_build(self, communicator: str) -> None:
-        build = self._builds.get(communicator)
-        blobs = self._mailbox.get(communicator, set()) | {self.key}
-        if build is not None and not build.ready and blobs.issuperset(build.members):
-            self.later(self.scheduler.random.uniform(0.001, 0.1), lambda: self._built(build))
-
-    def _built(self, build: _Build) -> None:
-        build.ready = not build.failed
-        self.advance()
-
-    def _retire(self, communicator: str) -> bool:
-        """Destroy a communicator when its last operation is over."""
-        self._given_up.add(communicator)
-        self._mailbox.pop(communicator, None)
-        return self._builds.pop(communicator, None) is not None
-
-    def _give_up(self, communicator: str) -> None:
-        """Release what is under way on a communicator."""
-        if self._retire(communicator):
-            self.job.fabric.leave(communicator, self.key)
+                self._builds.give_up(stage.communicator)

@@ -1,0 +1,270 @@
+"""Deliberate bugs in elections, take-overs and the quorum: real parts with one rule broken each."""
+
+from dataclasses import replace as replaced
+
+from msgspec.structs import replace
+
+from dssync.control import ballots as b, messages as m
+from dssync.control.adoption import Gathering
+from dssync.control.ballots import Phase
+from dssync.control.coordinator import Coordinator
+from dssync.control.departures import Departures
+from dssync.control.election import Election
+from dssync.control.job import Job
+from dssync.control.member import MemberState
+from dssync.control.peers import Ballot, Leader
+from dssync.control.record import Record
+from dssync.control.records import CommitRecords
+from dssync.control.roster import Pod
+from dssync.control.takeover import Adopt, Report
+
+# --- elections --------------------------------------------------------------------------------
+
+
+class IgnoresTheLinked(Election):
+    """Who is linked to the coordinator blocks no candidate."""
+
+    def _is_blocked(self, now: float) -> bool:
+        return False
+
+
+class NeedsNoMajority(Election):
+    """A candidate that reaches nobody takes over at once."""
+
+    def _ballot(self, now: float) -> Ballot:
+        ballot = super()._ballot(now)
+        return replaced(ballot, gone=ballot.view)
+
+
+class DoesNotWaitForAnswer(Election):
+    """A challenge counts as unanswered as soon as it stands."""
+
+    def _is_unanswered(self, record: Record, now: float) -> bool:
+        return self.phase is Phase.CHALLENGING
+
+
+class AnswersNoChallenge(Election):
+    """The coordinator leaves challenges in the record."""
+
+    def _keep(self, record: Record) -> None:
+        self._do(b.Hold(record))
+
+
+class KeepsTheTerm(Election):
+    """A take-over does not raise the term."""
+
+    def _swap(self, expected: Record, new: Record) -> None:
+        super()._swap(expected, replaced(new, term=max(1, new.term - 1)))
+
+
+class LeadsWithoutWinning(Election):
+    """Who loses a swap coordinates all the same."""
+
+    def handle(self, event: b.Event, now: float) -> list[b.Effect]:
+        if event == b.Swapped(None) and self._record is not None and not self.leads:
+            event = b.Swapped(replaced(self._record, holder=self.me.uid, term=self.term + 1))
+        return super().handle(event, now)
+
+
+class DoesNotStepDown(Election):
+    """A coordinator that reads another holder goes on."""
+
+    def _read(self, record: Record, now: float) -> None:
+        if self.leads and record.holder != self.me.uid:
+            record = replaced(record, holder=self.me.uid, term=self.term)
+        super()._read(record, now)
+
+
+class ForgetsItsSwap(Election):
+    """A swap whose answer was lost counts as lost, too."""
+
+    def _lead(self, record: Record, now: float) -> None:
+        if self._asked_in_vain:
+            self._follow(Leader(record.term, record.holder, self.me.address), now)
+        else:
+            super()._lead(record, now)
+
+    _asked_in_vain = False
+
+    def handle(self, event: b.Event, now: float) -> list[b.Effect]:
+        self._asked_in_vain = self._asked_in_vain or isinstance(event, b.ArbiterFailed)
+        return super().handle(event, now)
+
+
+class HearsNoNews(Election):
+    """Neither record nor launchers tell of a coordinator of a later term."""
+
+    def _heard(self, leader: Leader, now: float) -> None:
+        pass
+
+    def _read(self, record: Record, now: float) -> None:
+        if self.leads or record.holder in ("", self.me.uid) or self.leader is None:
+            super()._read(record, now)
+        else:
+            self._record, self._looked = record, now
+
+
+class NeverStays(Election):
+    """A coordinator whom nobody succeeds is stuck in stepping down, and deaf to challenges."""
+
+    def _keep(self, record: Record) -> None:
+        if self.phase is not Phase.STEPPING_DOWN:
+            super()._keep(record)
+
+    def _take(self, event: b.Event, now: float) -> None:
+        if not isinstance(event, b.Stay):
+            super()._take(event, now)
+
+
+# --- the quorum -------------------------------------------------------------------------------
+
+
+class DecidesAnyway(Job):
+    """Rounds are frozen and committed whoever is missing."""
+
+    def may_decide(self, now: float) -> bool:
+        return True
+
+
+class MissesNoSilent(Coordinator):
+    """A launcher whose lease is over, but whose connection stands, is not missing."""
+
+    def _missed(self, pod: Pod, now: float) -> None:
+        pass
+
+
+class StaysResigned(Coordinator):
+    """A coordinator whom nobody succeeds freezes nothing any more."""
+
+    @property
+    def idle(self) -> bool:
+        self.job.settings = replaced(self.job.settings, minimum=99)
+        return super().idle
+
+
+# --- a new term -------------------------------------------------------------------------------
+
+
+class AdoptsBeforeReports(Coordinator):
+    """The first view of a term holds those who have reported when the coordinator first looks."""
+
+    def _gather(self, gathering: Gathering, event: object, now: float) -> None:
+        gathering.began_seconds = -10.0
+        super()._gather(gathering, event, now)  # type: ignore[arg-type]
+
+
+class _Rereads(Coordinator):
+    """Takes reports for what they are not."""
+
+    def _begin_term(self, gathering: Gathering, now: float) -> None:
+        for key, report in gathering.reports.items():
+            gathering.reports[key] = self._misread(report)
+        for slot, standing in gathering.standings.items():
+            gathering.standings[slot] = replace(standing, ledger=self._misjudge(standing.ledger))
+        super()._begin_term(gathering, now)
+
+    def _misread(self, report: Report) -> Report:
+        return report
+
+    def _misjudge(self, ledger: m.LedgerReport) -> m.LedgerReport:
+        return ledger
+
+
+class AdoptsEverybody(_Rereads):
+    """A member of any earlier term goes on."""
+
+    def _misread(self, report: Report) -> Report:
+        return replace(report, member_since=min(1, report.member_since))
+
+
+class AdoptsNobody(_Rereads):
+    """Every member of an earlier term enters again."""
+
+    def _misread(self, report: Report) -> Report:
+        return replace(report, started=False)
+
+
+class DropsDecisions(_Rereads):
+    """An attempt that a mate has applied is dropped for the others."""
+
+    def _misread(self, report: Report) -> Report:
+        return replace(report, votes=())
+
+
+class CommitsWhatIsConfirmed(_Rereads):
+    """An attempt that one survivor has confirmed is committed."""
+
+    def _misread(self, report: Report) -> Report:
+        return replace(report, votes=tuple(replace(v, decided=True) for v in report.votes))
+
+
+class GivesWeightByAdoption(_Rereads):
+    """A joiner's values count from its adoption on."""
+
+    def _misread(self, report: Report) -> Report:
+        return replace(report, weighted=True)
+
+
+class RepeatsRounds(_Rereads):
+    """The first round of a term is one that members have left behind."""
+
+    def _misread(self, report: Report) -> Report:
+        return replace(report, known_round=-1, next_round=max(0, report.next_round - 3))
+
+
+class ForgetsRecords(_Rereads):
+    """What launchers know beyond the ledger is not counted."""
+
+    def _misjudge(self, ledger: m.LedgerReport) -> m.LedgerReport:
+        return replace(ledger, committed=())
+
+
+class ForgetsLeases(_Rereads):
+    """What members hold is leased again."""
+
+    def _misjudge(self, ledger: m.LedgerReport) -> m.LedgerReport:
+        return replace(ledger, held=())
+
+
+class TellsNobodyWhoIsOut(Departures):
+    """Launchers do not hear who was put out."""
+
+    def bench(self, key: str, cause: str, now: float) -> None:
+        super().bench(key, cause, now)
+        self._job.put_out.clear()
+
+
+class IgnoresVerdicts(MemberState):
+    """A member drops what it has open at a new term, also what is committed."""
+
+    def _adopt(self, adopt: Adopt) -> None:
+        super()._adopt(replace(adopt, commits=()))
+
+
+class ReportsNoVotes(MemberState):
+    """A member does not say what it has confirmed and applied."""
+
+    def _report(self) -> Report:
+        return replace(super()._report(), votes=())
+
+
+class DiscardsOnAdoption(MemberState):
+    """A member starts anew under every new term."""
+
+    def _adopt(self, adopt: Adopt) -> None:
+        super()._adopt(adopt)
+        self.benched = "a new term"
+
+
+class KeepsOldRecords(CommitRecords):
+    """Commit records of a history that was given up are reported to later terms."""
+
+    def _settle(self) -> None:
+        self._term = self._next_term
+
+
+class KeepsNoRecords(CommitRecords):
+    """Launchers keep no commit records."""
+
+    def _commit(self, key: str, batches: tuple[int, ...]) -> None:
+        self._held.setdefault(key, set()).difference_update(batches)

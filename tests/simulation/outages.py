@@ -1,0 +1,201 @@
+"""Faults of those whom all depend on: the coordinator's launcher, the network, the arbiter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from simulation.arbiter import Weather
+
+if TYPE_CHECKING:
+    from simulation.faults import Faults
+    from simulation.pod import Pod
+
+
+def _leader(faults: Faults) -> Pod | None:
+    return faults.world.leader
+
+
+# --- the coordinator's launcher ---------------------------------------------------------------
+
+
+def kill_leader(faults: Faults) -> None:
+    """The coordinator's launcher dies, with its workers."""
+    pod = _leader(faults)
+    if pod is not None:
+        faults.kill(pod)
+
+
+def crash_leader(faults: Faults) -> None:
+    """It dies between two of its effects."""
+    pod = _leader(faults)
+    if pod is not None:
+        faults.touch(pod)
+        pod.fuse = faults.random.randint(0, 60)
+
+
+def crash_candidates(faults: Faults) -> None:
+    """It dies, and one of its successors between two effects of the election."""
+    pod = _leader(faults)
+    others = [each for each in faults.world.live_pods if each is not pod and not each.frozen]
+    if pod is not None and len(others) > 1:
+        faults.kill(pod)
+        successor = min(others, key=lambda each: each.spec.slot)
+        faults.touch(successor)
+        successor.fuse = faults.random.randint(2, 60)
+
+
+def freeze_leader(faults: Faults) -> None:
+    """It stands still for less or more than a lease, and comes back."""
+    pod = _leader(faults)
+    if pod is not None:
+        faults.freeze(pod, faults.random.choice((0.3, 1.0, 3.0, 8.0, 25.0)))
+
+
+def cut_leader(faults: Faults) -> None:
+    """All its connections are reset at once."""
+    pod = _leader(faults)
+    if pod is not None:
+        faults.touch_all()
+        faults.world.network.reset(pod.uid)
+
+
+def drain_leader(faults: Faults) -> None:
+    """It is told to leave."""
+    pod = _leader(faults)
+    if pod is not None:
+        faults.drain(pod)
+
+
+def jump_clock(faults: Faults) -> None:
+    """A launcher's clock jumps ahead."""
+    pod = _leader(faults)
+    if pod is None or faults.random.random() < 0.3:
+        pod = faults.random.choice(faults.world.live_pods)
+    faults.world.observer.hit.add(pod.uid)
+    pod.jump(faults.random.choice((0.3, 1.0, 6.0, 20.0)))
+
+
+def isolate_leader(faults: Faults) -> None:
+    """Nobody reaches it, or it reaches nobody."""
+    pod = _leader(faults)
+    if pod is not None:
+        _part(faults, [pod.uid], faults.random.random() < 0.5)
+
+
+# --- the network ------------------------------------------------------------------------------
+
+
+def part_network(faults: Faults) -> None:
+    """The network falls into two parts, or one part does not reach the other."""
+    uids = [pod.uid for pod in faults.world.live_pods]
+    faults.random.shuffle(uids)
+    count = faults.random.randint(1, max(1, len(uids) - 1))
+    _part(faults, uids[:count], faults.random.random() < 0.4)
+
+
+def _part(faults: Faults, side: list[str], takes_arbiter: bool) -> None:
+    network, random = faults.world.network, faults.random
+    others = [pod.uid for pod in faults.world.live_pods if pod.uid not in side]
+    out = [(near, far) for near in side for far in others]
+    back = [(far, near) for near, far in out]
+    ways = random.choice((out + back, out + back, out, back))
+    faults.touch_all()
+    network.block(ways)
+    seconds = random.choice((0.1, 0.5, 2.0, 5.0, 14.0, 30.0))
+    weathers = [faults.world.cell.weather(uid) for uid in side] if takes_arbiter else []
+    for weather in weathers:
+        weather.outages += 1
+
+    def heal() -> None:
+        network.unblock(ways)
+        for weather in weathers:
+            weather.outages -= 1
+        faults.touch_all()
+
+    faults.later(seconds, heal)
+
+
+def flap_link(faults: Faults) -> None:
+    """The way between the coordinator and another launcher comes and goes."""
+    leader, network, random = _leader(faults), faults.world.network, faults.random
+    others = [pod for pod in faults.world.live_pods if pod is not leader]
+    if leader is None or not others:
+        return
+    other = random.choice(others)
+    faults.touch(other)
+    ways = [(leader.uid, other.uid), (other.uid, leader.uid)]
+    times, resets = random.randint(2, 8), random.random() < 0.5
+
+    def flap(left: int) -> None:
+        network.block(ways)
+        if resets:
+            network.reset(other.uid)
+        faults.later(random.uniform(0.05, 0.4), lambda: mend(left))
+
+    def mend(left: int) -> None:
+        network.unblock(ways)
+        faults.touch(other)
+        if left:
+            faults.later(random.uniform(0.05, 0.4), lambda: flap(left - 1))
+
+    flap(times)
+
+
+def slow_network(faults: Faults) -> None:
+    """Everything takes long to arrive."""
+    pods, extra = faults.world.live_pods, faults.random.uniform(0.02, 0.5)
+    faults.touch_all()
+    for pod in pods:
+        pod.extra_latency_seconds += extra
+
+    def end() -> None:
+        faults.touch_all()
+        for pod in pods:
+            pod.extra_latency_seconds -= extra
+
+    faults.later(faults.random.uniform(0.2, 6.0), end)
+
+
+# --- the arbiter ------------------------------------------------------------------------------
+
+
+def _weather(faults: Faults) -> Weather:
+    """Return that of everybody, or of one launcher; whoever coordinates cannot answer there."""
+    world = faults.world
+    world.observer.hit.update(pod.uid for pod in world.live_pods)
+    if faults.random.random() < 0.6:
+        return world.cell.sky
+    leader = _leader(faults)
+    pod = leader if leader is not None else faults.random.choice(world.live_pods)
+    return world.cell.weather(pod.uid)
+
+
+def lose_arbiter(faults: Faults) -> None:
+    """The arbiter does not answer; swaps may take effect all the same."""
+    weather = _weather(faults)
+    weather.outages += 1
+    weather.takes_effect = faults.random.random() < 0.7
+
+    def end() -> None:
+        weather.outages -= 1
+
+    faults.later(faults.random.choice((0.5, 3.0, 8.0, 20.0, 40.0)), end)
+
+
+def slow_arbiter(faults: Faults) -> None:
+    """The arbiter takes long, sometimes longer than its callers wait."""
+    weather, extra = _weather(faults), faults.random.choice((0.3, 1.0, 4.0))
+    weather.extra_seconds += extra
+
+    def end() -> None:
+        weather.extra_seconds -= extra
+
+    faults.later(faults.random.choice((2.0, 8.0, 20.0)), end)
+
+
+LEADER_FAULTS = (
+    kill_leader, kill_leader, kill_leader, crash_leader, crash_leader, crash_candidates,
+    freeze_leader, freeze_leader, cut_leader, drain_leader, jump_clock, isolate_leader,
+)  # fmt: skip
+NETWORK_FAULTS = (part_network, part_network, part_network, isolate_leader, flap_link, slow_network)
+ARBITER_FAULTS = (lose_arbiter, lose_arbiter, slow_arbiter)

@@ -1,0 +1,32 @@
+"""Which kinds of faults a run draws, and how often."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Weights of the kinds of faults; the commit is drawn unless it is given."""
+
+    name: str
+    members: int = 0
+    """Workers and pods: killed, frozen, cut off, slow, draining, joining."""
+    leaders: int = 0
+    """The same for the launcher that coordinates; crashes between two effects."""
+    network: int = 0
+    """Partitions one way and both, links that flap, a slow network."""
+    arbiter: int = 0
+    """Slow, silent, or silent though a swap takes effect."""
+    commit: str = ""
+
+
+MIXED = Profile("mixed", members=9, leaders=4, network=2, arbiter=1)
+MEMBERS = Profile("members", members=1)
+STRICT = Profile("strict", members=1, commit="strict")
+LEADERS = Profile("leaders", members=1, leaders=2)
+STRICT_LEADERS = Profile("strict leaders", members=1, leaders=2, commit="strict")
+PARTITIONS = Profile("partitions", members=1, leaders=1, network=4, arbiter=1)
+OUTAGES = Profile("outages", members=1, leaders=3, network=1, arbiter=3)
+PROFILES = {
+    each.name: each
+    for each in (MIXED, MEMBERS, STRICT, LEADERS, STRICT_LEADERS, PARTITIONS, OUTAGES)
+}

@@ -1,0 +1,56 @@
+"""What the training thread of a worker keeps: its steps, and the attempt that it is in."""
+
+from dataclasses import dataclass
+
+from dssync.control import messages as m
+from simulation.fabric import Numbers
+
+
+@dataclass
+class Attempt:
+    """The attempt that the training thread is in."""
+
+    assign: m.Assign
+    term: int
+    values: Numbers
+    support: int
+    stage: int = 0
+    waits: bool = False
+    """It has said that it waits for a build."""
+    announced: bool = False
+    """It has said that its operations run."""
+    operating: bool = False
+    confirmed: bool = False
+    reported: bool = False
+    bounded: bool = False
+    """While nobody leads: it will be given up."""
+
+
+@dataclass
+class Training:
+    """What the training thread keeps between rounds."""
+
+    values: Numbers
+    support: int = 0
+    """The committed batches in ``values``; see ``observer``."""
+    consumed: tuple[int, ...] = ()
+    consumed_support: int = 0
+    stepped: bool = False
+    """It is inside ``sync.step()``."""
+    step_round: int = -1
+    idle: bool = False
+    busy: bool = False
+    registered: bool = False
+    welcomed: bool = False
+    counts: bool = False
+    """Its values have weight in the next round."""
+    attempt: Attempt | None = None
+
+
+@dataclass
+class Slowness:
+    """How long this worker takes."""
+
+    train_seconds: float = 0.05
+    extra_seconds: float = 0.0
+    """Added once, to the next step: a straggler."""
