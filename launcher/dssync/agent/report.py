@@ -1,5 +1,6 @@
 """What a launcher says about itself: log lines, and the series that its decisions feed."""
 
+import contextlib
 import sys
 import time
 from collections import deque
@@ -36,8 +37,7 @@ class Reporter:
         """Write one line, with the monotonic time that all processes of a machine share."""
         text = " ".join(f"{key}={value}" for key, value in fields.items() if value != "")
         line = f"dssync {event} {text}".rstrip() + f" monotonic_seconds={time.monotonic():.4f}\n"
-        self._stream.write(line)
-        self._stream.flush()
+        self._write(line)
         self._lines.append(line.rstrip("\n"))
         self._counted += 1
 
@@ -105,5 +105,10 @@ class Reporter:
         self.log("ended", verdict=verdict.name, exit_code=verdict.exit_code)
         for exit_ in verdict.failed:
             rank, code = exit_.worker.spec.local_rank, exit_.returncode
-            self._stream.write(f"dssync: worker {rank} ended with {code}\n{exit_.error}\n")
-        self._stream.flush()
+            self._write(f"dssync: worker {rank} ended with {code}\n{exit_.error}\n")
+
+    def _write(self, text: str) -> None:
+        # Whoever read the log may be gone. The job is not, and has still to be ended in order.
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.write(text)
+            self._stream.flush()
