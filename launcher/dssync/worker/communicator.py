@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,6 +50,24 @@ class Communicator:
                 f"{member} is no member of communicator {self.id} of {', '.join(self.members)}"
             )
         return self.members.index(member)
+
+
+@contextmanager
+def building(spec: Communicator) -> Iterator[None]:
+    """Name the communicator in whatever goes wrong while it is built.
+
+    Raises:
+        BuildCancelledError: as it is.
+        CommunicatorError: in place of any other exception.
+    """
+    try:
+        yield
+    except BuildCancelledError:
+        raise
+    except Exception as error:
+        raise CommunicatorError(
+            f"communicator {spec.id} of {', '.join(spec.members)} could not be built: {error}"
+        ) from error
 
 
 class Operation(Protocol):

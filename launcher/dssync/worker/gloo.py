@@ -19,8 +19,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from dssync.errors import BuildCancelledError, CommunicatorError
-from dssync.worker.communicator import Communicator, Done
+from dssync.errors import CommunicatorError
+from dssync.worker.communicator import Communicator, Done, building
 from dssync.worker.cores import starting_patient_threads
 from dssync.worker.reaper import Reaper
 from dssync.worker.sockets import OpenSocket, connected_sockets, listener_endpoint, shut_down
@@ -60,14 +60,8 @@ class GlooBackend:
             BuildCancelledError: The communicator was discarded from the mailbox meanwhile.
             CommunicatorError: A member did not show up, or a connection failed.
         """
-        try:
+        with building(spec):
             return self._build(spec, mailbox)
-        except BuildCancelledError:
-            raise
-        except Exception as error:
-            raise CommunicatorError(
-                f"communicator {spec.id} of {', '.join(spec.members)} could not be built: {error}"
-            ) from error
 
     def _build(self, spec: Communicator, mailbox: Mailbox) -> GlooGroup:
         # The options hold the listener: in a local variable they would live on in the traceback

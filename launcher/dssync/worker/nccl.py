@@ -20,8 +20,8 @@ from typing import Protocol
 
 import torch
 
-from dssync.errors import BuildCancelledError, CommunicatorError
-from dssync.worker.communicator import Communicator, Done
+from dssync.errors import CommunicatorError
+from dssync.worker.communicator import Communicator, Done, building
 from dssync.worker.lane import Abort, Destroy, Effect, Exit, Finish, Lane, Launch
 from dssync.worker.reaper import Reaper
 from dssync.worker.store import Mailbox
@@ -108,14 +108,8 @@ class NcclBackend:
             BuildCancelledError: the communicator was discarded from the mailbox meanwhile.
             CommunicatorError: a member did not show up, or a connection failed.
         """
-        try:
+        with building(spec):
             group = self._connect(spec, spec.rank_of(self._member), mailbox)
-        except BuildCancelledError:
-            raise
-        except Exception as error:
-            raise CommunicatorError(
-                f"communicator {spec.id} of {', '.join(spec.members)} could not be built: {error}"
-            ) from error
         with self._changed:
             self._groups[spec.id] = group
             self._lane.open(spec.id)
