@@ -29,8 +29,7 @@ def control_plane(**options: Any) -> Iterator[ControlPlane]:
     plane = ControlPlane(**options)
     try:
         plane.start()
-        plane.kubectl("apply", "--server-side", "-f", str(CRD))
-        plane.kubectl("wait", "--for=condition=Established", "crd/dssyncjobs.dssync.io")
+        plane.define(CRD)
         yield plane
     finally:
         plane.stop()

@@ -89,8 +89,7 @@ def training_operator(
     """PyTorchJobs."""
     crd = _module_folder() / "manifests" / "base" / "crds" / "kubeflow.org_pytorchjobs.yaml"
     with control_plane() as plane:
-        plane.kubectl("apply", "--server-side", "-f", str(crd))
-        plane.kubectl("wait", "--for=condition=Established", "crd/pytorchjobs.kubeflow.org")
+        plane.define(crd)
         with _running(plane, [str(program), *flags]) as pid:
             return _load(subject, plane, pid, load, _submit_pytorchjob)
 

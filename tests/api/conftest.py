@@ -48,8 +48,7 @@ def _started(audit: bool = False) -> Iterator[ControlPlane]:
     found = ControlPlane(audit=audit)
     try:
         found.start()
-        found.kubectl("apply", "--server-side", "-f", str(CRD))
-        found.kubectl("wait", "--for=condition=Established", "crd/dssyncjobs.dssync.io")
+        found.define(CRD)
         yield found
     finally:
         found.stop()

@@ -30,8 +30,7 @@ def proxied(quiet_plane: ControlPlane) -> Iterator[tuple[ControlPlane, Proxy]]:
     proxy = Proxy(plane.port)
     try:
         plane.start()
-        plane.kubectl("apply", "--server-side", "-f", str(CRD))
-        plane.kubectl("wait", "--for=condition=Established", "crd/dssyncjobs.dssync.io")
+        plane.define(CRD)
         yield plane, proxy
     finally:
         proxy.close()

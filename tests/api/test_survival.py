@@ -172,8 +172,7 @@ def test_loss_of_etcds_recent_past_to_an_old_backup_is_lived_through(tmp_path: P
     plane = ControlPlane()
     try:
         plane.start()
-        plane.kubectl("apply", "--server-side", "-f", str(CRD))
-        plane.kubectl("wait", "--for=condition=Established", "crd/dssyncjobs.dssync.io")
+        plane.define(CRD)
         scene = Scene(plane)
         settings = {"lease_seconds": 60, "log_format": "plain"}
         with OperatorProcess(plane.kubeconfig, tmp_path / "log", **settings) as operator:

@@ -231,6 +231,17 @@ class ControlPlane:
             raise GroundError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout + done.stderr
 
+    def define(self, resource: Path) -> None:
+        """Have the API server know a custom resource, and wait until it serves it."""
+        manifest = yaml.safe_load(resource.read_text())
+        self.kubectl("apply", "--server-side", "-f", str(resource))
+        definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        only = f"?fieldSelector=metadata.name%3D{manifest['metadata']['name']}"
+        # ``kubectl wait`` gives up if it looks before there are any conditions.
+        self.until(
+            f"{definitions}{only}", lambda found: bool(found) and all(map(_is_established, found))
+        )
+
     @property
     def request(self) -> Callable[..., tuple[int, Manifest]]:
         """Send one request and return status and body; see ``ApiClient``."""
@@ -294,3 +305,9 @@ def free_ports(count: int) -> list[int]:
     finally:
         for holder in holders:
             holder.close()
+
+
+def _is_established(definition: Manifest) -> bool:
+    conditions = definition.get("status", {}).get("conditions") or []
+    said = {each["type"]: each["status"] for each in conditions}
+    return said.get("Established") == "True"
