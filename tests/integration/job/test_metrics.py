@@ -34,13 +34,14 @@ def test_every_series_is_fed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     other = next(each for each in pods if each is not job.coordinator())
     slot = pods.index(other)
     with job.board.hold(matching(event="step", slot=slot, rank=1)) as held:
-        victim = held()["pid"]
-        for line in job.board.wait(matching(event="ready"), 4):
-            # The others wait in one ring; those that are not next to the victim see no error.
-            if line["pid"] != victim:
-                job.settle(line["pid"])
-        job.kill(victim)
-    job.board.wait(matching(event="round", slot=slot, rank=1, life=1), 40)
+        job.kill(held()["pid"])
+    job.board.wait(matching(event="round", slot=slot, rank=1, life=1), 20)
+    # Nobody sees an error while its mate only waits: whoever gives the sum up first walks away from
+    # an operation. After a kill that is not certain, because errors run around the ring.
+    with job.board.hold(matching(event="step", slot=slot, rank=1, life=1)) as held:
+        late = held()["step"]
+        job.board.next(matching(event="round", cause="deadline"))
+    job.board.wait(lambda line: line.get("life") == 1 and line.get("steps", 0) > late + 20)
 
     values = [scrape(each) for each in pods]
     fed = {key.split()[0] for each in values for key, value in each.items() if value}
