@@ -18,7 +18,7 @@ from dssync.control.messages import Assign
 from dssync.control.states import SyncSettings
 from dssync.errors import ProtocolError, ReplayError
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 PASS_ENDS: Final = -1
 """In place of a batch: there was none to draw."""
 CHECKPOINT: Final = "checkpoint:"
@@ -108,10 +108,12 @@ class Applied(Message, frozen=True):
 
 
 class Skipped(Message, frozen=True):
-    """A round that a member had trained for went on without it."""
+    """A round that a member was to take part in went on without it."""
 
     member: str
     round: int
+    idle: bool
+    """It had trained on nothing since its last round."""
     drawn: tuple[Draw, ...]
 
 

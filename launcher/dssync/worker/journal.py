@@ -80,9 +80,9 @@ class Journal:
         if self.kept:
             self._write(Applied(self._member, assign.round, assign.attempt))
 
-    def skipped(self, number: int) -> None:
+    def skipped(self, number: int, idle: bool) -> None:
         """Note that a round went on without this member."""
-        self._write(Skipped(self._member, number, self._take_drawn()))
+        self._write(Skipped(self._member, number, idle, self._take_drawn()))
 
     def saved(self, number: int, path: Path) -> None:
         """Note a checkpoint that was published."""

@@ -139,7 +139,7 @@ class ReplaySession:
     def has_leases(self) -> bool:
         """Whether something is drawn before the next round."""
         act = self._acts.due
-        return not (self.over or (isinstance(act, Round) and act.idle))
+        return not (self.over or _is_idle(act))
 
     def join(self) -> None:
         """Come in, or come back."""
@@ -206,12 +206,12 @@ class ReplaySession:
                 case Entered():
                     self._enter()
                     return
+                case (Skipped() | Round()) as act if act.idle != idle:
+                    self._depart(f"trains {'not ' if idle else ''}before its next round")
                 case Skipped(_, number):
                     self._acts.done()
                     self._tell(Outcome.skipped(number, 0.0))
                     return
-                case Round(assign, told) if told != idle:
-                    self._depart(f"trains {'not ' if idle else ''}before round {assign.round}")
                 case Round() as act:
                     if self._round(act):
                         return
@@ -265,7 +265,7 @@ class ReplaySession:
             self._fetch()
         self._acts.done()
         self.do_chores()
-        while isinstance(due := self._acts.due, Round) and due.idle:
+        while _is_idle(self._acts.due):
             self.sync(idle=True)
 
     def _fetch(self) -> None:
@@ -359,6 +359,10 @@ class ReplaySession:
             f"{self._own} {what} where the log has {type(self._acts.next).__name__} "
             f"after {self._applied_round + 1} rounds: the script is not the recorded one"
         )
+
+
+def _is_idle(act: Act | None) -> bool:
+    return isinstance(act, Round | Skipped) and act.idle
 
 
 def _is_tensor(value: object) -> bool:

@@ -253,7 +253,7 @@ class MemberSession:
         while result is Result.ABANDONED:
             assign = self._await_assignment(number)
             if assign is None:
-                self._journal.skipped(number)
+                self._journal.skipped(number, idle)
                 self._tell(Outcome.skipped(number, time.monotonic() - started), Clock())
                 return
             clock = Clock(assign=time.monotonic() - started)

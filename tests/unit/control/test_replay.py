@@ -7,6 +7,7 @@ from dssync.control.messages import Assign, Stage
 from dssync.control.replay import ACTS, Donates, Ending, Part, Round, parts_of
 from dssync.control.states import SyncSettings
 from dssync.control.viewlog import (
+    FORMAT,
     Applied,
     Attempt,
     Donated,
@@ -28,7 +29,7 @@ A, B, C = "0.0.a", "0.1.b", "0.2.c"
 
 
 def life(member: str) -> Life:
-    return Life(member, 1, SYNC, 1, ("RANK=0",))
+    return Life(member, FORMAT, SYNC, 1, ("RANK=0",))
 
 
 def entered(member: str, source: str = "", taken: Point | None = None, round_: int = 0) -> Entered:
@@ -119,7 +120,13 @@ def test_a_copy_that_was_taken_during_a_sum_is_of_the_values_before_it() -> None
 
 
 def test_a_replay_ends_before_a_later_round_and_without_later_joiners() -> None:
-    log = [*beginning(), life(C), attempt(A, 0, (A,), 1), Applied(A, 0, 0), Skipped(B, 1, ())]
+    log = [
+        *beginning(),
+        life(C),
+        attempt(A, 0, (A,), 1),
+        Applied(A, 0, 0),
+        Skipped(B, 1, False, ()),
+    ]
     log += [Donated(A, Point(0, 1, 0), ()), entered(C, A, Point(0, 1, 0), 2)]
     log += [attempt(A, 1, (A,), 2), Applied(A, 1, 0), attempt(A, 2, (A,), 3), Applied(A, 2, 0)]
 
@@ -154,8 +161,8 @@ def test_a_line_that_a_crash_has_cut_off_is_passed_over_and_others_are_named() -
     assert list(records_in([*lines, lines[0][:-9]], "log")) == beginning()
     with pytest.raises(ReplayError, match="line 2 of log"):
         list(records_in([lines[0], b'["Nonsense"]\n', *lines], "log"))
-    with pytest.raises(ReplayError, match="format 2, expected 1"):
-        list(records_in([line_of(replace(life(A), format=2))], "log"))
+    with pytest.raises(ReplayError, match=f"format 1, expected {FORMAT}"):
+        list(records_in([line_of(replace(life(A), format=1))], "log"))
 
 
 def test_a_part_travels_to_its_worker_as_lines() -> None:

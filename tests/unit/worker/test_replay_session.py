@@ -1,0 +1,67 @@
+"""A recorded member is played again whatever happened to it."""
+
+from pathlib import Path
+
+import torch
+
+from dssync.control import messages as m
+from dssync.control.replay import ACTS, Ending, Round
+from dssync.control.viewlog import Draw, Entered, Left, Skipped
+from dssync.worker.link import Link, Setup
+from dssync.worker.options import SyncOptions
+from dssync.worker.outcome import Outcome
+from dssync.worker.payload import Payload
+from dssync.worker.replay import ReplaySession
+
+OWN = f"0.0.{'0' * 32}"
+
+
+def solo(number: int) -> m.Assign:
+    """Return a round in which nobody is left to average with."""
+    return m.Assign(number, 0, "train", True, (), (), 1, 1, OWN, "", False, 0.5, 1)
+
+
+def session_of(folder: Path, *acts: object) -> ReplaySession:
+    part = folder / "part"
+    lines = [ACTS.encode_text(each) for each in (*acts, Ending(True))]  # type: ignore[arg-type]
+    part.write_text("\n".join(lines))
+    model = torch.nn.Linear(1, 1)
+    payload = Payload(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    link = Link(Setup(OWN, host="", replay=str(part)), lambda _: None, lambda _: None)
+    return ReplaySession(link, SyncOptions.of(link.setup, None, None, None), payload)
+
+
+def test_a_joiner_whose_first_round_went_on_without_it_trains_after_it(tmp_path: Path) -> None:
+    acts = (
+        Entered(OWN, 0, "", None, 3, ()),
+        Skipped(OWN, 3, True, ()),
+        Round(solo(4), False, "0x0.0p+0", True, (Draw(0, 7),)),
+        Left(OWN, True, "", ()),
+    )
+    session = session_of(tmp_path, *acts)
+    told: list[Outcome] = []
+    session.listeners.append(told.append)
+
+    session.join()
+    drawn = session.draw(0, 1)
+    session.sync(idle=False)
+
+    assert drawn == 7
+    assert [(each.round, each.result) for each in told] == [(3, "skipped"), (4, "solo")]
+    assert session.over
+
+
+def test_a_member_without_data_idles_through_a_round_that_went_on_without_it(
+    tmp_path: Path,
+) -> None:
+    skipped = Skipped(OWN, 3, True, (Draw(0, -1),))
+    session = session_of(
+        tmp_path, Entered(OWN, 0, "", None, 3, ()), skipped, Left(OWN, True, "", ())
+    )
+    session.join()
+
+    assert session.draw(0, 1) is None
+    assert not session.has_leases
+
+    session.sync(idle=True)
+    assert session.over
