@@ -158,7 +158,9 @@ class RoundEngine:
         term = self._link.state.term
         if not assign.stages:
             self._journal.attempt(term, assign, idle, 0.0)
-            return self._commit(assign, batches, Result.SOLO)
+            # Without mates, too: nobody else could tell that a member that is lost had applied it.
+            decided = not assign.strict or self._confirm(assign, batches)
+            return self._commit(assign, batches, Result.SOLO) if decided else Result.ABANDONED
         started = time.monotonic()
         self._buckets.stage(assign.stages[0].weight)
         total = self._buckets.total()
