@@ -26,7 +26,15 @@ from dssync.control.adoption import Electorate
 from dssync.control.ballots import ElectionSettings
 from dssync.control.coordinator import Coordinator
 from dssync.control.election import Election
-from dssync.control.events import ControlSettings, ExitsConfirmed, Looked, Note, Resigning, Resized
+from dssync.control.events import (
+    ControlSettings,
+    ExitsConfirmed,
+    Looked,
+    Note,
+    Placed,
+    Resigning,
+    Resized,
+)
 from dssync.control.peers import Answer, Elected, Leader
 from dssync.control.record import Record
 from dssync.control.takeover import Launcher, Launchers, Succeed
@@ -227,10 +235,12 @@ class Coordination:
         )
         self._take_uplink(LocalUplink(host, self._hello(), self._deliver))
         host.handle(Looked())
+        host.handle(Placed(record.paths))
         self._link_made(record.term, True)
 
     def _hold(self, record: Record, host: CoordinatorHost) -> None:
         host.handle(Looked())
+        host.handle(Placed(record.paths))
         self._confirm_exits(host, record.gone)
         if self._recorder is not None:
             self._recorder.heard(record)

@@ -24,6 +24,7 @@ from dssync.control.events import (
     ExitsConfirmed,
     Looked,
     Paused,
+    Placed,
     Received,
     Resigning,
     Resized,
@@ -133,6 +134,8 @@ class Coordinator:
                 self._received(slot, message, now)
             case Resized(desired, minimum):
                 self.job.settings = replace(self.job.settings, desired=desired, minimum=minimum)
+            case Placed(paths):
+                self.job.place(paths)
             case Looked():
                 self.job.quorum.looked(now)
                 self.archive.looked(now)
@@ -141,9 +144,7 @@ class Coordinator:
             case Resigning(wanted):
                 self.job.resigning = wanted
             case Paused():
-                self.job.quorum.paused()
-                for pod in self.roster.pods.values():
-                    self._missed(pod, now)
+                self._paused(now)
             case _:
                 self._tick(now)
 
@@ -155,7 +156,7 @@ class Coordinator:
                 self._deferred.append(event)
             case Received(slot, m.FromMember(key, body)) if tag_of(body) == "Report":
                 gathering.reports[_member_of(slot, key)] = read_report(body)
-            case Connected() | Disconnected() | Looked() | ExitsConfirmed() | Resized():
+            case Connected() | Disconnected() | Looked() | ExitsConfirmed() | Resized() | Placed():
                 self._take(event, now)
             case Ticked():
                 pass
@@ -229,6 +230,11 @@ class Coordinator:
     def _missed(self, pod: Pod, now: float) -> None:
         if not pod.draining:
             self.job.quorum.lost(pod.launcher, now)
+
+    def _paused(self, now: float) -> None:
+        self.job.quorum.paused()
+        for pod in self.roster.pods.values():
+            self._missed(pod, now)
 
     def _tick(self, now: float) -> None:
         settings = self.job.settings

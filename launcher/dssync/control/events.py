@@ -1,5 +1,6 @@
 """What happens to a coordinator, what it wants done, and its settings."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dssync.control import messages as m
@@ -66,6 +67,14 @@ class Resized:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """The arbiter's record says where nodes stand."""
+
+    paths: Mapping[str, str]
+    """Name of a node to its path, such as ``zone-a/rack-7``."""
+
+
+@dataclass(frozen=True)
 class Ticked:
     """Time went by."""
 
@@ -96,8 +105,8 @@ class Paused:
 
 
 Event = (
-    Connected | Disconnected | Received | Resized | Ticked | Looked | ExitsConfirmed | Paused
-    | Resigning
+    Connected | Disconnected | Received | Resized | Placed | Ticked | Looked | ExitsConfirmed
+    | Paused | Resigning
 )  # fmt: skip
 
 

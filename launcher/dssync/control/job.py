@@ -6,6 +6,7 @@ data; `coordinator.Coordinator` calls them. None of them keeps state of its own 
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dssync.control.dispatches import LedgerNews
@@ -75,6 +76,14 @@ class Job:
         self.news_sent += 1
         put_out = tuple(self.put_out)
         return LedgerNews(self.ledger.state, put_out, self.news_sent, self.restarts)
+
+    def place(self, paths: Mapping[str, str]) -> None:
+        """Take in where nodes stand; the members of the view are laid out anew if they moved."""
+        if paths != self.roster.paths:
+            self.roster.paths = paths
+            if self.world is not None:
+                view = self.world.view
+                self.world.view = view.moved({k: self.roster.place_of(k) for k in view.members})
 
     def new_rounds(self, settings: Settings) -> Rounds:
         """Return rounds of this term that nobody has frozen yet."""

@@ -34,14 +34,20 @@ class Record:
     @property
     def launchers(self) -> tuple[Launcher, ...]:
         """The launchers of the last view that was written."""
-        listed = _json(self.values.get(contract.RECORD_LAUNCHERS, ""))
+        listed = _list(self.values.get(contract.RECORD_LAUNCHERS, ""))
         found = (_launcher(each) for each in listed)
         return tuple(each for each in found if each is not None)
 
     @property
     def gone(self) -> frozenset[str]:
         """Uids of pods that have ended for certain."""
-        return frozenset(map(str, _json(self.values.get(contract.RECORD_GONE, ""))))
+        return frozenset(map(str, _list(self.values.get(contract.RECORD_GONE, ""))))
+
+    @property
+    def paths(self) -> Mapping[str, str]:
+        """Where nodes stand: name to path, such as ``zone-a/rack-7``."""
+        found = _json(self.values.get(contract.RECORD_NODES, ""))
+        return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
     @property
     def challenged(self) -> bool:
@@ -59,11 +65,15 @@ def launchers_value(launchers: tuple[Launcher, ...]) -> str:
     return json.dumps(launchers[:MOST_LAUNCHERS], separators=(",", ":"), default=asdict)
 
 
-def _json(text: str) -> list[object]:
+def _json(text: str) -> object:
     try:
-        found = json.loads(text) if text else []
+        return json.loads(text) if text else None
     except ValueError:
-        return []
+        return None
+
+
+def _list(text: str) -> list[object]:
+    found = _json(text)
     return found if isinstance(found, list) else []
 
 

@@ -1,9 +1,11 @@
 """What the coordinator knows of each launcher and each worker process."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from dssync.control.messages import Enter, SyncSettings, Take
+from dssync.control.places import located
 from dssync.control.takeover import Launcher
 from dssync.control.view import Member, slot_of
 from dssync.schedule import Place
@@ -26,13 +28,14 @@ class Phase(Enum):
 
 @dataclass
 class Pod:
-    """A launcher and its place."""
+    """A launcher and where it runs."""
 
     slot: int
     uid: str
     workers: int
     """How many there will be: those that end for good no longer count."""
     place: Place
+    """As it announced it."""
     heard_seconds: float
     lost_seconds: float | None = None
     """When its connection ended; it may still come back."""
@@ -88,6 +91,8 @@ class Roster:
         self.peers: dict[str, Peer] = {}
         self.benched: set[str] = set()
         """Workers that were told that they are out of the view and have not come back."""
+        self.paths: Mapping[str, str] = {}
+        """Where nodes stand, by name, as far as the arbiter's record says."""
         self._by_slot: dict[int, dict[str, None]] = {}
         self._by_phase: dict[Phase, dict[str, None]] = {phase: {} for phase in Phase}
 
@@ -122,7 +127,7 @@ class Roster:
 
     def place_of(self, key: str) -> Place:
         """Return where a worker runs."""
-        return self.pods[self.peers[key].member.slot].place
+        return located(self.pods[self.peers[key].member.slot].place, self.paths)
 
     def of_slot(self, slot: int) -> list[str]:
         """Return the keys of the workers of one pod."""

@@ -4,7 +4,7 @@ A view is immutable; each transition returns the next one with a higher sequence
 frozen on one view, so everything about a round follows from (view, round, seed).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -104,6 +104,12 @@ class View:
     def with_joiner(self, key: str, place: Place, settings: Settings) -> "View":
         """Return the view after ``key`` was admitted with weight 0."""
         return self._next(occupy(self.layout, place, key), self.unweighted | {key}, settings)
+
+    def moved(self, places: Mapping[str, Place]) -> "View":
+        """Return the view whose members run where ``places`` says; all groups may change."""
+        if places == self.places:
+            return self
+        return replace(self, sequence=self.sequence + 1, layout=Layout.of(places.items()))
 
     def with_weight(self, keys: Iterable[str]) -> "View":
         """Return the view in which the values of ``keys`` count."""

@@ -288,9 +288,10 @@ class Job:
         ]
         return self.run(*common, "--nproc-per-node", str(workers), *flags, **spec)
 
-    def resize(self, desired: int, least: int = 1) -> None:
-        """Write the wanted number of pods where the coordinator will read it."""
+    def resize(self, desired: int, least: int = 1, **entries: str) -> None:
+        """Write the wanted number of pods, and what else, where the coordinator will read it."""
         values = {"dssync.io/desired": str(desired), "dssync.io/min": str(least)}
+        values |= {f"dssync.io/{key}": text for key, text in entries.items()}
         path = self.folder / "arbiter.json"
         record = {"version": "1", "holder": "", "term": 0, "values": values}
         path.write_text(json.dumps(record))

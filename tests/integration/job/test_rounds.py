@@ -1,5 +1,8 @@
 """Undisturbed rounds: the groups are the schedule's, the values are numpy's."""
 
+import json
+from collections.abc import Sequence
+
 import pytest
 
 from dssync.schedule import Layout, Place, Settings, groups_of
@@ -9,9 +12,12 @@ from integration.job.predict import assert_follows_oracle, by_round
 pytestmark = pytest.mark.timeout(240)
 
 
-def assert_groups_are_the_schedules(lines: list[Line], settings: Settings, place: Place) -> None:
+def assert_groups_are_the_schedules(
+    lines: list[Line], settings: Settings, places: Sequence[Place]
+) -> None:
+    """Compare reported groups with the schedule's, given the place of each slot."""
     members = sorted({(line["slot"], line["rank"], line["own"]) for line in lines})
-    layout = Layout.of([(key, place) for _, _, key in members])
+    layout = Layout.of([(key, places[slot]) for slot, _, key in members])
     for number, reports in by_round(lines).items():
         if all(line["kind"] == "train" for line in reports.values()):
             reported = {tuple(line["members"]) for line in reports.values()}
@@ -36,23 +42,31 @@ def test_values_follow_numpy_round_by_round(
     lines = job.board.rounds()
     settings = Settings(str(sync["mode"]), int(str(sync.get("group_size", 4))), 7)
     assert_follows_oracle(lines)
-    assert_groups_are_the_schedules(lines, settings, Place("", "", ""))
+    assert_groups_are_the_schedules(lines, settings, [Place()])
     assert {line["attempts"] for line in lines} == {0}
     assert len({str(line["bits"]) for line in job.board.select(matching(event="over"))}) == 1
 
 
-def test_cross_averages_in_racks_and_across_them(job: Job) -> None:
-    sync = {"mode": "cross", "group_size": 4}
-    for slot in range(2):
-        environment = {"DSSYNC_TOPOLOGY": f"zone/rack-{slot}/node-{slot}"}
-        job.pod(slot, 4, "--seed", "7", pods="2", environment=environment, samples=96, sync=sync)
+@pytest.mark.parametrize("says", ["the pod", "the record"])
+def test_cross_averages_in_racks_and_across_them(job: Job, says: str) -> None:
+    """Neighbouring slots are in different racks, so the order of slots gives other groups."""
+    sync, slots = {"mode": "cross", "group_size": 4}, range(4)
+    places = [Place("zone", f"rack-{slot % 2}", f"node-{slot}") for slot in slots]
+    paths = {place.node: f"{place.zone}/{place.rack}" for place in places}
+    job.resize(4, least=4, **({"nodes": json.dumps(paths)} if says == "the record" else {}))
+    for slot, place in enumerate(places):
+        environment = {"DSSYNC_NODE_NAME": place.node}
+        if says == "the pod":
+            environment = {"DSSYNC_TOPOLOGY": f"{place.zone}/{place.rack}/{place.node}"}
+        job.pod(slot, 2, "--seed", "7", pods="4", environment=environment, samples=96, sync=sync)
 
-    assert [each.end() for each in job.launchers] == [0, 0]
+    assert [each.end() for each in job.launchers] == [0] * 4
 
     lines = job.board.rounds()
     assert_follows_oracle(lines)
-    slots_of_groups = [{key.partition(".")[0] for key in line["members"]} for line in lines]
-    inside = [len(slots) == 1 for slots in slots_of_groups]
+    assert_groups_are_the_schedules(lines, Settings("cross", 4, 7), places)
+    racks_of_groups = [{int(key[0]) % 2 for key in line["members"]} for line in lines]
+    inside = [len(racks) == 1 for racks in racks_of_groups]
     assert any(inside)
     assert not all(inside)
 
