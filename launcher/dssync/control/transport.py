@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import secrets
 import struct
+import threading
 from collections.abc import Callable
 
 from dssync.errors import AuthenticationError, ProtocolError
@@ -19,6 +20,7 @@ MAX_FRAME_BYTES = 16 << 20
 HANDSHAKE_SECONDS = 5.0
 _HANDSHAKE_FRAME_BYTES = 128
 _NONCE_BYTES = 32
+_READ_BYTES = 1 << 16
 _LENGTH = struct.Struct(">I")
 
 
@@ -34,7 +36,7 @@ class Unframer:
         self.limit_bytes = limit_bytes
         self._buffer = bytearray()
 
-    def feed(self, data: bytes) -> list[bytes]:
+    def feed(self, data: bytes | memoryview) -> list[bytes]:
         """Take in bytes and return the frames that they complete.
 
         Raises:
@@ -62,7 +64,21 @@ class Unframer:
         return payload
 
 
-class FrameProtocol(asyncio.Protocol):
+class _Scratch(threading.local):
+    """Where a thread's event loop reads to; what was read is taken out before the next read.
+
+    For a protocol without a buffer asyncio makes one of 256 KiB for each read, and the memory
+    costs more than all else that is done with a message.
+    """
+
+    def __init__(self) -> None:
+        self.memory = memoryview(bytearray(_READ_BYTES))
+
+
+_scratch = _Scratch()
+
+
+class FrameProtocol(asyncio.BufferedProtocol):
     """One connection: frames in by callback, frames out by ``send``."""
 
     def __init__(
@@ -99,10 +115,14 @@ class FrameProtocol(asyncio.Protocol):
         """Let frames of the peer, which has proved the token, have any legal size."""
         self._unframer.limit_bytes = MAX_FRAME_BYTES
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Return where to read to; asyncio calls this."""
+        return _scratch.memory
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Pass complete frames on; end the connection of a peer that breaks the framing."""
         try:
-            for payload in self._unframer.feed(data):
+            for payload in self._unframer.feed(_scratch.memory[:nbytes]):
                 self._on_frame(self, payload)
         except ProtocolError as error:
             self.broken = str(error)
