@@ -6,6 +6,7 @@ random source or task inside, so the simulator runs this very code. The rules ar
 shrinks inside a round, joiners enter at the next unfrozen round with weight 0.
 """
 
+import math
 from dataclasses import replace
 
 from dssync.control import messages as m
@@ -64,6 +65,8 @@ class Coordinator:
         self.departures = Departures(self.job)
         self.admission = Admission(self.job, self.departures)
         self.training = Training(self.job, self.departures)
+        self._expiry_seconds = -math.inf
+        """No launcher can be given up earlier: looking at each of them at every tick costs."""
 
     @property
     def roster(self) -> Roster:
@@ -130,6 +133,7 @@ class Coordinator:
                 pod = self.roster.pods.get(slot)
                 if pod is not None and pod.uid == uid:
                     pod.lost_seconds = now
+                    self._expiry_seconds = -math.inf
             case Received(slot, message):
                 self._received(slot, message, now)
             case Resized(desired, minimum):
@@ -237,6 +241,13 @@ class Coordinator:
             self._missed(pod, now)
 
     def _tick(self, now: float) -> None:
+        if now >= self._expiry_seconds:
+            self._give_up_silent(now)
+        self.training.tick(now)
+        self.archive.tick(now)
+
+    def _give_up_silent(self, now: float) -> None:
+        """Give up who did not come back in time or is silent for too long."""
         settings = self.job.settings
         for slot, pod in list(self.roster.pods.items()):
             lost = pod.lost_seconds
@@ -248,8 +259,10 @@ class Coordinator:
                 self._missed(pod, now)
                 for key in self.roster.of_slot(slot):
                     self.departures.bench(key, "lease", now)
-        self.training.tick(now)
-        self.archive.tick(now)
+        pods = self.roster.pods.values()
+        connected = [pod.heard_seconds for pod in pods if pod.lost_seconds is None]
+        if len(connected) == len(pods):
+            self._expiry_seconds = min(connected, default=now) + settings.lease_seconds
 
     # --- members ----------------------------------------------------------------------------
 

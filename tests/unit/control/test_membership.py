@@ -231,6 +231,17 @@ def test_a_connection_that_stays_away_loses_the_pod(job: JobOnPaper) -> None:
     assert job.of("0.0.a", m.Abandon)
 
 
+def test_a_connection_that_ends_after_everybody_was_heard_loses_the_pod_as_soon(
+    job: JobOnPaper,
+) -> None:
+    job.wait(0.3, 0, 1)
+    job.disconnect(1)
+
+    job.wait(0.4, 0)
+
+    assert [note.cause for note in job.notes if note.kind == "evict"] == ["eof"]
+
+
 def test_the_end_of_a_replaced_connection_is_no_news(job: JobOnPaper) -> None:
     job.connect(1, uid="another")
     evicted = [note for note in job.notes if note.kind == "evict"]
