@@ -1,23 +1,27 @@
 """``make bench-control``: up to 1,000 fake members against one coordinator over real sockets."""
 
 import argparse
-import asyncio
+import gc
 import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.control.member import FakeMember, Seen, beat_all
+from benchmarks.control.load import Load
+from benchmarks.control.server import TOKEN
 from benchmarks.publish import OUTPUT, machine, plot_distributions, publish, versions
 from benchmarks.results import Bar, Figure, Report, at_least, at_most, figure
 
 COMMAND: Final = "make bench-control"
 SIZES: Final = (100, 250, 500, 1000)
 ASSIGNMENTS_PER_SECOND: Final = 2000.0
+BEATS_PER_SECOND: Final = 4000.0
+"""Those of 1,000 launchers; fewer launchers send as many, so that only their number differs."""
 WARM_SECONDS: Final = 3.0
 READY_SECONDS: Final = 60.0
 SEED: Final = 1
@@ -30,6 +34,11 @@ class Case:
 
     members: int
     waits_milliseconds: Sequence[float]
+    """From the appointed time of a round to the arrival of what the next one needs."""
+    sent_late_milliseconds: Sequence[float]
+    """By how much the load itself was late; in the waits as well."""
+    read_late_milliseconds: Sequence[float]
+    """How long what had arrived was left unread; not in the waits."""
     assigned_per_second: float
     bytes_per_round: float
     """Of the replies to a member: its assignment and its leases."""
@@ -56,58 +65,40 @@ def run(size: int, rate: float, seconds: float, profile: str = "") -> Case:
     assert server.stdout is not None
     try:
         host, _, port = server.stdout.readline().strip().rpartition(":")
-        where = (host, int(port), server.pid)
-        return asyncio.run(_drive(size, rate / size, seconds, where))
+        load = Load(size, (host, int(port)), TOKEN, size / BEATS_PER_SECOND)
+        return _drive(load, rate / size, seconds, server.pid)
     finally:
         server.stdin.close()
         server.wait(30)
 
 
-async def _drive(size: int, pace: float, seconds: float, server: tuple[str, int, int]) -> Case:
-    host, port, pid = server
-    loop = asyncio.get_running_loop()
-    members = [FakeMember(slot, loop.time) for slot in range(size)]
-    beats = asyncio.create_task(beat_all(members))
-    for member in members:
-        await member.enter(host, port)
-    async with asyncio.timeout(READY_SECONDS):
-        await asyncio.gather(*(member.assigned.wait() for member in members))
-    for member in members:
-        member.register()
+def _drive(load: Load, pace: float, seconds: float, pid: int) -> Case:
+    load.run_until(lambda member: member.is_ready, READY_SECONDS)
+    load.register()
+    # Pauses of the load's own collector would be counted as the coordinator's.
+    gc.collect()
+    gc.disable()
     random_ = random.Random(SEED)
-    start = loop.time() + 1.0
-    paces = [
-        asyncio.create_task(_keep_pace(member, start + random_.random() / pace, 1 / pace))
-        for member in members
-    ]
-    await asyncio.sleep(start + WARM_SECONDS - loop.time())
+    start = time.time() + 1.0
+    load.keep_pace([start + random_.random() / pace for _ in load.members], 1 / pace)
+    load.run(start + WARM_SECONDS)
     used = processor_seconds(pid)
-    for member in members:
-        member.counts = True
-    await asyncio.sleep(seconds)
+    load.measure()
+    load.run(start + WARM_SECONDS + seconds)
     used = processor_seconds(pid) - used
-    for task in (*paces, beats):
-        task.cancel()
-    await asyncio.gather(*paces, beats, return_exceptions=True)
-    for member in members:
-        member.close()
-    return _case([member.seen for member in members], seconds, used)
+    load.close()
+    gc.enable()
+    return _case(load, seconds, used)
 
 
-async def _keep_pace(member: FakeMember, first: float, every: float) -> None:
-    loop, due = asyncio.get_running_loop(), first
-    while True:
-        await asyncio.sleep(due - loop.time())
-        member.apply(due)
-        due += every
-
-
-def _case(seen: list[Seen], seconds: float, used_seconds: float) -> Case:
-    waits = [1000 * wait for each in seen for wait in each.waits_seconds]
+def _case(load: Load, seconds: float, used_seconds: float) -> Case:
+    seen = [member.seen for member in load.members]
     assigned = sum(each.assigned for each in seen)
     return Case(
         members=len(seen),
-        waits_milliseconds=waits,
+        waits_milliseconds=[1000 * wait for each in seen for wait in each.waits_seconds],
+        sent_late_milliseconds=[1000 * each for each in load.lateness.sending],
+        read_late_milliseconds=[1000 * each for each in load.lateness.reading],
         assigned_per_second=assigned / seconds,
         bytes_per_round=sum(each.bytes_received for each in seen) / assigned,
         processor_microseconds=1e6 * used_seconds / assigned,
@@ -117,13 +108,18 @@ def _case(seen: list[Seen], seconds: float, used_seconds: float) -> Case:
 def figures(case: Case) -> list[Figure]:
     """Return what a case adds to the report."""
     name = f"{case.members} members"
+    many = [
+        ("coordinator", "wait for assignment and lease", case.waits_milliseconds),
+        ("load", "sent after its appointed time", case.sent_late_milliseconds),
+        ("load", "read after its arrival", case.read_late_milliseconds),
+    ]
     one: list[tuple[str, str, float]] = [
         ("assignments", "1/s", case.assigned_per_second),
         ("replies per member and round", "bytes", case.bytes_per_round),
         ("processor time per member and round", "µs", case.processor_microseconds),
     ]
     return [
-        figure(name, "coordinator", "wait for assignment and lease", "ms", case.waits_milliseconds),
+        *(figure(name, subject, metric, "ms", values) for subject, metric, values in many),
         *(figure(name, "coordinator", metric, unit, [value]) for metric, unit, value in one),
     ]
 

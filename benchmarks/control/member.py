@@ -1,25 +1,23 @@
 """A member without a process: the real member's state machine behind a real launcher's session.
 
 It trains on nothing. At times that were fixed before, whatever the coordinator does (an open
-loop), it applies its round and asks for the next batch, and notes how long after that time it
-has both its next assignment and the lease. Nothing else of a round waits for the coordinator.
+loop), it applies its round and asks for the next batch. What it then waits for is its next
+assignment and the lease; nothing else of a round waits for the coordinator. Sans IO: frames in,
+frames out, and the time at which each has arrived.
 """
 
-import asyncio
 import json
-from collections.abc import Callable
+from collections import deque
 from dataclasses import dataclass, field
 
-from benchmarks.control.server import TOKEN
 from dssync.control import messages as m
 from dssync.control.member import MemberState
 from dssync.control.session import Session
-from dssync.control.transport import FrameProtocol, connect
 
 MODEL = ("w float32 262144",)
 SYNC = m.SyncSettings("grid", 4, 1, "relaxed", 0)
-HEARTBEAT_SECONDS = 0.25
 DATA = m.Register((m.Track("", 1 << 30),), 1)
+ONE_BATCH = m.MEMBER.encode_text(m.Take(1, 0))
 
 
 @dataclass
@@ -27,7 +25,7 @@ class Seen:
     """What a member has measured."""
 
     waits_seconds: list[float] = field(default_factory=list)
-    """Per round, from its appointed time to the next assignment and its lease."""
+    """Per round, from its appointed time until the next assignment and its lease have arrived."""
     assigned: int = 0
     bytes_received: int = 0
     """In replies to the member; the ledger goes to launchers at a pace of its own."""
@@ -36,102 +34,91 @@ class Seen:
 class FakeMember:
     """One launcher with one worker."""
 
-    def __init__(self, slot: int, now: Callable[[], float]) -> None:
+    def __init__(self, slot: int) -> None:
         self.seen = Seen()
         self.counts = False
         """Whether what happens is to be measured."""
-        self.assigned = asyncio.Event()
-        """It is in the view, with something to do."""
-        self.answered = asyncio.Event()
-        """Its last round has got what the next one needs."""
         self._key = f"{slot}.0.{slot:032x}"
         self._hello = m.Hello(slot, f"pod-{slot}", 1, ("", "", f"node-{slot}"))
-        self._now = now
         self._state = MemberState()
         self._session = Session()
         self._introduced = False
-        self._connection: FrameProtocol | None = None
-        self._due: float | None = None
-        """The appointed time of the round that has not been answered yet."""
+        self._due: deque[float] = deque()
+        """Appointed times of the rounds that have not been answered yet, the current one first."""
         self._batches: tuple[int, ...] = ()
         self._leased = False
 
-    async def enter(self, host: str, port: int) -> None:
-        """Connect and say hello."""
-        self._connection = await connect(host, port, TOKEN, self._frame, lambda: None)
-        hello = m.LAUNCHER.encode(self._hello).decode()
-        self._connection.send(json.dumps([hello, False, 1]).encode())
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has an assignment."""
+        return self._state.assignment is not None
 
-    def register(self) -> None:
+    @property
+    def is_waiting(self) -> bool:
+        """Whether a round is not answered yet."""
+        return bool(self._due)
+
+    def hello(self) -> bytes:
+        """Return the first frame of a launcher."""
+        return json.dumps([m.LAUNCHER.encode(self._hello).decode(), False, 1]).encode()
+
+    def register(self) -> list[bytes]:
         """State the size of the data, and take the first batch."""
-        self._say(DATA)
-        self._say(m.Take(1, 0))
+        return [self._say(m.MEMBER.encode_text(DATA)), self._say(ONE_BATCH)]
 
-    def beat(self) -> None:
-        """Send a launcher's heartbeat."""
-        if self._connection is not None:
-            body = m.LAUNCHER.encode(m.Heartbeat((m.Progress(self._key, 0, 0.0),)))
-            self._connection.send(self._session.passing(body))
+    def beat(self) -> bytes:
+        """Return a launcher's heartbeat."""
+        body = m.LAUNCHER.encode(m.Heartbeat((m.Progress(self._key, 0, 0.0),)))
+        return self._session.passing(body)
 
-    def apply(self, due: float) -> None:
-        """Do at its time what the end of a round does; late only if the coordinator is."""
-        if self._due is not None:
-            # The last one is still unanswered: that wait goes on, and this round is lost.
-            return
-        assign = self._state.assignment
-        applied = None if assign is None else self._state.apply(assign, self._batches)
-        if applied is not None:
-            self._due, self._leased = due, False
-            self.answered.clear()
-            self._say(applied)
-            self._say(m.Take(1, 0))
+    def appoint(self, due: float) -> list[bytes]:
+        """Do at its time what the end of a round does; later only if the coordinator is late."""
+        self._due.append(due)
+        return self._apply() if len(self._due) == 1 else []
 
-    def close(self) -> None:
-        """Go away."""
-        if self._connection is not None:
-            self._connection.close()
-
-    def _say(self, message: m.FromMemberBody) -> None:
-        body = m.LAUNCHER.encode(m.FromMember(self._key, m.MEMBER.encode_text(message)))
-        if self._connection is not None:
-            self._connection.send(self._session.number(body))
-
-    def _frame(self, payload: bytes) -> None:
+    def take(self, frame: bytes, arrived: float) -> list[bytes]:
+        """Take what has come, and return what to send."""
         if not self._introduced:
             self._introduced = True
-            if self._connection is not None:
-                self._connection.send(self._session.passing())
-            self._say(m.Enter(MODEL, SYNC, "127.0.0.1:1"))
-            return
-        body = self._session.accept(payload)
-        if body:
-            message = m.TO_LAUNCHER.decode(body)
-            if isinstance(message, m.ToMember):
-                self.seen.bytes_received += self.counts * len(payload)
-                self._take(m.TO_MEMBER.decode(message.body))
+            hello = m.MEMBER.encode_text(m.Enter(MODEL, SYNC, "127.0.0.1:1"))
+            return [self._session.passing(), self._say(hello)]
+        body = self._session.accept(frame)
+        if not body:
+            return []
+        message = m.TO_LAUNCHER.decode(body)
+        if not isinstance(message, m.ToMember):
+            return []
+        self.seen.bytes_received += self.counts * len(frame)
+        answers = self._hear(m.TO_MEMBER.decode(message.body))
+        if self._due and self._leased and self._state.assignment is not None:
+            answers += self._answered(arrived)
+        return answers
 
-    def _take(self, message: object) -> None:
-        if isinstance(message, m.Leases):
-            self._leased, self._batches = True, message.batches
-        else:
-            for answer in self._state.handle(message):  # type: ignore[arg-type]
-                self._say(answer)
+    def _apply(self) -> list[bytes]:
+        assign = self._state.assignment
+        applied = None if assign is None else self._state.apply(assign, self._batches)
+        assert applied is not None
+        self._leased = False
+        return [self._say(m.MEMBER.encode_text(applied)), self._say(ONE_BATCH)]
+
+    def _answered(self, arrived: float) -> list[bytes]:
+        due = self._due.popleft()
+        if self.counts:
+            self.seen.waits_seconds.append(arrived - due)
+        return self._apply() if self._due else []
+
+    def _say(self, body: str) -> bytes:
+        return self._session.number(m.LAUNCHER.encode(m.FromMember(self._key, body)))
+
+    def _hear(self, message: m.ToMemberBody) -> list[bytes]:
+        match message:
+            case m.Leases(batches=batches):
+                self._leased, self._batches = True, batches
+                return []
+            case m.Assign():
+                self.seen.assigned += self.counts
+        said = [self._say(m.MEMBER.encode_text(each)) for each in self._state.handle(message)]
         if isinstance(message, m.Fetch):
             self._state.fetch = None
-            self._say(m.Loaded(message.donor))
-        if isinstance(message, m.Assign):
-            self.assigned.set()
-        self.seen.assigned += self.counts and isinstance(message, m.Assign)
-        if self._due is not None and self._leased and self._state.assignment is not None:
-            if self.counts:
-                self.seen.waits_seconds.append(self._now() - self._due)
-            self._due = None
-            self.answered.set()
-
-
-async def beat_all(members: list[FakeMember]) -> None:
-    """Send everybody's heartbeats, spread over the interval."""
-    while True:
-        for member in members:
-            member.beat()
-            await asyncio.sleep(HEARTBEAT_SECONDS / len(members))
+            said.append(self._say(m.MEMBER.encode_text(m.Loaded(message.donor))))
+        return said

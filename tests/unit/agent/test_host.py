@@ -1,11 +1,12 @@
 """A coordinator's shell with many launchers: order, and nobody who waits behind the others."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from benchmarks.control.member import FakeMember
+from benchmarks.control.load import Load
 from benchmarks.control.server import TOKEN
 from dssync.agent.door import Door
 from dssync.agent.host import AT_ONCE, CoordinatorHost
@@ -16,6 +17,9 @@ from dssync.control.requests import Answer, Refused, Request
 MEMBERS = 2 * AT_ONCE + 5
 """So many that what they are told at once takes several turns."""
 ROUNDS = 5
+PACE_SECONDS = 0.001
+"""Shorter than any round: whoever has been answered goes on at once."""
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture
@@ -34,23 +38,20 @@ async def door() -> AsyncIterator[Door]:
 
 
 async def test_everybody_is_told_everything_in_order_though_not_all_at_once(door: Door) -> None:
-    loop = asyncio.get_running_loop()
-    host, _, port = door.address.rpartition(":")
-    members = [FakeMember(slot, loop.time) for slot in range(MEMBERS)]
-    for member in members:
-        await member.enter(host, int(port))
+    load = await asyncio.to_thread(work, door.address)
 
     # A member takes no assignment before it was told to start, and asks for its data after that.
-    async with asyncio.timeout(30):
-        await asyncio.gather(*(member.assigned.wait() for member in members))
-        for member in members:
-            member.register()
-            member.counts = True
-        for _ in range(ROUNDS):
-            for member in members:
-                member.apply(loop.time())
-            await asyncio.gather(*(member.answered.wait() for member in members))
+    assert all(len(member.seen.waits_seconds) >= ROUNDS for member in load.members)
 
-    assert {len(member.seen.waits_seconds) for member in members} == {ROUNDS}
-    for member in members:
-        member.close()
+
+def work(address: str) -> Load:
+    """Let members do rounds without a pause, each as soon as the coordinator lets it."""
+    host, _, port = address.rpartition(":")
+    load = Load(MEMBERS, (host, int(port)), TOKEN, beat_seconds=0.25)
+    load.run_until(lambda member: member.is_ready, PATIENCE_SECONDS)
+    load.register()
+    load.measure()
+    load.keep_pace([time.time()] * MEMBERS, PACE_SECONDS)
+    load.run_until(lambda member: len(member.seen.waits_seconds) >= ROUNDS, PATIENCE_SECONDS)
+    load.close()
+    return load

@@ -8,6 +8,8 @@ from benchmarks.control.__main__ import Case, bars, figures
 def case(members: int, **changes: object) -> Case:
     values: dict[str, object] = {
         "waits_milliseconds": [1.0] * 99 + [9.0],
+        "sent_late_milliseconds": [0.1],
+        "read_late_milliseconds": [0.1],
         "assigned_per_second": 2000.0,
         "bytes_per_round": 400.0,
         "processor_microseconds": 100.0,
@@ -44,6 +46,8 @@ def test_each_size_has_its_figures() -> None:
 
     assert metrics == [
         ("250 members", "wait for assignment and lease"),
+        ("250 members", "sent after its appointed time"),
+        ("250 members", "read after its arrival"),
         ("250 members", "assignments"),
         ("250 members", "replies per member and round"),
         ("250 members", "processor time per member and round"),
