@@ -31,7 +31,8 @@ _RETRY_SECONDS: Final = 0.1
 def entries(coordinator: Coordinator) -> dict[str, str]:
     """What the record shall say of a coordinator's job, as ``dssync.contract`` spells it.
 
-    At the end members leave one by one: the view that finished the job is the last one shown.
+    At the end members leave one by one: the view that finished the job is the last one shown. A
+    short job may be over before any other was written.
     """
     world, ledger = coordinator.world, coordinator.ledger
     told: dict[str, object] = {}
@@ -44,8 +45,8 @@ def entries(coordinator: Coordinator) -> dict[str, str]:
         told[contract.RECORD_PROGRESS] = {contract.PROGRESS_STEP: world.latest_arrival + 1}
     if coordinator.completed:
         told[contract.RECORD_COMPLETED] = True
-    elif world is not None:
-        view = world.view
+    view = coordinator.shown_view
+    if view is not None:
         pods = len({slot_of(key) for key in view.members})
         numbers = (view.term, view.sequence, pods, len(view.members))
         told[contract.RECORD_VIEW] = dict(zip(contract.VIEW_KEYS, numbers, strict=True))

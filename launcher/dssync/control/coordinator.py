@@ -37,7 +37,7 @@ from dssync.control.quorum import Quorum
 from dssync.control.roster import Pod, Roster
 from dssync.control.takeover import Launcher, Report
 from dssync.control.training import Training
-from dssync.control.view import slot_of
+from dssync.control.view import View, slot_of
 from dssync.errors import ProtocolError
 from dssync.schedule import Place
 
@@ -82,6 +82,13 @@ class Coordinator:
     def world(self) -> World | None:
         """The members that train together, once they do."""
         return self.job.world
+
+    @property
+    def shown_view(self) -> View | None:
+        """Who takes part, or at the end who took part in what completed the job."""
+        if self.completed:
+            return self.job.last_view
+        return None if self.world is None else self.world.view
 
     @property
     def launchers(self) -> tuple[Launcher, ...]:

@@ -62,6 +62,8 @@ class Job:
     views: deque[ViewLine] = field(default_factory=lambda: deque(maxlen=VIEWS_KEPT))
     """The last ones."""
     completed: bool = False
+    last_view: View | None = None
+    """The view that completed the job; the world's is left by one member after the other."""
     quorum: Quorum = field(default_factory=Quorum)
     put_out: dict[str, str] = field(default_factory=dict)
     """Members that were put out and may not know it yet, with the uids of their pods."""

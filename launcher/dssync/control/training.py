@@ -189,6 +189,7 @@ class Training:
         if result.kind == "final":
             world.final_frozen = bool(result.members)
             if result.members:
+                self._job.last_view = world.view
                 self.complete()
 
     def _mend(self, world: World) -> None:

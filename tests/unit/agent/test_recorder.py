@@ -95,7 +95,10 @@ def test_without_data_that_is_led_rounds_are_the_steps(job: JobOnPaper) -> None:
     assert (before.progress, after.progress) == (Progress(0, None), Progress(1, None))
 
 
-def test_at_the_end_the_job_is_completed_whoever_has_left(job: JobOnPaper) -> None:
+def test_at_the_end_the_job_is_completed_and_its_last_view_told_whoever_has_left(
+    job: JobOnPaper,
+) -> None:
+    view = job.coordinator.world.view
     job.says(A, m.Register((m.Track("", 1),), 1), m.Take(1, 0))
     job.apply(A, batches=(0,))
     job.apply(B, C)
@@ -109,7 +112,7 @@ def test_at_the_end_the_job_is_completed_whoever_has_left(job: JobOnPaper) -> No
 
     record = parse_record({"metadata": {"annotations": entries(job.coordinator)}, "spec": {}})
     assert record.completed
-    assert record.view is None
+    assert record.view == View(term=1, sequence=view.sequence, pods=3, workers=3)
     assert record.progress == Progress(1, 1)
 
 
