@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from ground.models import CrashError, World
@@ -38,6 +39,8 @@ SPECS = st.fixed_dictionaries(
 )
 
 
+# Half a minute alone; hypothesis would take a timeout for a flaky example.
+@pytest.mark.timeout(600)
 @settings(max_examples=2000, deadline=None)
 @given(SPECS, STEPS)
 def test_any_sequence_of_fates_converges_and_never_lies(
