@@ -247,10 +247,13 @@ def _suspend(seen: Seen, status: Status, now: float) -> Plan:
         status = status.with_condition(SUSPENDED, True, "JobSuspended", "no pod is left", now)
     else:
         status = status.with_condition(SUSPENDED, False, "Draining", f"{left} pods are left", now)
+    # A template that was changed during the drain can be taken over now; nothing else tells of it.
+    unchecked = left == 0 and needs_dry_run(seen.job, status)
     return Plan(
         status,
         wanted=_wanted(seen, 0, ()),
         delete=tuple(pod for pod in seen.pods if not pod.deleting),
+        wake_at=now if unchecked else None,
     )
 
 

@@ -1,7 +1,8 @@
 """What the end of a pod counts for, and when its slot is filled again, case by case."""
 
 from dssync_operator.plan import Seen, plan
-from ground.models import START, World, make_end, make_pod, make_spec_job
+from ground.models import START, make_end, make_pod, make_spec_job
+from ground.world import World
 
 
 def test_failed_pod_is_replaced_at_once_under_a_new_name() -> None:
@@ -81,6 +82,20 @@ def test_failures_older_than_the_window_are_forgotten() -> None:
 
     assert not world.parsed().finished
     assert world.parsed().tally.total == 4
+
+
+def test_failures_that_are_seen_only_after_the_window_are_counted_and_forgotten() -> None:
+    world = World({"replicas": 2, "failurePolicy": {"backoffLimit": 1, "windowSeconds": 100}})
+    world.look()
+    for slot in range(2):  # while no operator runs
+        world.end(f"demo-w{slot}-0", 1, "UserError")
+        world.now += 60
+    world.now += 100
+
+    world.look()
+
+    assert not world.parsed().finished
+    assert (world.parsed().tally.total, world.parsed().tally.incidents) == (2, ())
 
 
 def test_one_bad_slot_fails_the_job_by_its_own_limit() -> None:

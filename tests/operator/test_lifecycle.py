@@ -8,7 +8,8 @@ from dssync_operator.plan import Seen, plan
 from dssync_operator.record import Progress, View
 from dssync_operator.report import report
 from dssync_operator.status import render_status
-from ground.models import START, World, make_end, make_pod, make_record, make_spec_job
+from ground.models import START, make_end, make_pod, make_record, make_spec_job
+from ground.world import World
 
 
 def test_suspended_is_true_only_when_no_pod_is_left() -> None:

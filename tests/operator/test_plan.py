@@ -1,7 +1,8 @@
 """What becomes of a template, and what pods are made of."""
 
 from dssync_operator.plan import Seen, plan
-from ground.models import START, World, make_spec_job
+from ground.models import OTHER_TEMPLATE, START, make_spec_job
+from ground.world import World
 
 
 def test_changed_template_of_a_running_job_is_not_taken_over() -> None:
@@ -23,3 +24,20 @@ def test_invalid_template_makes_no_pods_until_it_is_mended() -> None:
 
     assert decided.create == ()
     assert decided.status.conditions["Accepted"].reason == "InvalidPodTemplate"
+
+
+def test_template_that_was_changed_during_a_drain_is_looked_at_as_soon_as_nothing_is_left() -> None:
+    world = World({"replicas": 1})
+    world.look()
+    world.run("demo-w0-0")
+    world.edit(suspend=True)
+    world.look()
+    world.edit(template=OTHER_TEMPLATE)
+    world.look()
+    world.vanish("demo-w0-0")
+
+    drained = world.look()
+    world.look()
+
+    assert drained.wake_at == world.now
+    assert world.parsed().conditions["Accepted"].true

@@ -1,7 +1,8 @@
 """Which slots are filled and which pods go, case by case."""
 
 from dssync_operator.plan import Seen, plan
-from ground.models import START, World, make_spec_job
+from ground.models import START, make_spec_job
+from ground.world import World
 
 
 def test_new_job_gets_one_pod_for_each_replica_in_the_lowest_slots() -> None:

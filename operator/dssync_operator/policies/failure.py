@@ -96,9 +96,10 @@ def account(
         for pod in sorted(pods, key=lambda pod: (pod.ended.at if pod.ended else 0.0, pod.slot))
         if pod.ended is not None and pod.uid not in tally.accounted
     )
-    tally = _forget(tally, now - policy.window_seconds)
     for pod, judgement in fresh:
         tally = _count(tally, pod, judgement)
+    # Last: an end that is seen only now may be older than the window.
+    tally = _forget(tally, now - policy.window_seconds)
     present = {pod.uid for pod in pods}
     accounted = (tally.accounted | {pod.uid for pod, _ in fresh}) & present
     return replace(tally, accounted=accounted), fresh
