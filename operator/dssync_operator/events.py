@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from dssync_operator.job import child
 from dssync_operator.status import (
     ACCEPTED,
     COMPLETE,
@@ -57,7 +58,27 @@ class Note:
 
 
 def announce(old: Status, new: Status) -> tuple[Note, ...]:
-    """Events for the conditions that changed from one status to the next."""
+    """Events for the conditions and the membership that changed from one status to the next."""
+    return (*_conditions(old, new), *_membership(old, new))
+
+
+def _membership(old: Status, new: Status) -> tuple[Note, ...]:
+    before, after = (child(status.display, "membership") for status in (old, new))
+    if not after:
+        return ()
+    notes = []
+    if any(before.get(key) != after.get(key) for key in ("term", "coordinator")):
+        message = f"term {after['term']}: the pod with uid {after['coordinator']} coordinates"
+        notes.append(Note("CoordinatorElected", message))
+    if before.get("view") != after.get("view"):
+        pods, workers = new.display["activeReplicas"], after["worldSize"]
+        notes.append(
+            Note("ViewCommitted", f"view {after['view']}: {pods} pods with {workers} workers")
+        )
+    return tuple(notes)
+
+
+def _conditions(old: Status, new: Status) -> tuple[Note, ...]:
     return tuple(
         Note(_told_as(kind, after.true, after.reason), after.message)
         for kind, after in sorted(new.conditions.items())

@@ -28,6 +28,7 @@ class Seen:
         template_problem: What the dry run of the present template said; None when it was
             accepted, or needs no run.
         nodes: Node name to zone/rack path, as far as it is known.
+        places: Whether launchers can know more of their nodes than the names.
     """
 
     job: Job
@@ -35,6 +36,7 @@ class Seen:
     record: Record | None
     template_problem: str | None = None
     nodes: Mapping[str, str] = field(default_factory=dict)
+    places: bool = True
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,8 @@ def _check_template(seen: Seen, status: Status, now: float) -> Status:
     checked_before = parse_status(seen.job.status).template_hash == current
     if checked_before and not _accepted(status):
         return status  # and it was found wanting
-    return status.with_condition(ACCEPTED, True, "Valid", "spec and template are valid", now)
+    message = "spec and template are valid" + ("" if seen.places else f"; {nodes.NAMES_ONLY}")
+    return status.with_condition(ACCEPTED, True, "Valid", message, now)
 
 
 def _keep_first_words(status: Status, fresh: tuple[tuple[Pod, Judgement], ...]) -> Status:
@@ -271,13 +274,14 @@ def _run(seen: Seen, status: Status, now: float) -> Plan:
     create = tuple(_new_pod(seen, slot, before) for slot, at in due.items() if at <= now)
     filled = {pod.slot for pod in create}
     replaced = tuple(pod.uid for pod in seen.pods if pod.slot in filled and pod.deleting)
+    wanted = _wanted(seen, desired, replaced)
     return Plan(
         status,
-        wanted=_wanted(seen, desired, replaced),
+        wanted=wanted,
         create=create,
         delete=(*placement.drain, *_superseded(seen, status)),
         wake_at=_next_look(seen, status, due, now),
-        notes=_tell_scaling(before, desired),
+        notes=(*_tell_lost(seen, wanted, create), *_tell_scaling(before, desired)),
     )
 
 
@@ -362,6 +366,18 @@ def _tell(pod: Pod, judgement: Judgement) -> Note:
         case Outcome.PLANNED:
             return Note("WorkerDrained", f"pod {pod.name} ended without fault ({judgement.reason})")
     return Note("WorkerDone", f"pod {pod.name} ended with verdict Done")
+
+
+def _tell_lost(seen: Seen, wanted: Wanted | None, create: tuple[NewPod, ...]) -> tuple[Note, ...]:
+    """Pods that vanished or are stuck, where others take their places; drained ones have none."""
+    before = seen.record.wanted if seen.record else None
+    if before is None or wanted is None or not create:
+        return ()
+    ended = {pod.uid for pod in seen.pods if pod.ended is not None}
+    lost = set(wanted.gone) - set(before.gone) - ended
+    slots = ", ".join(str(pod.slot) for pod in create[:10])
+    message = f"{len(lost)} pods are gone without a word; new ones are made for slots {slots}"
+    return (Note("WorkerLost", message),) if lost else ()
 
 
 def _tell_scaling(before: int | None, desired: int) -> tuple[Note, ...]:

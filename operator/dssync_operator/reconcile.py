@@ -100,7 +100,8 @@ class Reconciler:
         status = parse_status(job.status)
         problem = await self._dry_run(job) if needs_dry_run(job, status) else None
         nodes = await self._topology.paths(job.spec.topology_keys, (pod.node for pod in pods))
-        seen = Seen(job, pods, await self._record(job), problem, nodes)
+        record = await self._record(job)
+        seen = Seen(job, pods, record, problem, nodes, self._topology.covers(job))
         return _Look(manifest, seen, await self._template(job, status))
 
     async def _pods(self, job: Job) -> tuple[Pod, ...]:

@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterable
 from typing import Final
 
+from dssync import contract
 from dssync_operator import errors
 from dssync_operator.cluster import Cluster
-from dssync_operator.job import Manifest, child
+from dssync_operator.job import Job, Manifest, child, children
 from dssync_operator.policies.nodes import place_of
 
 KEEP_SECONDS: Final = 600.0
@@ -26,6 +27,14 @@ class Topology:
         self._cluster = cluster
         self._keys = keys
         self._labels: dict[str, tuple[float, Manifest]] = {}
+
+    def covers(self, job: Job) -> bool:
+        """Whether launchers of a job can know more of their nodes than the names.
+
+        The paths go through the Lease; a variable in the template overrides them.
+        """
+        lease = bool(self._keys) and not job.spec.rendezvous.static
+        return lease or _has_variable(job.spec.template, contract.ENV_TOPOLOGY)
 
     async def paths(self, keys: tuple[str, ...], names: Iterable[str]) -> dict[str, str]:
         """Path of each node, by the job's keys or else the operator's own."""
@@ -47,3 +56,12 @@ class Topology:
             labels = child(child(node, "metadata"), "labels")
             self._labels[name] = (now, labels)
         return labels
+
+
+def _has_variable(template: Manifest, name: str) -> bool:
+    return any(
+        entry.get("name") == name
+        for container in children(child(template, "spec"), "containers")
+        if container.get("name") == contract.WORKER_CONTAINER
+        for entry in children(container, "env")
+    )

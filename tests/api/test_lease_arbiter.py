@@ -43,7 +43,9 @@ class Cell:
 
 @pytest.fixture
 def cell(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> Cell:
-    scene.create(make_job(replicas=2))
+    scene.create(make_job(replicas=2, elastic={"maxReplicas": 3}))
+    # The status is the last thing that is written: the operator lets the Lease rest from now on.
+    scene.status_until(lambda status: status.get("replicas") == 2)
     account = scene.live_pods(2)[0]["spec"]["serviceAccountName"]
     kubeconfig = scene.plane.kubeconfig_of_account(scene.namespace, account)
     monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
@@ -131,11 +133,13 @@ async def test_a_swap_from_an_old_version_changes_nothing(
 async def test_a_write_of_the_operator_between_read_and_swap_is_a_conflict(cell: Cell) -> None:
     arbiter = cell.arbiter()
     before = await arbiter.read()
-    cell.scene.say(nodes='{"n1": "a/r1"}')
+    cell.scene.patch("demo", {"replicas": 3})
+    cell.scene.status_until(lambda status: status["replicas"] == 3)
 
     assert await arbiter.swap(before, CLAIM) is None
 
-    assert (await arbiter.read()).values[contract.RECORD_NODES] == '{"n1": "a/r1"}'
+    after = await arbiter.read()
+    assert (after.holder, after.values[contract.RECORD_DESIRED]) == ("", "3")
 
 
 async def test_of_racing_candidates_one_wins_each_term(cell: Cell) -> None:

@@ -96,6 +96,11 @@ def test_view_and_progress_in_the_lease_reach_the_status(scene: Scene) -> None:
     assert status["progress"].pop("lastUpdateTime").endswith("Z")
     assert status["progress"] == {"step": 30, "totalSteps": 120, "percent": 25}
     assert status["state"] == "Running"
+    told = {"CoordinatorElected", "ViewCommitted"}
+    scene.plane.until(
+        scene.path("events", "/apis/events.k8s.io/v1"),
+        lambda found: told <= {event["reason"] for event in found},
+    )
 
 
 def test_step_that_stays_is_shown_as_no_progress_and_told(scene: Scene) -> None:

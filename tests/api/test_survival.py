@@ -12,7 +12,7 @@ from dssync_operator.policies import failure
 from ground.control_plane import ControlPlane
 from ground.inprocess import harness
 from ground.process import OperatorProcess
-from ground.scene import Scene, live, make_job
+from ground.scene import Scene, condition_of, live, make_job
 
 CRD = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
 
@@ -235,6 +235,20 @@ async def test_places_of_nodes_reach_the_launchers_through_the_lease(
 
     written = scene.lease()["metadata"]["annotations"]["dssync.io/nodes"]
     assert json.loads(written) == {"n1": "a/r1", "n2": "b/-"}
+    accepted = condition_of(scene.job()["status"], "Accepted")
+    assert accepted["message"] == "spec and template are valid"
+
+
+def test_status_says_when_launchers_know_their_nodes_by_name_only(scene: Scene) -> None:
+    told = make_job("told")
+    (worker,) = told["spec"]["template"]["spec"]["containers"]
+    worker["env"] = [{"name": "DSSYNC_TOPOLOGY", "value": "zone-a/rack-7"}]
+
+    scene.create(make_job())
+    scene.create(told)
+
+    assert "by name only" in scene.condition("Accepted")["message"]
+    assert "by name only" not in scene.condition("Accepted", name="told")["message"]
 
 
 async def test_configured_rate_of_pod_creations_is_kept_and_reached(

@@ -229,3 +229,18 @@ def test_slot_that_fails_twice_within_seconds_is_two_incidents() -> None:
         world.look()
 
     assert [incident.slots for incident in world.parsed().tally.incidents] == [(0,), (0,)]
+
+
+def test_pod_that_is_gone_without_a_word_is_told_of_and_a_drained_one_is_not() -> None:
+    world = World({"replicas": 3, "elastic": {"stabilizationSeconds": 0}})
+    world.look()
+    world.vanish("demo-w2-0")
+
+    lost = world.look()
+    world.edit(replicas=2)
+    drained = (world.look(), world.look())
+
+    (note,) = lost.notes
+    assert (note.reason, note.kind) == ("WorkerLost", "Warning")
+    assert note.message == "1 pods are gone without a word; new ones are made for slots 2"
+    assert "WorkerLost" not in {note.reason for each in drained for note in each.notes}

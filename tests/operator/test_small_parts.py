@@ -91,6 +91,24 @@ def test_condition_is_announced_when_it_changes_and_only_then() -> None:
     assert announce(Status(), failed)[0].kind == "Warning"
 
 
+def shown(view: str, term: int, coordinator: str) -> Status:
+    membership = {"view": view, "term": term, "worldSize": 4, "coordinator": coordinator}
+    return Status(display={"activeReplicas": 2, "membership": membership})
+
+
+def test_new_view_and_new_coordinator_are_told_and_their_loss_is_not() -> None:
+    first, grown, followed = shown("1.4", 1, "a"), shown("1.5", 1, "a"), shown("2.6", 2, "b")
+    elected = Note("CoordinatorElected", "term 2: the pod with uid b coordinates")
+
+    assert [note.reason for note in announce(Status(), first)] == [
+        "CoordinatorElected",
+        "ViewCommitted",
+    ]
+    assert announce(first, grown) == (Note("ViewCommitted", "view 1.5: 2 pods with 4 workers"),)
+    assert announce(grown, followed)[0] == elected
+    assert announce(followed, followed) == announce(followed, Status()) == ()
+
+
 def test_job_that_was_listed_and_never_told_of_is_owed_until_it_is() -> None:
     now = [100.0]
     owed = Owed(lambda: now[0])

@@ -7,6 +7,10 @@ from dssync_operator.pod import Pod
 
 STUCK_SECONDS: Final = 5.0
 """A pod still there this long after its grace period has nobody to end it."""
+NAMES_ONLY: Final = (
+    "launchers know their nodes by name only, as neither the operator (topology.enabled of its "
+    "chart) nor DSSYNC_TOPOLOGY in the template tells zones and racks"
+)
 TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
