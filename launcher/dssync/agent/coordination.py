@@ -93,7 +93,7 @@ class Coordination:
         self._token = office.read_token(settings.control.token_file)
         self._arbiter = office.arbiter_of(settings)
         self._console = Console(settings, reporter, self._arbiter)
-        self._door = Door(self._console.respond, self)
+        self._door = Door(self._console.respond, self, reporter.refused)
         self._host: CoordinatorHost | None = None
         self._uplink: Uplink | None = None
         self._recorder: Recorder | None = None

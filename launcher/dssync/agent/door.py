@@ -46,10 +46,17 @@ class Door:
     Args:
         respond: answers what people ask.
         voter: answers what other launchers ask; without one they are not listened to.
+        refused: called for each peer that does not hold the job's token.
     """
 
-    def __init__(self, respond: Respond, voter: Voter | None = None) -> None:
+    def __init__(
+        self,
+        respond: Respond,
+        voter: Voter | None = None,
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:
         self._voter = voter
+        self._refused = refused
         self.launchers: Launchers | None = None
         """The coordinator's shell, where this launcher hosts it."""
         self.address = ""
@@ -102,7 +109,10 @@ class Door:
                 connection.send(PEER.encode(voter.answer))
 
     def _lost(self, connection: FrameProtocol) -> None:
-        if connection in self._guests:
+        if not connection.trusted:
+            if connection.broken:  # others came and went without a word, as probes of a port do
+                self._refused()
+        elif connection in self._guests:
             self._guests.discard(connection)
         elif self.launchers is not None:
             self.launchers.lost(connection)

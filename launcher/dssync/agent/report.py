@@ -82,6 +82,10 @@ class Reporter:
         """Record how long the coordinator's answer took."""
         self._metrics.observe("dssync_heartbeat_rtt_seconds", seconds)
 
+    def refused(self) -> None:
+        """Count a peer that does not hold the job's token."""
+        self._metrics.increment("dssync_connections_refused_total")
+
     def drained(self, seconds: float) -> None:
         """Record how long it took from the signal to the end of the workers."""
         self._metrics.observe("dssync_drain_duration_seconds", seconds)

@@ -129,6 +129,11 @@ SERIES: Final = (
         "Bytes of training state between donors and joiners.",
         _label("direction", "sent received"),
     ),
+    Series(
+        "dssync_connections_refused_total",
+        "counter",
+        "Peers that did not hold the job's token.",
+    ),
     Series("dssync_worker_restarts_total", "counter", "Workers that were started again."),
     Series(
         "dssync_members",

@@ -101,6 +101,8 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._greeting = greeting
         self._unframer = Unframer(limit_bytes)
         self._transport: asyncio.Transport | None = None
+        self.trusted = False
+        """Whether the peer has proved the token."""
         self.broken = ""
         """What the peer did against the protocol, for which its connection was ended."""
 
@@ -113,6 +115,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def trust(self) -> None:
         """Let frames of the peer, which has proved the token, have any legal size."""
+        self.trusted = True
         self._unframer.limit_bytes = MAX_FRAME_BYTES
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -260,6 +263,14 @@ async def serve(
 ) -> asyncio.Server:
     """Accept connections; only frames of peers that proved the token reach ``on_frame``.
 
+    Args:
+        host: address to bind to.
+        port: port to bind to; 0 lets the system choose.
+        token: what peers have to hold.
+        on_frame: takes the frames of peers that are trusted.
+        on_lost: called once for each connection that has ended, trusted or not.
+        handshake_seconds: how long a peer may take to prove the token.
+
     Raises:
         OSError: the address cannot be bound.
     """
@@ -267,22 +278,18 @@ async def serve(
 
     def accept() -> FrameProtocol:
         handshake = ServerHandshake(token)
-        admitted = False
 
         def handle(connection: FrameProtocol, payload: bytes) -> None:
-            nonlocal admitted
-            if admitted:
+            if connection.trusted:
                 on_frame(connection, payload)
             else:
                 connection.send(handshake.answer(payload))
                 connection.trust()
-                admitted = True
                 expiry.cancel()
 
         def lost(connection: FrameProtocol) -> None:
             expiry.cancel()
-            if admitted:
-                on_lost(connection)
+            on_lost(connection)
 
         connection = FrameProtocol(handle, lost, handshake.challenge, _HANDSHAKE_FRAME_BYTES)
         expiry = loop.call_later(handshake_seconds, connection.close)

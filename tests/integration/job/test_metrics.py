@@ -50,11 +50,12 @@ def test_every_series_is_fed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
         return bool(fed & {name, f"{name}_count"})
 
     # A drain is measured at its end, when nobody can ask any more; nothing is in the reaper; only
-    # NCCL has aborts.
+    # NCCL has aborts; no stranger has come.
     exempt = {
         "dssync_drain_duration_seconds",
         "dssync_reaper_pending",
         "dssync_aborts_hung_total",
+        "dssync_connections_refused_total",
     }
     assert {series.name for series in SERIES if not is_fed(series.name)} == exempt
     coordinator = values[pods.index(job.coordinator())]

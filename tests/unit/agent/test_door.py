@@ -17,7 +17,7 @@ from dssync.control.coordinator import Coordinator
 from dssync.control.events import ControlSettings
 from dssync.control.session import Session
 from dssync.control.transport import ServerHandshake, connect, frame
-from dssync.errors import ProtocolError
+from dssync.errors import AuthenticationError, ProtocolError
 
 TOKEN = b"the job's secret"
 HELLO = m.Hello(3, "pod", 1, ("", "", ""))
@@ -34,6 +34,7 @@ class Launcher:
     host: CoordinatorHost
     door: Door
     asked: list[r.Request] = field(default_factory=list)
+    refused: int = 0
 
     @property
     def target(self) -> Target:
@@ -51,8 +52,12 @@ async def launcher() -> AsyncIterator[Launcher]:
         made.asked.append(request)
         return r.Accepted("heard")
 
+    def refused() -> None:
+        made.refused += 1
+
     coordinator = Coordinator(1, ControlSettings(desired=1, minimum=1))
-    made = Launcher(coordinator, CoordinatorHost(coordinator, lambda note: None), Door(respond))
+    door = Door(respond, refused=refused)
+    made = Launcher(coordinator, CoordinatorHost(coordinator, lambda note: None), door)
     made.door.launchers = made.host
     await made.door.open("127.0.0.1", 0, TOKEN)
     yield made
@@ -86,6 +91,28 @@ async def test_a_stranger_changes_nothing_and_breaks_nothing(
     assert launcher.coordinator.roster.pods == {}
     assert [each for each in launcher.asked if not isinstance(each, r.AskStatus)] == []
     assert await launcher.stands()
+
+
+async def test_who_shows_another_token_is_refused_and_counted(launcher: Launcher) -> None:
+    target = launcher.target
+
+    with pytest.raises(AuthenticationError):
+        await connect(target.host, target.port, b"another", lambda payload: None, lambda: None)
+
+    assert launcher.refused == 1
+    assert await launcher.stands()
+
+
+async def test_who_comes_and_goes_without_a_word_is_not_counted(launcher: Launcher) -> None:
+    target = launcher.target
+
+    reader, writer = await asyncio.open_connection(target.host, target.port)
+    writer.write_eof()
+    await reader.read()
+    writer.close()
+
+    assert await launcher.stands()
+    assert launcher.refused == 0
 
 
 @FUZZ
