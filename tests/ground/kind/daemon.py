@@ -110,6 +110,7 @@ class Daemon:
         self._traces.undo()
         if left := self._traces.left():
             raise GroundError("the Docker daemon has left behind:\n" + "\n".join(left))
+        self._traces.forget()
 
     def _command(self) -> list[str]:
         command = [

@@ -38,7 +38,7 @@ class Traces:
         for target in self._mounts():
             subprocess.run(["umount", target], check=True)
         shutil.rmtree(self.folder / "run", ignore_errors=True)
-        for group in (*CGROUPS.glob("docker"), *CGROUPS.glob("*/docker")):
+        for group in _cgroups():
             for each, _, _ in os.walk(group, topdown=False):
                 os.rmdir(each)
         for tool in _filters():
@@ -46,13 +46,20 @@ class Traces:
             rules = before + emptied(_saved(tool), before)
             subprocess.run([f"{tool}-restore"], check=True, input=rules.encode())
         FORWARDING.write_text((self.folder / "forwarding.before").read_text())
-        for name in set(_bridges()) - set(self._bridges_before.read_text().split()):
+        for name in self._new_bridges():
             subprocess.run(["ip", "link", "delete", name], check=True)
+
+    def forget(self) -> None:
+        """Nothing is to be undone any more."""
         self._bridges_before.unlink()
 
     def left(self) -> list[str]:
-        """What is still there of it: processes, mounts, rules."""
+        """What is still there of it, in words."""
         found = [f"mount {target}" for target in self._mounts()]
+        found += [f"control group {group}" for group in _cgroups()]
+        found += [f"bridge {name}" for name in self._new_bridges()]
+        before = (self.folder / "forwarding.before").read_text()
+        found += [] if FORWARDING.read_text() == before else [f"another {FORWARDING}"]
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
@@ -61,10 +68,12 @@ class Traces:
             if f"{self.folder}/" in command:
                 found.append(f"process {path.parent.name}: {command}")
         for tool in _filters():
-            before = (self.folder / f"{tool}.before").read_text().splitlines()
-            now = _saved(tool).splitlines()
-            found += [f"{tool} {rule}" for rule in now if rule[:2] == "-A" and rule not in before]
+            before = (self.folder / f"{tool}.before").read_text()
+            found += [f"{tool} {rule}" for rule in added(_saved(tool), before)]
         return found
+
+    def _new_bridges(self) -> set[str]:
+        return set(_bridges()) - set(self._bridges_before.read_text().split())
 
     @property
     def _bridges_before(self) -> Path:
@@ -94,6 +103,30 @@ def emptied(now: str, before: str) -> str:
             elif line.startswith(":") and not policy.startswith("-"):
                 rules.append(f"{name} ACCEPT [0:0]")
     return "\n".join([*rules, ""])
+
+
+def added(now: str, before: str) -> list[str]:
+    """Rules, and chains of users, that are there now and were not before.
+
+    Args:
+        now: What ``iptables-save`` prints now.
+        before: What it printed before.
+    """
+    known = {_without_counters(line) for line in before.splitlines()}
+    lines = [line for line in now.splitlines() if line.startswith("-A") or _is_users_chain(line)]
+    return [line for line in lines if _without_counters(line) not in known]
+
+
+def _is_users_chain(line: str) -> bool:
+    return line.startswith(":") and line.split()[1] == "-"
+
+
+def _without_counters(line: str) -> str:
+    return line.partition(" [")[0]
+
+
+def _cgroups() -> list[Path]:
+    return [*CGROUPS.glob("docker"), *CGROUPS.glob("*/docker")]
 
 
 def _filters() -> list[str]:
