@@ -12,6 +12,7 @@ import ipaddress
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -27,7 +28,8 @@ from ground.kubelet import MERGE, now, path_of
 from ground.scene import Scene
 
 POLL_SECONDS: Final = 0.1
-FIRST_ADDRESS: Final = ipaddress.IPv4Address("127.77.0.1")
+NETWORKS: Final = ipaddress.IPv4Network("127.77.0.0/16")
+_CLAIM_PORT: Final = 9399
 
 
 @dataclass
@@ -51,6 +53,34 @@ class Running:
         return (self.folder / "log").read_text()
 
 
+class Addresses:
+    """Loopback addresses that no other machine here gives out, in whichever process it is.
+
+    Two test runs beside each other would else start launchers on one address, and those that come
+    second cannot listen. A socket on the first address of a network claims the network.
+    """
+
+    def __init__(self) -> None:
+        for network in NETWORKS.subnets(new_prefix=24):
+            self._claim = socket.socket()
+            self._left = network.hosts()
+            try:
+                self._claim.bind((self.next(), _CLAIM_PORT))
+            except OSError:
+                self._claim.close()
+            else:
+                return
+        raise RuntimeError(f"every network in {NETWORKS} is claimed")
+
+    def next(self) -> str:
+        """Return an address that was not given out yet."""
+        return str(next(self._left))
+
+    def close(self) -> None:
+        """Let others have the network."""
+        self._claim.close()
+
+
 class Machine:
     """A node for all pods of one namespace; a context manager.
 
@@ -67,7 +97,7 @@ class Machine:
         self._folder = Path(tempfile.mkdtemp(prefix="dssync-machine-"))
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        self._started = 0
+        self._addresses = Addresses()
         self._lock = threading.Lock()
         self._pods: dict[str, Running] = {}
 
@@ -82,6 +112,7 @@ class Machine:
             running.process.kill()  # its workers die with it
             running.process.wait()
         shutil.rmtree(self._folder)
+        self._addresses.close()
 
     def running(self, pod: Manifest) -> Running:
         """The process of a pod that was started here, ended or not."""
@@ -124,8 +155,7 @@ class Machine:
         uid = pod["metadata"]["uid"]
         folder = self._folder / uid
         folder.mkdir()
-        address = str(FIRST_ADDRESS + self._started)
-        self._started += 1
+        address = self._addresses.next()
         self._scene.kubelet.bind(pod, self._node)
         container = next(
             each for each in pod["spec"]["containers"] if each["name"] == contract.WORKER_CONTAINER
