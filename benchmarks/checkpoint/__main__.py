@@ -9,6 +9,7 @@ import os
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,10 @@ from benchmarks.results import (
 )
 from dssync.control.messages import LedgerState, TrackState
 from dssync.worker import checkpoint
-from dssync.worker.transfer import restore, take_snapshot
+from dssync.worker.payload import Payload
+from dssync.worker.saver import stage
+from dssync.worker.staging import Snapshot
+from dssync.worker.tree import pack
 
 MEGABYTE: Final = 1 << 20
 TENSORS: Final = 64
@@ -36,22 +40,35 @@ LEDGER: Final = LedgerState(1, (TrackState("", 1000, 500, (498, 499)),), 0)
 FACTS: Final = checkpoint.Facts("consensus", 1, 500, 0, "grid", 8, 1)
 
 
-def state_of(megabytes: int) -> dict[str, dict[str, object]]:
-    """Return a model and a momentum of that size together."""
+def payload_of(megabytes: int) -> Payload:
+    """Return a model and its momentum of that size together."""
     elements = megabytes * MEGABYTE // 4 // (2 * TENSORS)
-    names = [f"layer{number}.weight" for number in range(TENSORS)]
-    return {part: {name: torch.rand(elements) for name in names} for part in ("model", "optimizer")}
+    model = torch.nn.ParameterList([torch.rand(elements) for _ in range(TENSORS)])
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for parameter in model:
+        parameter.grad = torch.rand(elements)
+    optimizer.step()
+    optimizer.zero_grad()
+    return Payload(model, optimizer)
 
 
-def copy_seconds(state: dict[str, dict[str, object]], memory: torch.Tensor) -> float:
-    """Copy every tensor of a state once, and nothing else."""
-    tensors = [each for part in state.values() for each in part.values()]
-    started, offset = time.perf_counter(), 0
-    for tensor in tensors:
-        assert isinstance(tensor, torch.Tensor)
-        size = tensor.numel() * tensor.element_size()
-        memory[offset : offset + size].view(tensor.dtype).copy_(tensor)
-        offset += size
+def bare_copy(payload: Payload) -> Callable[[], object]:
+    """Return what copies every tensor of a state once into touched memory, and nothing else."""
+    tensors: list[torch.Tensor] = []
+    pack(payload.state(), tensors)
+    pairs = [(torch.ones_like(each), each) for each in tensors]
+
+    def copy() -> None:
+        for there, here in pairs:
+            there.copy_(here)
+
+    return copy
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    """Return how long a call takes."""
+    started = time.perf_counter()
+    call()
     return time.perf_counter() - started
 
 
@@ -68,34 +85,38 @@ def plain_write(data: memoryview) -> float:
     return seconds
 
 
-def save(saved: object) -> float:
-    """Write a checkpoint and publish it, as a member's thread does."""
-    assert isinstance(saved, dict)
-    folder = FOLDER / f"{checkpoint.SAVING}bench"
-    started = time.perf_counter()
-    checkpoint.write(folder, saved, LEDGER, FACTS)
+def save(snapshot: Snapshot) -> None:
+    """Write a checkpoint, publish it and remove the one before, as a member's thread does."""
+    folder, state = FOLDER / f"{checkpoint.SAVING}bench", snapshot.state
+    assert isinstance(state, dict)
+    checkpoint.write(folder, state, LEDGER, FACTS)
     checkpoint.publish(folder, FOLDER, keep=1)
-    return time.perf_counter() - started
 
 
 def measure(megabytes: int, pairs: int) -> tuple[list[Figure], list[Ratio], list[Bar]]:
     """Measure one size."""
-    case, state = f"{megabytes} MB of state", state_of(megabytes)
-    snapshot = take_snapshot(state, None)
-    memory = torch.ones_like(snapshot.memory)
+    case, payload = f"{megabytes} MB of state", payload_of(megabytes)
+    snapshot, copy = stage(payload, None), bare_copy(payload)
     stalls, copies, saves, plain = [], [], [], []
+
+    def stall() -> None:
+        stalls.append(seconds_of(lambda: stage(payload, snapshot.memory)))
+
+    def write() -> None:
+        saves.append(seconds_of(lambda: save(snapshot)))
+
+    def bare() -> None:
+        copies.append(seconds_of(copy))
+
+    def disk() -> None:
+        plain.append(plain_write(snapshot.buffer.numpy().data))
+
     for pair in range(pairs):
-        started = time.perf_counter()
-        snapshot = take_snapshot(state, snapshot.memory)
-        stalls.append(time.perf_counter() - started)
-        copies.append(copy_seconds(state, memory))
-        saved, data = restore(snapshot.header, snapshot.buffer), snapshot.buffer.numpy().data
-        if pair % 2:
-            saves.append(save(saved))
-        plain.append(plain_write(data))
-        if not pair % 2:
-            saves.append(save(saved))
-    stall = paired_ratio(case, "stall / one copy", ("dssync", stalls), ("copy", copies))
+        # Whoever comes first finds other caches than who comes second.
+        for first, second in ((stall, bare), (write, disk)):
+            for call in (second, first) if pair % 2 else (first, second):
+                call()
+    ratio = paired_ratio(case, "stall / one copy", ("dssync", stalls), ("copy", copies))
     rate = paired_ratio(case, "plain write / save", ("disk", plain), ("dssync", saves))
     figures = [
         figure(case, subject, metric, "ms", [1000 * each for each in samples])
@@ -107,10 +128,10 @@ def measure(megabytes: int, pairs: int) -> tuple[list[Figure], list[Ratio], list
         )
     ]
     bars = [
-        at_most(f"stall, {megabytes} MB", stall.ratio, 1.1, "copies of the state"),
+        at_most(f"stall, {megabytes} MB", ratio.ratio, 1.1, "copies of the state"),
         at_least(f"bandwidth, {megabytes} MB", rate.ratio, 0.8, "of the disk's"),
     ]
-    return figures, [stall, rate], bars
+    return figures, [ratio, rate], bars
 
 
 def main() -> None:

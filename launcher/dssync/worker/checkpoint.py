@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +19,12 @@ from typing import Any, Final
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from dssync.control.codec import Codec
 from dssync.control.messages import LedgerState
 from dssync.errors import CheckpointError, DssyncError
+from dssync.worker.tensorfile import write_files
 from dssync.worker.tree import pack, unpack
 
 FORMAT: Final = "dssync-checkpoint-1"
@@ -64,7 +64,7 @@ class Loaded:
     facts: Facts
 
 
-def write(folder: Path, state: Mapping[str, Any], ledger: LedgerState, facts: Facts) -> int:
+def write(folder: Path, state: Mapping[str, Any], ledger: LedgerState, facts: Facts) -> None:
     """Write a checkpoint into a folder that does not exist, and make it durable.
 
     Args:
@@ -73,20 +73,17 @@ def write(folder: Path, state: Mapping[str, Any], ledger: LedgerState, facts: Fa
         ledger: what of the data is in it.
         facts: what it is of.
 
-    Returns:
-        The number of bytes.
-
     Raises:
         OSError: the disk does not take it.
         ModelError: the state cannot be written without pickle.
+        CheckpointError: a tensor is of a type that no file can hold.
     """
     folder.mkdir(parents=True)
     model, rest = _split(state)
     others: list[torch.Tensor] = []
     tree = pack(rest, others)
     numbered = {str(number): tensor for number, tensor in enumerate(others)}
-    files = {MODEL: model, STATE: numbered}
-    listed = {name: _write_tensors(folder / name, tensors) for name, tensors in files.items()}
+    listed = write_files(folder, {MODEL: model, STATE: numbered})
     content: dict[str, object] = {
         "format": FORMAT,
         "facts": dataclasses.asdict(facts),
@@ -100,7 +97,6 @@ def write(folder: Path, state: Mapping[str, Any], ledger: LedgerState, facts: Fa
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
-    return len(text) + sum(int(str(each["bytes"])) for each in listed.values())
 
 
 def read(folder: Path) -> Loaded:
@@ -192,20 +188,6 @@ def _joined(rest: object, model: dict[str, torch.Tensor]) -> dict[str, Any]:
     if not isinstance(rest, dict):
         raise TypeError("the manifest's state is no dictionary")
     return {**rest, "model": {**model, **rest["model"]}}
-
-
-def _write_tensors(path: Path, tensors: dict[str, torch.Tensor]) -> dict[str, object]:
-    """Write one file and make it durable; return what the manifest says of it."""
-    save_file(tensors, path)
-    found: list[dict[str, object]] = []
-    # The disk and the checksum take their time side by side.
-    reader = threading.Thread(target=lambda: found.append(_describe(path)))
-    reader.start()
-    try:
-        _sync(path, os.O_RDONLY)
-    finally:
-        reader.join()
-    return found[0]
 
 
 def _describe(path: Path) -> dict[str, object]:

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeVar, cast
 
@@ -25,7 +26,7 @@ from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
-from dssync.worker.transfer import Snapshot, restore, take_snapshot
+from dssync.worker.staging import Memory, Snapshot, memory_for, take_snapshot
 
 ANSWER_SECONDS: Final = 30.0
 """How long a written checkpoint waits for the coordinator's word."""
@@ -127,7 +128,7 @@ class Saver:
         self._asked = False
         self._last_word = False
         """What is being written is the last that there will be."""
-        self._memory: torch.Tensor | None = None
+        self._memory: Memory | None = None
         self._thread: threading.Thread | None = None
         self._written: tuple[float, float] | None = None
         """When the last write began and ended."""
@@ -165,6 +166,8 @@ class Saver:
             if first and (ends or not self.busy):
                 self._last_word = ends
                 self._save(settings, assign, "consensus" if flushed else "member")
+        if first and self._thread is None:
+            self._prepare()
 
     def close(self) -> None:
         """Wait for the checkpoint that is being written, unless others go on and save theirs."""
@@ -178,15 +181,26 @@ class Saver:
         if self._thread is not None:
             self._thread.join()
         started = time.monotonic()
-        state = {**self._payload.state(), RNG: {"cpu": torch.get_rng_state()}}
-        snapshot = take_snapshot(state, self._memory)
+        snapshot = stage(self._payload, self._memory)
         self._memory = snapshot.memory
         self._observe("stage", time.monotonic() - started)
         if kind == "member":
             self._link.send(m.AskLedger(assign.round))
-        self._thread = threading.Thread(
-            target=self._run, args=(settings, snapshot, assign, kind), daemon=True
-        )
+        self._start(partial(self._run, settings, snapshot, assign, kind))
+
+    def _prepare(self) -> None:
+        """Touch the memory of the first copy while the training goes on."""
+        make = memory_for(state_of(self._payload))
+
+        def touch() -> None:
+            memory = make()
+            memory.touch()
+            self._memory = memory
+
+        self._start(touch)
+
+    def _start(self, what: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=what, daemon=True)
         self._thread.start()
 
     def _run(self, settings: Checkpoint, snapshot: Snapshot, assign: m.Assign, kind: str) -> None:
@@ -204,7 +218,7 @@ class Saver:
         )
         path = Path(settings.path)
         folder = path / f"{checkpoint.SAVING}{uuid.uuid4().hex}"
-        saved = cast(dict[str, object], restore(snapshot.header, snapshot.buffer))
+        saved = cast(dict[str, object], snapshot.state)
         checkpoint.write(folder, saved, copy.ledger, self._facts(assign, kind, copy))
         if self._term(assign.round) != copy.term:
             raise CheckpointError(f"term {copy.term} ended while it was written")
@@ -267,6 +281,20 @@ class Saver:
             _say(f"resumed from {loaded.folder}")
             return loaded
         return None
+
+
+def state_of(payload: Payload) -> dict[str, object]:
+    """Return what a checkpoint holds; tensors are not copied."""
+    return {**payload.state(), RNG: {"cpu": torch.get_rng_state()}}
+
+
+def stage(payload: Payload, reuse: Memory | None) -> Snapshot:
+    """Copy what a checkpoint holds. This is all that the training waits for.
+
+    Raises:
+        ModelError: the state cannot be written without pickle.
+    """
+    return take_snapshot(state_of(payload), reuse)
 
 
 def take_over(loaded: checkpoint.Loaded, payload: Payload) -> None:

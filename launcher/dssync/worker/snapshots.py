@@ -12,7 +12,8 @@ from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
-from dssync.worker.transfer import Snapshot, StateServer, take_snapshot
+from dssync.worker.staging import Snapshot, take_snapshot
+from dssync.worker.transfer import StateServer
 
 
 class Snapshots:

@@ -1,8 +1,8 @@
 """Training state from a donor to a joiner: a JSON header, then raw bytes.
 
-The donor copies its state once, at a moment when nothing trains, into a buffer that it keeps;
-a thread streams from there, so the donor's rounds go on. Joiners that ask at the same boundary
-share the copy. Both sides prove the job's token first (`dssync.control.transport`).
+A thread streams from the donor's copy of its state (`staging`), so the donor's rounds go on.
+Joiners that ask at the same boundary share the copy. Both sides prove the job's token first
+(`dssync.control.transport`).
 """
 
 import contextlib
@@ -12,106 +12,18 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 
 from dssync.control.address import address_of, endpoint_of
 from dssync.control.transport import HANDSHAKE_SECONDS, ClientHandshake, ServerHandshake
 from dssync.errors import DssyncError, TransferError
-from dssync.worker.tree import pack, unpack
+from dssync.worker.staging import Moment, Snapshot, restore
 
 _LENGTH = struct.Struct(">Q")
 _HEADER_LIMIT_BYTES = 256 << 20
 _HANDSHAKE_BYTES = 64
 IO_TIMEOUT_SECONDS = 30.0
-ALIGNMENT = 64
-
-
-@dataclass
-class Snapshot:
-    """A copy of the state, ready for the wire."""
-
-    header: bytes
-    buffer: torch.Tensor
-    """The bytes to send."""
-    memory: torch.Tensor
-    """What ``buffer`` is the beginning of; kept for the next snapshot."""
-
-
-Moment = tuple[int, int, int]
-"""When a snapshot was taken, as the view log counts (``control.viewlog.Point``)."""
-
-
-def take_snapshot(
-    state: object, reuse: torch.Tensor | None, taken: Moment | None = None
-) -> Snapshot:
-    """Copy ``state`` into one buffer.
-
-    Args:
-        state: nested dictionaries with tensors.
-        reuse: a buffer of an earlier snapshot; one that was touched before is filled five times
-            faster than a fresh one.
-        taken: when; goes with it.
-
-    Raises:
-        ModelError: ``state`` holds something that cannot be sent.
-    """
-    tensors: list[torch.Tensor] = []
-    tree = pack(state, tensors)
-    offsets, size = _offsets(tensors)
-    buffer = reuse
-    if buffer is None or buffer.numel() < size:
-        # Pinned memory takes a device's copies several times faster, and without a host wait each.
-        on_device = any(tensor.is_cuda for tensor in tensors)
-        buffer = torch.empty(size, dtype=torch.uint8, pin_memory=on_device)
-    for tensor, offset in zip(tensors, offsets, strict=True):
-        view = _view(buffer, offset, tensor.dtype, tuple(tensor.shape))
-        view.copy_(tensor, non_blocking=buffer.is_pinned())
-    if buffer.is_pinned():
-        torch.cuda.current_stream().synchronize()
-    specs = [[str(t.dtype).removeprefix("torch."), list(t.shape)] for t in tensors]
-    header = {"tree": tree, "tensors": specs, "bytes": size, "taken": taken}
-    return Snapshot(json.dumps(header).encode(), buffer[:size], buffer)
-
-
-def restore(header: bytes, buffer: torch.Tensor) -> object:
-    """Return the state whose header and bytes these are; tensors are views of ``buffer``.
-
-    Raises:
-        TransferError: the header is malformed or does not fit the bytes.
-    """
-    try:
-        fields = json.loads(header)
-        shapes = [(getattr(torch, name), tuple(shape)) for name, shape in fields["tensors"]]
-        empty = [torch.empty(shape, dtype=dtype, device="meta") for dtype, shape in shapes]
-        offsets, size = _offsets(empty)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise TransferError(f"the header of a donor's state is malformed: {error}") from None
-    if size != buffer.numel():
-        raise TransferError(f"a donor sent {buffer.numel()} bytes for a state of {size}")
-    tensors = [
-        _view(buffer, offset, dtype, shape)
-        for offset, (dtype, shape) in zip(offsets, shapes, strict=True)
-    ]
-    return unpack(fields["tree"], tensors)
-
-
-def _offsets(tensors: list[torch.Tensor]) -> tuple[list[int], int]:
-    offsets, end = [], 0
-    for tensor in tensors:
-        offsets.append(end)
-        size = tensor.numel() * tensor.element_size()
-        end += -(-size // ALIGNMENT) * ALIGNMENT
-    return offsets, end
-
-
-def _view(
-    buffer: torch.Tensor, offset: int, dtype: torch.dtype, shape: tuple[int, ...]
-) -> torch.Tensor:
-    count = torch.Size(shape).numel()
-    size = count * dtype.itemsize
-    return buffer[offset : offset + size].view(dtype).view(shape)
 
 
 class StateServer:

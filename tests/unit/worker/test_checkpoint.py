@@ -1,6 +1,7 @@
 """A checkpoint is whole or refused; a job goes on from it as if nothing had happened."""
 
 import contextlib
+import json
 import multiprocessing
 import os
 import random
@@ -23,6 +24,7 @@ import dssync
 from dssync.errors import UsageError
 from dssync.worker import checkpoint
 from dssync.worker.saver import checkpoint_of
+from dssync.worker.tree import pack
 
 SIZE, BATCH, EPOCHS = 26, 2, 3
 CRASHES = int(os.environ.get("SOAK_CRASHES", "15"))
@@ -90,6 +92,51 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_interrupted(
     lost = first.seen.total() - BATCH * count
     assert (first.seen + second.seen).total() == EPOCHS * SIZE + lost
     assert 0 <= lost <= 10 * BATCH
+
+
+class Parts:
+    """A life with a scheduler, a scaler and an averaged model."""
+
+    def __init__(self, path: Path, scale: float) -> None:
+        model = torch.nn.Sequential(torch.nn.Linear(1, 3), torch.nn.BatchNorm1d(3))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
+        self.parts = {
+            "model": model,
+            "optimizer": optimizer,
+            "scheduler": torch.optim.lr_scheduler.StepLR(optimizer, 5),
+            "scaler": torch.amp.GradScaler("cpu", init_scale=scale),
+            "ema": torch.optim.swa_utils.AveragedModel(model),
+        }
+        self.drawn = torch.zeros(1)
+        sync = dssync.GroupSync(model, optimizer, checkpoint=path)
+        for name in ("scheduler", "scaler", "ema"):
+            sync.register(name, self.parts[name])
+        batches = sync.batches(range(SIZE), BATCH)
+        for batch in sync.run(DataLoader(range(SIZE), batch_sampler=batches)):  # type: ignore[arg-type]
+            model(batch.float().unsqueeze(1)).sum().backward()
+            optimizer.step()
+            self.parts["scheduler"].step()
+            self.parts["ema"].update_parameters(model)
+            sync.step()
+        self.drawn = torch.rand(1)
+        sync.close()
+
+    def state(self) -> list[torch.Tensor | str]:
+        tensors: list[torch.Tensor] = []
+        told = pack({name: each.state_dict() for name, each in self.parts.items()}, tensors)
+        return [json.dumps(told), *tensors]
+
+
+def test_a_resumed_life_has_all_that_was_registered_and_the_random_numbers(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    first = Parts(tmp_path, scale=2048.0)
+    torch.manual_seed(2)
+    again = Parts(tmp_path, scale=1024.0)
+
+    assert '"scale"' in str(first.state()[0])
+    for one, other in zip(first.state(), again.state(), strict=True):
+        assert torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+    assert torch.equal(first.drawn, again.drawn)
 
 
 def test_the_model_loads_without_dssync(tmp_path: Path) -> None:

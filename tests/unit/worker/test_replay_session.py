@@ -12,8 +12,7 @@ from dssync.worker.options import SyncOptions
 from dssync.worker.outcome import Outcome
 from dssync.worker.payload import Payload
 from dssync.worker.replay import ReplaySession
-
-OWN = f"0.0.{'0' * 32}"
+from unit.worker.other_end import OWN
 
 
 def solo(number: int) -> m.Assign:

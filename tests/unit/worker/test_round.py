@@ -1,7 +1,5 @@
 """What one member does in an attempt, with a coordinator in the hands of a test."""
 
-import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,37 +10,10 @@ from dssync.worker.buckets import Buckets
 from dssync.worker.communicator import Communicators
 from dssync.worker.gloo import GlooBackend, GlooSettings
 from dssync.worker.journal import Journal
-from dssync.worker.link import Link, Setup
 from dssync.worker.reaper import Reaper
 from dssync.worker.round import Clock, Result, RoundEngine
 from dssync.worker.store import Mailbox
-
-OWN = f"0.0.{'0' * 32}"
-
-
-class Coordinator:
-    """The other end of a member's link."""
-
-    def __init__(self) -> None:
-        self.heard: list[object] = []
-        self._changed = threading.Condition()
-        self.link = Link(Setup(OWN), self._take, lambda _: None)
-
-    def _take(self, messages: list[bytes]) -> None:
-        with self._changed:
-            self.heard += [m.MEMBER.decode(each) for each in messages]
-            self._changed.notify_all()
-
-    def tell(self, message: m.ToMemberBody) -> None:
-        self.link.receive(m.TO_MEMBER.encode(message))
-
-    def hears(self, message: object) -> None:
-        with self._changed:
-            assert self._changed.wait_for(lambda: message in self.heard, 10), self.heard
-
-    def wait(self, ready: Callable[[], bool]) -> None:
-        with self.link.condition:
-            assert self.link.condition.wait_for(ready, 10)
+from unit.worker.other_end import OWN, Coordinator
 
 
 def alone(strict: bool) -> m.Assign:

@@ -5,7 +5,8 @@ import threading
 
 from hypothesis import given, settings, strategies as st
 
-from dssync.worker.transfer import FetchedState, Snapshot, StateServer, take_snapshot
+from dssync.worker.staging import Snapshot, take_snapshot
+from dssync.worker.transfer import FetchedState, StateServer
 
 TOKEN = b"the job's secret"
 PATIENCE = 10.0

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, strategies as st
 
 from dssync.errors import ModelError, TransferError
-from dssync.worker.transfer import FetchedState, Snapshot, StateServer, restore, take_snapshot
+from dssync.worker.staging import Snapshot, restore, take_snapshot
+from dssync.worker.transfer import FetchedState, StateServer
 
 TOKEN = b"secret"
 PLAIN = (
@@ -85,7 +86,7 @@ def test_a_snapshot_is_a_copy_and_uses_its_memory_again() -> None:
     second = take_snapshot([tensor], first.memory)
 
     assert restore(first.header, before) == [pytest.approx([1.0] * 4)]
-    assert second.memory.data_ptr() == first.memory.data_ptr()
+    assert second.buffer.data_ptr() == first.buffer.data_ptr()
 
 
 @pytest.mark.parametrize(

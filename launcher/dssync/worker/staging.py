@@ -1,0 +1,166 @@
+"""A copy of the training state in one buffer, for the wire and for the disk.
+
+The state is copied once, at a moment when nothing trains, into memory that is kept for the next
+copy. Whatever else it takes to send or to write it is done by another thread, later.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from math import prod
+from typing import Final
+
+import torch
+
+from dssync.errors import TransferError
+from dssync.worker.tree import pack, unpack
+
+ALIGNMENT: Final = 64
+Spec = tuple[torch.dtype, tuple[int, ...]]
+"""Type and shape of a tensor."""
+Moment = tuple[int, int, int]
+"""When a snapshot was taken, as the view log counts (``control.viewlog.Point``)."""
+
+
+class Memory:
+    """Where a snapshot is, kept for the next one.
+
+    Args:
+        specs: of all tensors, in order.
+        pinned: as a device's copies want it.
+        reuse: memory that was there before, of any size.
+    """
+
+    def __init__(
+        self, specs: list[Spec], pinned: bool, reuse: "torch.Tensor | None" = None
+    ) -> None:
+        offsets, size = _offsets(specs)
+        if reuse is None or reuse.numel() < size:
+            reuse = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
+        self.specs = specs
+        self.whole = reuse
+        self.used = reuse[:size]
+        """The beginning of it that holds a state."""
+        self.views = _views(reuse, specs, offsets)
+        """A tensor in it for each of the specs."""
+
+    @property
+    def pinned(self) -> bool:
+        """Whether a device copies into it by itself."""
+        return self.whole.is_pinned()
+
+    def touch(self) -> None:
+        """Have the system give all of it now: who fills fresh memory waits five times as long."""
+        self.used.numpy().fill(0)
+
+
+@dataclass
+class Snapshot:
+    """A copy of the state, ready for the wire."""
+
+    memory: Memory
+    tree: object
+    """The state without its tensors."""
+    taken: Moment | None
+
+    @property
+    def buffer(self) -> torch.Tensor:
+        """The bytes to send."""
+        return self.memory.used
+
+    @property
+    def state(self) -> object:
+        """The copied state; its tensors are in ``buffer``."""
+        return unpack(self.tree, self.memory.views)
+
+    @cached_property
+    def header(self) -> bytes:
+        """What tells how to read the bytes; made by who sends, while the training goes on."""
+        specs = [[str(dtype).removeprefix("torch."), shape] for dtype, shape in self.memory.specs]
+        fields = {"tree": self.tree, "tensors": specs, "bytes": self.buffer.numel()}
+        return json.dumps({**fields, "taken": self.taken}).encode()
+
+
+def take_snapshot(state: object, reuse: Memory | None, taken: Moment | None = None) -> Snapshot:
+    """Copy ``state`` into one buffer; nothing else is done here, because the training waits.
+
+    Args:
+        state: nested dictionaries with tensors.
+        reuse: memory of an earlier snapshot, or that was made for this one.
+        taken: when; goes with it.
+
+    Raises:
+        ModelError: ``state`` holds something that cannot be sent.
+    """
+    tensors: list[torch.Tensor] = []
+    tree = pack(state, tensors)
+    specs = _specs_of(tensors)
+    memory = reuse
+    if memory is None or memory.specs != specs:
+        memory = Memory(specs, _wants_pinned(tensors), None if memory is None else memory.whole)
+    pinned = memory.pinned
+    for view, tensor in zip(memory.views, tensors, strict=True):
+        view.copy_(tensor, non_blocking=pinned)
+    if pinned:
+        torch.cuda.current_stream().synchronize()
+    return Snapshot(memory, tree, taken)
+
+
+def memory_for(state: object) -> Callable[[], Memory]:
+    """Return what makes memory for a snapshot of such a state; to be called by any thread.
+
+    Raises:
+        ModelError: ``state`` holds something that cannot be sent.
+    """
+    tensors: list[torch.Tensor] = []
+    pack(state, tensors)
+    return partial(Memory, _specs_of(tensors), _wants_pinned(tensors))
+
+
+def _specs_of(tensors: list[torch.Tensor]) -> list[Spec]:
+    return [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors]
+
+
+def _wants_pinned(tensors: list[torch.Tensor]) -> bool:
+    # Pinned memory takes a device's copies several times faster, and without a host wait each.
+    return any(tensor.is_cuda for tensor in tensors)
+
+
+def restore(header: bytes, buffer: torch.Tensor) -> object:
+    """Return the state whose header and bytes these are; tensors are views of ``buffer``.
+
+    Raises:
+        TransferError: the header is malformed or does not fit the bytes.
+    """
+    try:
+        fields = json.loads(header)
+        specs = [(_dtype(name), tuple(map(int, shape))) for name, shape in fields["tensors"]]
+        offsets, size = _offsets(specs)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TransferError(f"the header of a donor's state is malformed: {error}") from None
+    if size != buffer.numel():
+        raise TransferError(f"a donor sent {buffer.numel()} bytes for a state of {size}")
+    return unpack(fields["tree"], _views(buffer, specs, offsets))
+
+
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"{name} is no type of tensors")
+    return found
+
+
+def _offsets(specs: list[Spec]) -> tuple[list[int], int]:
+    offsets, end = [], 0
+    for dtype, shape in specs:
+        offsets.append(end)
+        end += -(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
+    return offsets, end
+
+
+def _views(buffer: torch.Tensor, specs: list[Spec], offsets: list[int]) -> list[torch.Tensor]:
+    return [
+        buffer[offset : offset + prod(shape) * dtype.itemsize].view(dtype).view(shape)
+        for offset, (dtype, shape) in zip(offsets, specs, strict=True)
+    ]
