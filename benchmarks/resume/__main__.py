@@ -35,13 +35,21 @@ SPAN: Final = 40
 
 
 @dataclass(frozen=True)
+class Saving:
+    """A checkpoint."""
+
+    name: str
+    """Empty: there is none."""
+    round: int
+    """In the life that has saved it: each life counts its rounds from 0."""
+
+
+@dataclass(frozen=True)
 class Life:
     """One life of the job."""
 
-    first: int
-    """Round from which it went on: that of its checkpoint; -1 without one."""
     last: int
-    """Last round that a member applied."""
+    """Last round that a member applied; -1 for none."""
     resumed: bool
     slowest_save: int
     """Rounds that were applied while a save was written, at most."""
@@ -64,10 +72,17 @@ def start(epochs: int, out: Path, log: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def newest() -> int:
-    """Return the round of the newest checkpoint, which must be whole; -1 if there is none."""
+def newest() -> Saving:
+    """Return the newest checkpoint, which must be whole."""
     folders = checkpoint.published(SAVED)
-    return checkpoint.read(folders[-1]).facts.round if folders else -1
+    if not folders:
+        return Saving("", -1)
+    return Saving(folders[-1].name, checkpoint.read(folders[-1]).facts.round)
+
+
+def lost_by(life: Life, before: Saving, after: Saving) -> int:
+    """Return how many rounds of a life its end has cost, given what was saved before and after."""
+    return life.last + 1 if after.name == before.name else life.last - after.round
 
 
 def kill_at_a_save(process: subprocess.Popen[bytes], dice: random.Random, log: Path) -> None:
@@ -88,9 +103,9 @@ def kill_at_a_save(process: subprocess.Popen[bytes], dice: random.Random, log: P
         time.sleep(0.2)
 
 
-def life_of(log: Path, before: int) -> Life:
+def life_of(log: Path) -> Life:
     """Return what a life did, from its log."""
-    last, began, slowest, resumed = before, before, 0, False
+    last, slowest, resumed = -1, 0, False
     with log.open("rb") as lines:
         for record in records_in(lines, str(log)):
             match record:
@@ -102,7 +117,7 @@ def life_of(log: Path, before: int) -> Life:
                     slowest = max(slowest, last - number)
                 case _:
                     pass
-    return Life(began, last, resumed, slowest)
+    return Life(last, resumed, slowest)
 
 
 def live(kills: int, epochs: int, dice: random.Random) -> tuple[list[Life], list[int], float]:
@@ -116,12 +131,12 @@ def live(kills: int, epochs: int, dice: random.Random) -> tuple[list[Life], list
             process.wait()
         else:
             kill_at_a_save(process, dice, log)
-        life = life_of(log, before)
-        if before >= 0 and not life.resumed:
-            sys.exit(f"life {number} did not resume from the whole checkpoint of round {before}")
+        life = life_of(log)
+        if before.name and not life.resumed:
+            sys.exit(f"life {number} did not resume from the whole {before.name}")
         lives.append(life)
         if number < kills:
-            lost.append(life.last - newest())
+            lost.append(lost_by(life, before, newest()))
             print(f"kill {number + 1}: round {life.last}, {lost[-1]} rounds lost", flush=True)
     return lives, lost, accuracy(out)
 
