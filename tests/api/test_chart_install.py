@@ -37,6 +37,24 @@ def helm(plane: ControlPlane, *arguments: str) -> str:
     return done.stdout
 
 
+def grant_in_namespaces(plane: ControlPlane, roles: list[Manifest]) -> None:
+    """Give the user ``namespaced`` what the chart gives its service account, role by role."""
+    for role in roles:
+        metadata = role["metadata"]
+        place = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{metadata['namespace']}"
+        assert plane.request("POST", f"{place}/roles", role)[0] == 201
+        binding = {
+            "metadata": {"name": metadata["name"]},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": metadata["name"],
+            },
+            "subjects": [{"kind": "User", "name": "namespaced"}],
+        }
+        assert plane.request("POST", f"{place}/rolebindings", binding)[0] == 201
+
+
 def grant(plane: ControlPlane, roles: list[Manifest]) -> None:
     """Give the user ``operator`` what the chart gives its service account."""
     rbac = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
@@ -65,12 +83,12 @@ def granted(roles: list[Manifest]) -> set[tuple[str, str]]:
     }
 
 
-def called(plane: ControlPlane) -> set[tuple[str, str]]:
-    """Resource and verb of everything the operator asked for, from the audit log."""
+def called(plane: ControlPlane, user: str = "operator") -> set[tuple[str, str]]:
+    """Resource and verb of everything an operator asked for, from the audit log."""
     found = set()
     for entry in plane.audit_entries():
         reference = entry.get("objectRef", {})
-        if entry["user"]["username"] != "operator" or "resource" not in reference:
+        if entry["user"]["username"] != user or "resource" not in reference:
             continue
         parts = (reference["resource"], reference.get("subresource"))
         resource = "/".join(part for part in parts if part)
@@ -109,6 +127,34 @@ def test_rights_of_the_chart_are_exactly_those_that_the_operator_uses(
 
     assert called(plane) - granted(roles) == set()
     assert granted(roles) - called(plane) == NEVER_CALLED
+
+
+@pytest.mark.timeout(120)
+def test_with_rights_in_one_namespace_the_operator_serves_it_and_asks_for_nothing_beyond(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    scene = Scene(plane)
+    options = ("--namespace", scene.namespace, "--set", "rbac.scope=Namespaced")
+    rendered = helm(plane, "template", "dssync", str(CHART), *options)
+    parts = [part for part in yaml.safe_load_all(rendered) if part]
+    # What every account may ask, such as discovery, comes with the binding of a real cluster.
+    assert not [part for part in parts if part["kind"] == "ClusterRoleBinding"]
+    grant_in_namespaces(plane, [part for part in parts if part["kind"] == "Role"])
+    settings = {
+        "namespaces": scene.namespace,
+        "lease_namespace": scene.namespace,
+        "lease_name": "dssync",
+        "resync_seconds": 1,
+        "log_format": "plain",
+    }
+
+    with OperatorProcess(plane.kubeconfig_of("namespaced"), tmp_path / "log", **settings):
+        scene.create(make_job(replicas=2))
+        for pod in scene.run_all(2):
+            scene.kubelet.end(pod)
+        scene.condition("Complete")
+
+    assert ("dssyncjobs", "watch") in called(plane, "namespaced")
 
 
 def live_through_everything(scene: Scene) -> None:

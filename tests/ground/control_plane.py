@@ -24,7 +24,7 @@ from ground.api import ADMIN, ApiClient, Manifest
 from ground.build import GroundError, binary
 
 START_SECONDS: Final = 60.0
-LIMITED_USERS: Final = ("operator", "outsider")
+LIMITED_USERS: Final = ("operator", "namespaced", "outsider")
 
 
 @dataclass
