@@ -251,7 +251,8 @@ def _with_made(wanted: Wanted | None, made: Made) -> Wanted | None:
 
 def _outdated(seen: Seen, decided: Plan, wanted: Wanted, record_first: bool) -> bool:
     """Whether the Lease says something else than ``wanted``."""
-    if decided.status.finished or (decided.status.clock.started is None and seen.record is None):
+    never_made = seen.record is None and "membership" not in seen.job.status
+    if decided.status.finished or (decided.status.clock.started is None and never_made):
         return False
     written = decided.wanted if record_first else seen.record.wanted if seen.record else None
     return written != wanted

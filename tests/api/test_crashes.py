@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import time
 from collections import Counter
 from pathlib import Path
@@ -15,7 +16,8 @@ from ground.inprocess import Death, Harness, harness
 from ground.process import OperatorProcess
 from ground.scene import Scene, condition_of, live, make_job, most_at_once, slot_of
 
-REPLICAS = 2
+REPLICAS, TERM = 2, 6
+FATES = ("new", "failed", "vanished", "scaled down", "suspended", "lease lost", "done")
 
 
 async def calls_of_a_look(operator: Harness, scene: Scene) -> int:
@@ -44,7 +46,8 @@ async def look_until_quiet(operator: Harness, scene: Scene) -> None:
 
 def prepare_new(scene: Scene) -> None:
     # Everything is deleted at the end, so a verdict that was not written before is lost.
-    scene.create(make_job(replicas=REPLICAS, cleanPodPolicy="All"))
+    elastic = {"maxReplicas": REPLICAS, "stabilizationSeconds": 0}
+    scene.create(make_job(replicas=REPLICAS, elastic=elastic, cleanPodPolicy="All"))
 
 
 async def prepare_running(operator: Harness, scene: Scene) -> None:
@@ -52,6 +55,7 @@ async def prepare_running(operator: Harness, scene: Scene) -> None:
     await look_until_quiet(operator, scene)
     for pod in scene.pods():
         scene.kubelet.run(pod)
+    scene.say("launcher", view=json.dumps({"term": TERM, "sequence": 1, "pods": 2, "workers": 2}))
     await look_until_quiet(operator, scene)
 
 
@@ -73,11 +77,7 @@ async def one_death(operator: Harness, scene: Scene, fate: str, call: int, answe
         prepare_new(scene)
     else:
         await prepare_running(operator, scene)
-    for pod in scene.pods():
-        if fate == "done":
-            scene.kubelet.end(pod, 0, "Done")
-        elif fate == "failed" and slot_of(pod) == 1:
-            scene.kubelet.end(pod, 1, "UserError")
+    befall(scene, fate)
     operator.die_at(call, answered)
     survived = True
     try:
@@ -89,6 +89,23 @@ async def one_death(operator: Harness, scene: Scene, fate: str, call: int, answe
     await look_until_quiet(operator, scene)
     check(scene, fate)
     return survived
+
+
+def befall(scene: Scene, fate: str) -> None:
+    """Let happen what the operator then looks at."""
+    if fate == "suspended":
+        scene.patch("demo", {"suspend": True})
+    elif fate == "scaled down":
+        scene.patch("demo", {"replicas": 1})
+    elif fate == "lease lost":
+        scene.delete_lease()
+    for pod in scene.pods():
+        if fate == "done":
+            scene.kubelet.end(pod, 0, "Done")
+        elif fate == "failed" and slot_of(pod) == 1:
+            scene.kubelet.end(pod, 1, "UserError")
+        elif fate == "vanished" and slot_of(pod) == 1:
+            scene.kubelet.remove(pod)
 
 
 def check_confirmed(scene: Scene) -> None:
@@ -108,9 +125,12 @@ def check(scene: Scene, fate: str) -> None:
         assert condition_of(status, "Complete")["status"] == "True"
         assert slots == []
         return
-    assert slots == list(range(REPLICAS))
-    assert status["replicas"] == REPLICAS
+    wanted = {"suspended": 0, "scaled down": 1}.get(fate, REPLICAS)
+    assert slots == list(range(wanted))
+    assert status["replicas"] == wanted
     assert status["restarts"]["total"] == (1 if fate == "failed" else 0)
+    if fate == "lease lost":
+        assert scene.lease()["spec"]["leaseTransitions"] == TERM
     gone = scene.lease()["metadata"]["annotations"]["dssync.io/gone"]
     ended = [pod["metadata"]["uid"] for pod in pods if pod["status"]["phase"] == "Failed"]
     assert all(uid in gone for uid in ended)
@@ -119,7 +139,7 @@ def check(scene: Scene, fate: str) -> None:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("fate", ["new", "failed", "done"])
+@pytest.mark.parametrize("fate", FATES)
 async def test_operator_that_dies_at_any_request_leaves_work_that_its_successor_finishes(
     quiet_plane: ControlPlane, fate: str
 ) -> None:

@@ -167,6 +167,23 @@ def test_loss_of_the_lease_by_hand_is_made_good_and_no_term_repeats(scene: Scene
     assert all(event["regarding"]["name"] == "demo" for event in events)
 
 
+def test_lease_that_is_lost_while_the_job_is_suspended_comes_back_with_its_term(
+    scene: Scene,
+) -> None:
+    scene.create(make_job(replicas=1))
+    (pod,) = scene.run_all(1)
+    scene.say("launcher-7", view=json.dumps({"term": 6, "sequence": 4, "pods": 1, "workers": 1}))
+    scene.condition("Running")
+    scene.patch("demo", {"suspend": True})
+    scene.pods_until(lambda pods: "deletionTimestamp" in pods[0]["metadata"])
+    scene.kubelet.remove(pod)
+    scene.condition("Suspended")
+
+    scene.delete_lease()
+
+    assert scene.lease()["spec"]["leaseTransitions"] == 6
+
+
 @pytest.mark.timeout(180)
 def test_loss_of_etcds_recent_past_to_an_old_backup_is_lived_through(tmp_path: Path) -> None:
     plane = ControlPlane()

@@ -179,6 +179,12 @@ class Scene:
         (found,) = self.plane.until(f"{path}?labelSelector={MADE_BY_US}", bool)
         return found
 
+    def delete_lease(self) -> None:
+        """Delete the one job's Lease, as a person does by mistake."""
+        leases = self.path("leases", "/apis/coordination.k8s.io/v1")
+        code, said = self.plane.request("DELETE", f"{leases}/{self.lease()['metadata']['name']}")
+        assert code == 200, said
+
     def say(self, holder: str | None = None, **entries: str) -> None:
         """Write into the Lease as launchers do; keys are the last parts of the annotations."""
         lease = self.lease()
