@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -148,13 +149,35 @@ def test_with_rights_in_one_namespace_the_operator_serves_it_and_asks_for_nothin
         "log_format": "plain",
     }
 
-    with OperatorProcess(plane.kubeconfig_of("namespaced"), tmp_path / "log", **settings):
+    kubeconfig = plane.kubeconfig_of("namespaced")
+    with OperatorProcess(kubeconfig, tmp_path / "log", **settings) as operator:
         scene.create(make_job(replicas=2))
         for pod in scene.run_all(2):
             scene.kubelet.end(pod)
         scene.condition("Complete")
 
+        held = self_check(plane, parts, "namespaced", operator)
+        bare = self_check(plane, parts, "outsider", operator)
+
     assert ("dssyncjobs", "watch") in called(plane, "namespaced")
+    assert held.returncode == 0, held.stdout + held.stderr
+    assert "no right is missing" in held.stdout
+    assert bare.returncode == 1
+    assert '"resource": "pods", "verb": "create"' in bare.stdout
+
+
+def self_check(
+    plane: ControlPlane, parts: list[Manifest], user: str, operator: OperatorProcess
+) -> subprocess.CompletedProcess[str]:
+    """Run what the pod of ``helm test`` runs."""
+    (pod,) = [part for part in parts if part["kind"] == "Pod"]
+    (container,) = pod["spec"]["containers"]
+    url, *others = container["args"]
+    assert url.endswith("/readyz")
+    here = [f"http://127.0.0.1:{operator.port}/readyz", *others]
+    environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig_of(user))}
+    command = [sys.executable, *container["command"][1:], *here]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
 
 
 def live_through_everything(scene: Scene) -> None:
