@@ -67,6 +67,8 @@ class Handlers:
     """The launcher is linked to the coordinator of the same term again."""
     on_fresh: Callable[[], None]
     """The coordinator did not know this launcher any more."""
+    on_fenced: Callable[[], None]
+    """This pod has been replaced."""
     on_nobody: Callable[[], None]
     """Nobody leads, and nobody can take over now; said again for as long as that lasts."""
     on_given_up: Callable[[str], None]
@@ -213,7 +215,7 @@ class Coordination:
     def _follow(self, leader: Leader) -> None:
         events = LinkEvents(
             self._deliver, self._link_made, self._link_lost, self._handlers.on_fresh,
-            self._handlers.on_answered,
+            self._handlers.on_fenced, self._handlers.on_answered,
         )  # fmt: skip
         lease = self._settings.control.lease_seconds
         self._take_uplink(RemoteUplink(leader, self._token, self._hello, events, lease))
@@ -234,16 +236,20 @@ class Coordination:
             "coordinating", slot=self._me.slot, address=self._me.address, term=record.term
         )
         self._take_uplink(LocalUplink(host, self._hello(), self._deliver))
-        host.handle(Looked())
-        host.handle(Placed(record.paths))
+        self._learn(record, host)
         self._link_made(record.term, True)
 
     def _hold(self, record: Record, host: CoordinatorHost) -> None:
-        host.handle(Looked())
-        host.handle(Placed(record.paths))
+        self._learn(record, host)
         self._confirm_exits(host, record.gone)
         if self._recorder is not None:
             self._recorder.heard(record)
+
+    def _learn(self, record: Record, host: CoordinatorHost) -> None:
+        """Tell the coordinator what others wrote into the record, as it was read just now."""
+        host.gone = record.gone
+        host.handle(Looked())
+        host.handle(Placed(record.paths))
 
     def _confirm_exits(self, host: CoordinatorHost, gone: frozenset[str]) -> None:
         missing = host.missing

@@ -38,6 +38,8 @@ from dssync.errors import ProtocolError
 TICK_SECONDS = 0.02
 AT_ONCE = 32
 """Messages between two looks at the sockets; a freeze makes one for each member."""
+FENCED = "fenced"
+"""The answer to the hello of a pod that has been replaced."""
 
 Deliver = Callable[[m.ToLauncher], None]
 
@@ -65,6 +67,9 @@ class CoordinatorHost:
         self._remotes: dict[int, _Remote] = {}
         self._slots: dict[FrameProtocol, int] = {}
         self._ticker: asyncio.Task[None] | None = None
+        self.gone: frozenset[str] = frozenset()
+        """Uids of pods that have ended for certain, as the record says; who comes back from there
+        is turned away, because its slot is another's."""
         self._last: tuple[m.ToLauncher | None, bytes] = (None, b"")
         """The last message that was written down."""
         self._later: dict[int, list[m.ToLauncher]] = {}
@@ -251,6 +256,10 @@ class CoordinatorHost:
             raise ProtocolError("a launcher's first frame is no hello")
         if term not in (0, self.term):
             raise ProtocolError(f"a launcher wants term {term!r} of the coordinator of {self.term}")
+        if hello.pod_uid in self.gone:
+            connection.send(json.dumps([FENCED, self.term]).encode())
+            connection.close()
+            return
         self._flush(hello.slot)  # into the session that it was meant for
         known = self._remotes.get(hello.slot)
         if known is not None:

@@ -74,6 +74,7 @@ class Launcher:
             on_term=self._new_term,
             on_again=self._linked_again,
             on_fresh=self._lost_contact,
+            on_fenced=self._fenced,
             on_nobody=self._nobody_leads,
             on_given_up=self._given_up,
             on_answered=self._reporter.heartbeat_answered,
@@ -258,6 +259,12 @@ class Launcher:
         for worker in self._workers.values():
             if worker.entered and not worker.benched:
                 worker.is_told(bench)
+
+    def _fenced(self) -> None:
+        """The operator has replaced this pod, which was out of reach: go, and disturb nobody."""
+        self._reporter.log("fenced", slot=self._settings.job.slot)
+        self._ending.fenced = True
+        self._leave.set()
 
     def _nobody_leads(self) -> None:
         """Let members that can go on by themselves do so."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from dssync.agent.awake import AwakeClock
-from dssync.agent.host import CoordinatorHost
+from dssync.agent.host import FENCED, CoordinatorHost
 from dssync.control import messages as m
 from dssync.control.address import endpoint_of
 from dssync.control.events import Received
@@ -65,6 +65,8 @@ class LinkEvents:
     """The connection ended, or the coordinator is silent for longer than its lease."""
     on_fresh: Callable[[], None]
     """The coordinator did not know this launcher any more."""
+    on_fenced: Callable[[], None]
+    """This pod has been replaced: its slot is another's."""
     on_answered: Callable[[float], None]
     """The coordinator answered a heartbeat after so many seconds."""
 
@@ -171,6 +173,9 @@ class RemoteUplink:
 
     def _accepted(self, connection: FrameProtocol | None, payload: bytes) -> None:
         resumed, term = json.loads(payload)
+        if resumed == FENCED:
+            self._events.on_fenced()
+            return
         if not isinstance(term, int) or self._closed:
             raise ProtocolError(f"a coordinator answers a hello with {payload[:80]!r}")
         fresh = self._known and resumed is not True

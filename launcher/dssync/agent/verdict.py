@@ -14,6 +14,8 @@ class Ending:
     """It was told to go."""
     completed: bool = False
     """The coordinator said that the job is done; exits from then on are no failures."""
+    fenced: bool = False
+    """It was replaced while it was out of reach."""
     lost: str = ""
     """Why it gave up without a coordinator."""
     exits: list[WorkerExit] = field(default_factory=list)
@@ -22,7 +24,7 @@ class Ending:
     @property
     def over(self) -> bool:
         """Whether a worker that ends now is not started again."""
-        return self.draining or self.completed
+        return self.draining or self.completed or self.fenced
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,8 @@ class Verdict:
             return contract.EXIT_DONE
         if self.name == contract.VERDICT_DO_NOT_RESTART:
             return contract.EXIT_DO_NOT_RESTART
+        if self.name == contract.VERDICT_FENCED:
+            return contract.EXIT_FENCED
         if self.exit_code < 0:
             return contract.EXIT_SIGNAL_BASE - self.exit_code
         return self.exit_code or contract.EXIT_FAILED
@@ -52,16 +56,17 @@ def verdict_of(ending: Ending) -> Verdict:
     """Return the verdict: completion wins over everything, a drain over its workers' exits."""
     failed = tuple(each for each in ending.exits if each.returncode != 0)
     code = failed[0].returncode if failed else 0
-    if ending.completed:
-        return Verdict(contract.VERDICT_DONE, "the job is completed", 0, failed)
-    if ending.draining:
-        return Verdict(contract.VERDICT_DRAINED, "the pod was told to go", 0, failed)
-    if any(each.returncode == contract.EXIT_DO_NOT_RESTART for each in failed):
-        reason = "a worker asked not to be restarted"
-        return Verdict(contract.VERDICT_DO_NOT_RESTART, reason, code, failed)
-    if ending.lost:
-        return Verdict(contract.VERDICT_USER_ERROR, ending.lost, code, failed)
-    if failed:
-        reason = f"{len(failed)} of {len(ending.exits)} workers failed"
-        return Verdict(contract.VERDICT_USER_ERROR, reason, code, failed)
+    asked = any(each.returncode == contract.EXIT_DO_NOT_RESTART for each in failed)
+    lost = f"{len(failed)} of {len(ending.exits)} workers failed"
+    found = (
+        (ending.completed, contract.VERDICT_DONE, "the job is completed", 0),
+        (ending.draining, contract.VERDICT_DRAINED, "the pod was told to go", 0),
+        (ending.fenced, contract.VERDICT_FENCED, "the pod was replaced", 0),
+        (asked, contract.VERDICT_DO_NOT_RESTART, "a worker asked not to be restarted", code),
+        (ending.lost, contract.VERDICT_USER_ERROR, ending.lost, code),
+        (failed, contract.VERDICT_USER_ERROR, lost, code),
+    )
+    for holds, name, reason, exit_code in found:
+        if holds:
+            return Verdict(name, reason, exit_code, failed)
     return Verdict(contract.VERDICT_DONE, "all workers ended with code 0", 0)

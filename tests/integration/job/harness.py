@@ -4,6 +4,7 @@ A test starts launchers, waits for lines, holds members at announced points and 
 the processes that stand behind them. Whatever it started is gone when it ends.
 """
 
+import asyncio
 import contextlib
 import json
 import os
@@ -18,8 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
+
+from dssync.agent.arbiters import FileArbiter
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PATIENCE_SECONDS = 100.0
@@ -295,6 +299,18 @@ class Job:
         path = self.folder / "arbiter.json"
         record = {"version": "1", "holder": "", "term": 0, "values": values}
         path.write_text(json.dumps(record))
+
+    def note(self, key: str, text: str) -> None:
+        """Write one entry into the record beside what the coordinator writes."""
+        asyncio.run(self._note(f"dssync.io/{key}", text))
+
+    async def _note(self, key: str, text: str) -> None:
+        arbiter = FileArbiter(self.folder / "arbiter.json")
+        while True:
+            record = await arbiter.read()
+            values = {**record.values, key: text}
+            if await arbiter.swap(record, replace(record, values=values)) is not None:
+                return
 
     def coordinator(self) -> Launcher:
         """Return the launcher that became coordinator last."""

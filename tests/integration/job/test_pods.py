@@ -138,3 +138,33 @@ def test_a_second_signal_ends_a_drain(job: Job) -> None:
         pod.signal(signal.SIGTERM)
         assert pod.end() == 0
     assert "verdict=Drained" in pod.text
+
+
+def test_a_pod_that_was_replaced_while_it_was_frozen_is_turned_away_for_good(job: Job) -> None:
+    def pod(slot: int, uid: str) -> Launcher:
+        environment = {"DSSYNC_POD_UID": uid}
+        return job.pod(slot, 1, environment=environment)
+
+    job.resize(desired=2)
+    first = pod(0, "first")
+    assert job.coordinator() is first
+    frozen = pod(1, "old")
+    (before,) = job.board.wait(matching(event="round", slot=1))
+    frozen.signal(signal.SIGSTOP)
+    job.freeze(before["pid"])
+    job.board.wait(first.says("evict", "member=1.0.", "cause=lease"))
+    job.note("gone", '["old"]')
+    pod(1, "new")
+    (after,) = job.board.wait(
+        lambda line: line["event"] == "round" and line["slot"] == 1 and line["own"] != before["own"]
+    )
+
+    frozen.signal(signal.SIGCONT)
+    job.thaw(before["pid"])
+
+    assert frozen.end() == 94
+    assert "verdict=Fenced" in frozen.text
+    rounds_go_on(job, slot=1)
+    rounds = job.board.rounds(slot=1)
+    assert rounds[-1]["own"] == after["own"]
+    assert not job.board.select(first.says("evict", f"member={after['own']}"))

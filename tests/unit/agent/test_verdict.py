@@ -14,6 +14,7 @@ from dssync.agent.verdict import Verdict
         (contract.VERDICT_USER_ERROR, 42, 42),
         (contract.VERDICT_USER_ERROR, -9, 137),
         (contract.VERDICT_USER_ERROR, 0, contract.EXIT_FAILED),
+        (contract.VERDICT_FENCED, 0, contract.EXIT_FENCED),
         (contract.VERDICT_DO_NOT_RESTART, 93, contract.EXIT_DO_NOT_RESTART),
     ],
 )
