@@ -12,6 +12,10 @@ VERSION: Final = "v1alpha1"
 KIND: Final = "DSSyncJob"
 PLURAL: Final = "dssyncjobs"
 
+MODES: Final = ("grid", "pool", "cross", "allreduce")
+"""What a job may choose as ``sync.mode``. The schedule has ``stream`` as well, which averages racks
+with each other only in late rounds; those do not exist yet."""
+
 # --- Variables of a pod. Flags of ``dssync run`` win over them. -----------------------------
 ENV_JOB_NAME: Final = "DSSYNC_JOB_NAME"
 ENV_JOB_NAMESPACE: Final = "DSSYNC_JOB_NAMESPACE"

@@ -140,6 +140,7 @@ class Launcher:
             "every": sync.every,
             "commit": sync.commit,
             "seed": sync.seed,
+            "average_optimizer_state": sync.average_optimizer_state,
             "backend": sync.backend,
             "host": control.address,
             "interface": control.interface,

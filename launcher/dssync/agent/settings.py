@@ -101,6 +101,8 @@ class SyncSettings:
     """This launcher has more workers than GPUs."""
     seed: int = 0
     """Seed of the schedule and of the data's order."""
+    average_optimizer_state: bool = False
+    """Average the optimizer's state in every round, not only at a flush."""
 
 
 @dataclass(frozen=True)

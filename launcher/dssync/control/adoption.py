@@ -305,6 +305,7 @@ def _next_round(reports: Mapping[str, Report]) -> int:
 
 def _peer(key: str, report: Report, adopted: Mapping[str, Report]) -> Peer:
     peer = Peer.of(key, replace(hello_of(report), applied_round=report.applied_round))
+    peer.moments = report.moments
     if key in adopted:
         peer.phase = Phase.ACTIVE
     elif report.donor in adopted and not report.started:

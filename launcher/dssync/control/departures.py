@@ -76,7 +76,8 @@ class Departures:
             return
         if of_pod.issuperset(world.view.members):
             progress = self._job.ledger.progress
-            world.rounds.freeze(world.view, "suspend", strict=True, progress=progress)
+            layouts = self._job.layouts(world, "suspend")
+            world.rounds.freeze(world.view, "suspend", True, progress, layouts)
 
     def _drain(self, key: str) -> None:
         job = self._job

@@ -25,6 +25,10 @@ class Exchange:
     unweighted: frozenset[str]
     progress: float = 0.0
     """Committed fraction of the run when the round was frozen."""
+    moments: bool = False
+    """The optimizer's state is averaged as well."""
+    sums: int = 1
+    """How many times as long as one sum of the values an attempt may take."""
     attempt: int = 0
     cause: str = ""
     """Why the current attempt is not the first."""

@@ -87,6 +87,13 @@ class Job:
                 view = self.world.view
                 self.world.view = view.moved({k: self.roster.place_of(k) for k in view.members})
 
+    def layouts(self, world: "World", kind: str) -> Mapping[str, str]:
+        """Return what members can average of their optimizers' state, if this round does that."""
+        peers, members = self.roster.peers, world.view.members
+        if kind == "train" and not peers[members[0]].sync.average_optimizer_state:
+            return {}
+        return {key: peers[key].moments for key in members}
+
     def new_rounds(self, settings: Settings) -> Rounds:
         """Return rounds of this term that nobody has frozen yet."""
         return Rounds(self.term, settings, self.settings.deadline, self.outbox.tell)

@@ -65,6 +65,8 @@ class MemberState:
     """Committed fraction of the run, as of the last round that this member applied."""
     tracks: dict[int, "Leases"] = field(default_factory=dict)
     """What it holds of each track."""
+    moments: str = ""
+    """What of its optimizer's state it has said that it can average."""
     _assigns: dict[int, m.Assign] = field(default_factory=dict)
     _skipped: set[int] = field(default_factory=set)
     _commits: set[tuple[int, int]] = field(default_factory=set)
@@ -303,6 +305,7 @@ class MemberState:
             flush_asked=history.flush_asked,
             stop_asked=history.stop_asked,
             completed=self.completed is not None,
+            moments=self.moments,
         )
 
     def _open_takes(self) -> list[m.Take]:

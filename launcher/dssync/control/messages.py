@@ -143,6 +143,13 @@ class Take(Message, frozen=True):
     """Index in ``Register``."""
 
 
+class Moments(Message, frozen=True):
+    """What of its optimizer's state a member can average; said when that changes."""
+
+    layout: str
+    """Digest of names, types and shapes."""
+
+
 class AskFlush(Message, frozen=True):
     """Asks for a flush; the coordinator appoints its round."""
 
@@ -262,6 +269,8 @@ class Assign(Message, frozen=True):
     """Committed fraction of the run when the round was frozen, 0 to 1."""
     period: int = 1
     """Rounds after which the groups of this view repeat; see ``control.provisional``."""
+    moments: bool = False
+    """The optimizer's state is averaged as well: all members have the same layout of it."""
 
 
 class Abandon(Message, frozen=True):
@@ -315,7 +324,8 @@ class Completed(Message, frozen=True):
 
 FromMemberBody = (
     Enter | Loaded | FetchFailed | Arrive | Confirm | Applied | Abandoned | Failed | Blob
-    | Register | Take | AskFlush | AskStop | Resumed | AskLedger | AskPublish | Leave | Report
+    | Register | Take | Moments | AskFlush | AskStop | Resumed | AskLedger | AskPublish | Leave
+    | Report
 )  # fmt: skip
 ToMemberBody = (
     Refuse | Fetch | Start | Assign | Abandon | Commit | Skip | Bench | Leases | LastRound

@@ -11,7 +11,7 @@ values from then on.
 
 from msgspec.structs import replace
 
-from dssync.control.messages import Assign, Stage
+from dssync.control.messages import Assign
 
 PERIODS_KEPT = 3
 """A flush takes the place of a round; the groups of the period before it are still known."""
@@ -39,27 +39,29 @@ class Provisional:
         if not self._past or any(x.strict and x.kind == "train" for x in self._past.values()):
             return None
         latest = self._past[max(self._past)]
+        repeated = self._repeated(number, latest)
         return replace(
             latest,
             round=number,
             attempt=0,
             kind="train",
             strict=False,
-            stages=self._repeated(number, latest),
+            stages=() if repeated is None else repeated.stages,
             retire=(),
             cause=CAUSE,
+            moments=repeated is not None and repeated.moments,
         )
 
-    def _repeated(self, number: int, latest: Assign) -> tuple[Stage, ...]:
+    def _repeated(self, number: int, latest: Assign) -> Assign | None:
         for before in range(
             number - latest.period, number - PERIODS_KEPT * latest.period - 1, -latest.period
         ):
             known = self._past.get(before)
             if known is None or known.view != latest.view:
-                return ()
+                return None
             if known.kind == "train":
-                return known.stages
-        return ()
+                return known
+        return None
 
 
 def alone(assign: Assign) -> Assign:

@@ -61,6 +61,8 @@ class Peer:
     """The last round in the state that it brought; -1 for a fresh process."""
     resumes: bool = False
     """It can read checkpoints."""
+    moments: str = ""
+    """What of its optimizer's state it can average; see `messages.Moments`."""
     phase: Phase = Phase.ENTERED
     donor: str = ""
     avoid: str = ""

@@ -6,8 +6,9 @@ groups: a loss concerns the exchanges that hold the lost member and nobody else.
 as an argument; messages go out through a callable.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from dssync.control.deadline import DeadlineSettings, RoundDeadline
 from dssync.control.directory import Directory
@@ -30,6 +31,10 @@ from dssync.control.view import View
 from dssync.schedule import Settings, groups_of
 
 SendToMember = Callable[[str, ToMemberBody], None]
+MOMENTS = 3
+"""A round takes so many times as long with the optimizer's state: most keep two numbers for each
+parameter."""
+NO_LAYOUTS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -75,7 +80,14 @@ class Rounds:
         self._ripe: list[Exchange] = []
         """Strict: exchanges that everybody has confirmed and nobody has decided."""
 
-    def freeze(self, view: View, kind: str, strict: bool, progress: float = 0.0) -> None:
+    def freeze(
+        self,
+        view: View,
+        kind: str,
+        strict: bool,
+        progress: float = 0.0,
+        layouts: Mapping[str, str] = NO_LAYOUTS,
+    ) -> None:
         """Freeze the next round on ``view`` and tell every member its part.
 
         Args:
@@ -83,6 +95,8 @@ class Rounds:
             kind: ``train``, ``flush``, ``suspend`` or ``final``; see ``Assign``.
             strict: whether one decision for each group commits it.
             progress: committed fraction of the run.
+            layouts: of the optimizer's state, by member; it is averaged with the values in groups
+                whose members have the same.
         """
         number, self.next_round = self.next_round, self.next_round + 1
         self._views[number] = view
@@ -90,7 +104,10 @@ class Rounds:
             groups_of(view.layout, self.settings, number) if kind == "train" else (view.members,)
         )
         self._open[number] = [
-            Exchange(number, kind, strict, group, view.unweighted, progress) for group in groups
+            Exchange(
+                number, kind, strict, group, view.unweighted, progress, _is_one(layouts, group)
+            )
+            for group in groups
         ]
         self._of_member[number] = {m: each for each in self._open[number] for m in each.members}
         # A layout that was replaced leaves communicators behind; those in use come round again
@@ -131,7 +148,7 @@ class Rounds:
         else:
             if exchange.first_arrival_seconds is None:
                 exchange.first_arrival_seconds = now
-            exchange.expire_at(now + self._deadline.limit_seconds(exchange.round))
+            exchange.expire_at(now + self._limit_seconds(exchange))
 
     def confirm(self, key: str, message: Confirm, now: float) -> None:
         """Strict: the commit can be decided when the last member holds its results."""
@@ -163,7 +180,7 @@ class Rounds:
         """Commit an attempt: what its members consumed is done, whoever of them is lost now."""
         exchange.decided = True
         self._note_flush(exchange)
-        exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
+        exchange.deadline_seconds = now + self._limit_seconds(exchange)
         done = [(member, exchange.confirmed[member]) for member in exchange.members]
         self.committed += done
         batches = tuple(batch for _, each in done for batch in each)
@@ -222,7 +239,7 @@ class Rounds:
             if exchange.deadline_seconds is not None:
                 if not exchange.collecting and held.intersection(exchange.late):
                     # A mate of a lower round holds them up: their time starts when they are free.
-                    exchange.deadline_seconds = now + self._deadline.limit_seconds(exchange.round)
+                    exchange.deadline_seconds = now + self._limit_seconds(exchange)
                 elif now >= exchange.deadline_seconds:
                     self._expire(exchange, now)
                     self._settle(exchange, now)
@@ -278,6 +295,10 @@ class Rounds:
             exchange.retry()
             self._assign(exchange)
 
+    def _limit_seconds(self, exchange: Exchange) -> float:
+        """Return how long an attempt may take; measured on rounds of one sum."""
+        return self._deadline.limit_seconds(exchange.round) * exchange.sums
+
     def _close(self, exchange: Exchange, now: float) -> None:
         number = exchange.round
         self._open[number].remove(exchange)
@@ -286,7 +307,8 @@ class Rounds:
         if not self._open[number]:
             del self._open[number], self._views[number], self._of_member[number]
         if exchange.attempt == 0 and exchange.first_arrival_seconds is not None:
-            self._deadline.observe(now - exchange.first_arrival_seconds)
+            seconds = now - exchange.first_arrival_seconds
+            self._deadline.observe(seconds / exchange.sums)
         evidence = exchange.evidence_seconds
         self.closed.append(
             Closed(
@@ -302,6 +324,7 @@ class Rounds:
     def _assign(self, exchange: Exchange) -> None:
         view = self._views[exchange.round]
         stages = self._stages(exchange)
+        exchange.sums = max(1, *map(len, stages.values())) * (MOMENTS if exchange.moments else 1)
         assign: Assign | None = None
         for member in exchange.members:
             retire, weighted = self._directory.retired(member), member not in exchange.unweighted
@@ -322,6 +345,7 @@ class Rounds:
                     weighted=weighted,
                     progress=exchange.progress,
                     period=view.period(self.settings),
+                    moments=exchange.moments,
                 )
             self._send(member, assign)
 
@@ -349,3 +373,9 @@ class Rounds:
     def _find(self, key: str, round_number: int) -> Exchange | None:
         exchange = self._of_member.get(round_number, {}).get(key)
         return exchange if exchange is not None and key in exchange.members else None
+
+
+def _is_one(layouts: Mapping[str, str], group: tuple[str, ...]) -> bool:
+    """Tell whether all members of a group have one and the same layout."""
+    found = {layouts.get(member, "") for member in group}
+    return len(found) == 1 and "" not in found

@@ -12,6 +12,8 @@ class SyncSettings(Record, frozen=True):
     commit: str
     seed: int
     backend: str = "gloo"
+    average_optimizer_state: bool = False
+    """In every round, not only at a flush."""
 
 
 class TrackState(Record, frozen=True):

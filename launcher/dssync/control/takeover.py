@@ -110,3 +110,5 @@ class Report(Message, frozen=True):
     flush_asked: bool
     stop_asked: bool
     completed: bool
+    moments: str = ""
+    """What of its optimizer's state it can average; see `messages.Moments`."""

@@ -79,6 +79,8 @@ class Training:
                 for mate in world.rounds.mates(communicator):
                     if mate != key:
                         self._job.outbox.tell(mate, message)
+            case m.Moments(layout):
+                self._job.roster.peers[key].moments = layout
             case m.AskFlush():
                 world.flush_asked = True
             case m.AskStop():
@@ -225,7 +227,8 @@ class Training:
         elif world.flush_asked:
             kind, world.flush_asked = "flush", False
         strict = world.strict or kind != "train"
-        world.rounds.freeze(world.view, kind, strict, self._job.ledger.progress)
+        layouts = self._job.layouts(world, kind)
+        world.rounds.freeze(world.view, kind, strict, self._job.ledger.progress, layouts)
 
     def complete(self) -> None:
         """End the job: its members hold the final state, latecomers fetch it from them."""

@@ -194,11 +194,12 @@ def _sync(values: Values, world: WorldSettings, gpus: int) -> SyncSettings:
     return SyncSettings(
         group_size=values.integer("group-size", minimum=2),
         every=values.integer("every", minimum=1),
-        mode=values.choice("mode", ("grid", "pool", "cross", "allreduce")),
+        mode=values.choice("mode", contract.MODES),
         commit=values.choice("commit", ("relaxed", "strict")),
         backend=values.choice("backend", ("auto", "gloo", "nccl")),
         shares_gpus=world.nproc_per_node > gpus,
         seed=values.integer("seed", minimum=0),
+        average_optimizer_state=values.choice("average-optimizer-state", ("0", "1")) == "1",
     )
 
 

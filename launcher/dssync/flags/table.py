@@ -99,11 +99,18 @@ FLAGS: Final = (
         contract.ENV_EVERY,
         ("--sync-every", "--sync_every"),
     ),
-    Flag("mode", "grid|pool|cross|allreduce", "schedule of groups", "grid", contract.ENV_MODE),
+    Flag("mode", "|".join(contract.MODES), "schedule of groups", "grid", contract.ENV_MODE),
     Flag(
         "commit", "relaxed|strict", "when a round's result applies", "relaxed", contract.ENV_COMMIT
     ),
     Flag("backend", "auto|gloo|nccl", "transport of the groups", "auto", contract.ENV_BACKEND),
+    Flag(
+        "average-optimizer-state",
+        "0|1",
+        "1 averages the optimizer's state in every round, 0 only at a flush",
+        "0",
+        contract.ENV_AVERAGE_OPTIMIZER_STATE,
+    ),
     Flag("seed", "N", "seed of schedule and data order", "0", contract.ENV_SEED),
     Flag(
         "lease",

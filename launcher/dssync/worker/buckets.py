@@ -219,6 +219,12 @@ class Buckets:
             by_kind.setdefault(Kind.of(tensor, device), []).append(tensor)
         self._arenas = [Arena(each, kind) for kind, each in by_kind.items()]
 
+    def joined(self, other: "Buckets") -> "Buckets":
+        """Return both as one, for a round that averages them together."""
+        both = Buckets((), HOST)
+        both._arenas = [*self._arenas, *other._arenas]
+        return both
+
     @property
     def size_bytes(self) -> int:
         """Bytes of one round."""

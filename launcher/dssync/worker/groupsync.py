@@ -44,7 +44,8 @@ class GroupSync(AbstractContextManager["GroupSync"]):
 
     Args:
         model: the bare module; its trained parameters and floating-point buffers are averaged.
-        optimizer: its state stays local and goes to joiners.
+        optimizer: its state goes to joiners; it stays local and is averaged at a flush, unless the
+            launcher was told ``--average-optimizer-state 1``.
         every: optimizer steps between two rounds.
         group_size: members of a group, at least 2.
         mode: schedule of groups: ``grid``, ``pool``, ``cross`` or ``allreduce``.

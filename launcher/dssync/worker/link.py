@@ -43,6 +43,7 @@ class Setup:
     every: int = 1
     commit: str = "relaxed"
     seed: int = 0
+    average_optimizer_state: bool = False
     backend: str = "auto"
     host: str = "127.0.0.1"
     interface: str = ""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from dssync.contract import MODES
 from dssync.control import messages as m
 from dssync.errors import ScheduleError, UsageError
 from dssync.schedule import Settings
@@ -17,6 +18,7 @@ class SyncOptions:
     mode: str
     commit: str
     seed: int
+    average_optimizer_state: bool
 
     @classmethod
     def of(
@@ -31,13 +33,30 @@ class SyncOptions:
         if steps < 1:
             raise UsageError(f"GroupSync got every={steps}: at least 1 optimizer step")
         size = setup.group_size if group_size is None else group_size
+        chosen = setup.mode if mode is None else mode
+        if chosen not in MODES:
+            raise UsageError(f"GroupSync got mode={chosen!r}: one of {', '.join(MODES)}")
         try:
-            settings = Settings(setup.mode if mode is None else mode, size, setup.seed)
+            settings = Settings(chosen, size, setup.seed)
         except ScheduleError as error:
             raise UsageError(f"GroupSync cannot use this schedule: {error}") from None
-        return cls(steps, settings.group_size, settings.mode, setup.commit, setup.seed)
+        return cls(
+            steps,
+            settings.group_size,
+            settings.mode,
+            setup.commit,
+            setup.seed,
+            setup.average_optimizer_state,
+        )
 
     @property
     def message(self) -> m.SyncSettings:
         """As the coordinator compares it."""
-        return m.SyncSettings(self.mode, self.group_size, self.every, self.commit, self.seed)
+        return m.SyncSettings(
+            mode=self.mode,
+            group_size=self.group_size,
+            every=self.every,
+            commit=self.commit,
+            seed=self.seed,
+            average_optimizer_state=self.average_optimizer_state,
+        )

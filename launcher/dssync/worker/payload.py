@@ -25,6 +25,7 @@ class Payload:
 
     def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.model = model
+        self.optimizer = optimizer
         self._stateful: dict[str, Stateful] = {
             "model": cast(Stateful, model),
             "optimizer": cast(Stateful, optimizer),

@@ -32,6 +32,7 @@ from dssync.worker.gloo import GlooBackend, GlooGroup, GlooSettings
 from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
+from dssync.worker.moments import Moments
 from dssync.worker.options import SyncOptions
 from dssync.worker.outcome import Outcome
 from dssync.worker.payload import Payload
@@ -149,6 +150,7 @@ class ReplaySession:
             chosen = averaged(self._payload.model)
             self._lines = chosen.lines
             self._buckets = Buckets(chosen.tensors)
+            self._moments = Moments(self._payload.optimizer)
             self._snapshots.serve()
             self._enter()
         elif self.left and not self._is_at_its_end:
@@ -287,14 +289,17 @@ class ReplaySession:
     def _round(self, act: Round) -> bool:
         """Give values to an attempt; apply it if the member did; tell whether the round is over."""
         started, assign = time.monotonic(), act.assign
+        buckets = self._buckets
+        if assign.moments:
+            buckets = buckets.joined(self._moments.buckets())
         if assign.stages:
-            self._sum(act)
+            self._sum(act, buckets)
             self.link.send(m.Confirm(assign.round, assign.attempt, ()))
         self._acts.done()
         if not act.applied:
             return False
         if assign.stages:
-            self._buckets.apply()
+            buckets.apply()
         state = self.link.state
         state.progress = max(state.progress, assign.progress)
         self.consumed.clear()
@@ -305,20 +310,20 @@ class ReplaySession:
         self.do_chores()
         return True
 
-    def _sum(self, act: Round) -> None:
+    def _sum(self, act: Round, buckets: Buckets) -> None:
         stages = act.assign.stages
-        self._buckets.stage(stages[0].weight)
-        if self._buckets.total().hex() != act.total:
+        buckets.stage(stages[0].weight)
+        if buckets.total().hex() != act.total:
             raise ReplayError(
                 f"{self._own} brings other values into round {act.assign.round} than the log's: "
                 "its script, its data or its libraries are not those of the recorded run"
             )
         for number, stage in enumerate(stages):
             if number:
-                self._buckets.scale(stage.weight)
+                buckets.scale(stage.weight)
             if len(stage.members) > 1:
                 group = self._group(Communicator(stage.communicator, stage.members))
-                for operation in [group.allreduce(each) for each in self._buckets.buckets()]:
+                for operation in [group.allreduce(each) for each in buckets.buckets()]:
                     operation.wait(MATE_SECONDS)
         for communicator in act.assign.retire:
             if communicator in self._groups:

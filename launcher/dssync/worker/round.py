@@ -30,6 +30,7 @@ from dssync.worker.communicator import (
 )
 from dssync.worker.journal import Journal
 from dssync.worker.link import Link
+from dssync.worker.moments import Moments
 
 ARRIVE_AFTER_SECONDS = 0.02
 """Operations that take longer are announced; small beside the shortest deadline."""
@@ -127,6 +128,7 @@ class RoundEngine:
         buckets: what is averaged.
         wait: waits until a predicate holds, doing the training thread's chores meanwhile.
         journal: notes what goes into sums and what is applied.
+        moments: of the optimizer; averaged with the buckets where an assignment says so.
     """
 
     def __init__(
@@ -136,12 +138,14 @@ class RoundEngine:
         buckets: Buckets,
         wait: Callable[[Callable[[], bool]], None],
         journal: Journal,
+        moments: Moments,
     ) -> None:
         self._link = link
         self._journal = journal
         self._communicators = communicators
         self._buckets = buckets
         self._wait = wait
+        self._moments = moments
         self.cache_hits = 0
         self.cache_misses = 0
         """Stages whose communicator had still to be built when it was needed."""
@@ -160,11 +164,14 @@ class RoundEngine:
             self._journal.attempt(term, assign, idle, 0.0)
             # Without mates, too: nobody else could tell that a member that is lost had applied it.
             decided = not assign.strict or self._confirm(assign, batches)
-            return self._commit(assign, batches, Result.SOLO) if decided else Result.ABANDONED
+            return self._commit(assign, batches, None) if decided else Result.ABANDONED
         started = time.monotonic()
-        self._buckets.stage(assign.stages[0].weight)
-        total = self._buckets.total()
-        finite = self._buckets.finite(total)
+        buckets = self._buckets
+        if assign.moments:
+            buckets = buckets.joined(self._moments.buckets())
+        buckets.stage(assign.stages[0].weight)
+        total = buckets.total()
+        finite = buckets.finite(total)
         clock.stage = time.monotonic() - started
         if not finite:
             return Result.NOT_FINITE
@@ -172,9 +179,9 @@ class RoundEngine:
         arrive: m.Arrive | None = m.Arrive(assign.round, assign.attempt, idle)
         for number, stage in enumerate(assign.stages):
             if number:
-                self._buckets.scale(stage.weight)
+                buckets.scale(stage.weight)
             if len(stage.members) > 1:
-                if not self._sum(assign, stage, arrive, clock):
+                if not self._sum(assign, stage, buckets, arrive, clock):
                     return Result.ABANDONED
                 arrive = None
         started = time.monotonic()
@@ -182,11 +189,18 @@ class RoundEngine:
             return Result.ABANDONED
         clock.commit = time.monotonic() - started
         started = time.monotonic()
-        result = self._commit(assign, batches, Result.COMMITTED)
+        result = self._commit(assign, batches, buckets)
         clock.apply = time.monotonic() - started
         return result
 
-    def _sum(self, assign: m.Assign, stage: m.Stage, arrive: m.Arrive | None, clock: Clock) -> bool:
+    def _sum(
+        self,
+        assign: m.Assign,
+        stage: m.Stage,
+        buckets: Buckets,
+        arrive: m.Arrive | None,
+        clock: Clock,
+    ) -> bool:
         """Sum what is staged over one group; False if the attempt is over without a result.
 
         ``arrive`` goes out when the group stands, so that the deadline excludes its build, and
@@ -202,7 +216,7 @@ class RoundEngine:
             return False
         started = time.monotonic()
         operations = _Operations(self._link)
-        operations.start(group, self._buckets.buckets())
+        operations.start(group, buckets.buckets())
         try:
             # They mostly end at once, and then ``Applied`` says all: one message a round less for
             # everybody. An attempt that is given up ends them too.
@@ -214,7 +228,7 @@ class RoundEngine:
                 self._wait(lambda: operations.over or self._is_over(assign, give_up))
         finally:
             if operations.pending:
-                self._buckets.renew()
+                buckets.renew()
                 operations.tell()
         clock.allreduce += time.monotonic() - started
         return operations.succeeded or self._fail(assign, operations.error or "no answer")
@@ -274,13 +288,16 @@ class RoundEngine:
         with self._link.condition:
             return state.is_committed(assign)
 
-    def _commit(self, assign: m.Assign, batches: tuple[int, ...], result: Result) -> Result:
+    def _commit(
+        self, assign: m.Assign, batches: tuple[int, ...], buckets: Buckets | None
+    ) -> Result:
+        """Take the result over that is staged; None: there was nobody to average with."""
         with self._link.condition:
             applied = self._link.state.apply(assign, batches)
         if applied is None:
             return Result.ABANDONED
         self._journal.applied(assign)
-        if result is Result.COMMITTED:
-            self._buckets.apply()
+        if buckets is not None:
+            buckets.apply()
         self._link.hold(applied)
-        return result
+        return Result.SOLO if buckets is None else Result.COMMITTED

@@ -19,6 +19,7 @@ from dssync.worker.entrance import Entrance
 from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
+from dssync.worker.moments import Moments
 from dssync.worker.options import SyncOptions
 from dssync.worker.outcome import Outcome, record
 from dssync.worker.payload import Payload
@@ -161,8 +162,14 @@ class MemberSession:
         chosen = averaged(self._payload.model)
         self._lines, self._frozen = chosen.lines, chosen.frozen
         self._buckets = Buckets(chosen.tensors, self._device)
+        self._moments = Moments(self._payload.optimizer, self._device)
         self._engine = RoundEngine(
-            self.link, self._rendezvous.communicators, self._buckets, self.wait, self._journal
+            self.link,
+            self._rendezvous.communicators,
+            self._buckets,
+            self.wait,
+            self._journal,
+            self._moments,
         )
         self._snapshots.serve()
         self._journal.began(self._sync_settings, self.link.setup.workers)
@@ -233,6 +240,7 @@ class MemberSession:
 
     def _sync(self, idle: bool) -> None:
         state, started = self.link.state, time.monotonic()
+        self._tell_moments()
         self.wait(lambda: state.assignment is not None or self._interrupted)
         if state.refused is not None:
             raise ModelError(state.refused)
@@ -242,6 +250,14 @@ class MemberSession:
             self._check_frozen()
             self._take_part(state.next_round, idle, started)
             self._push()
+
+    def _tell_moments(self) -> None:
+        """Say what of the optimizer's state can be averaged, when that has changed."""
+        state, layout = self.link.state, self._moments.layout
+        if layout != state.moments:
+            with self.link.condition:
+                state.moments = layout
+            self.link.send(m.Moments(layout))
 
     @property
     def _interrupted(self) -> bool:

@@ -69,6 +69,41 @@ def test_each_kind_of_tensor_is_averaged_or_left_alone(job: Job) -> None:
     assert len({str(line["state"]) for line in rounds[-1].values()}) > 1  # groups, not everybody
 
 
+def assert_is_mean(velocity: list[list[float]], of: list[list[list[float]]]) -> None:
+    """Compare the momentum of each parameter, the third of which has few digits."""
+    for number, (own, *others) in enumerate(zip(velocity, *of, strict=True)):
+        precision = 2**-8 if number == 2 else 1e-5
+        mean = np.mean(others, axis=0)
+        np.testing.assert_allclose(own, mean, rtol=precision, atol=precision * 10)
+
+
+def test_a_flush_averages_the_optimizers_state(job: Job) -> None:
+    launcher = job.standalone(4, script="mixed.py", samples=66, sync={"group_size": 2})
+
+    assert launcher.end() == 0
+
+    last: dict[str, Line] = {line["own"]: line for line in befores(job).values()}
+    finals = job.board.rounds(kind="final")
+    assert len(finals) == 4
+    for line in finals:
+        assert_is_mean(line["velocity"], [each["velocity"] for each in last.values()])
+
+
+def test_a_job_may_average_the_optimizers_state_in_every_round(job: Job) -> None:
+    flags = ("--average-optimizer-state", "1")
+    launcher = job.standalone(4, *flags, script="mixed.py", samples=66, sync={"group_size": 2})
+
+    assert launcher.end() == 0
+
+    known, rounds = befores(job), trained(job)
+    # The first rounds are frozen before everybody has told what there is to average.
+    assert len(rounds[4:]) > 5
+    for reports in rounds[4:]:
+        for line in reports.values():
+            mates = [known[own, reports[own]["steps"]]["velocity"] for own in line["members"]]
+            assert_is_mean(line["velocity"], mates)
+
+
 def test_accumulated_gradients_count_their_batches(job: Job) -> None:
     """37 batches among two members in steps of three: some are left over at the end."""
     launcher = job.standalone(2, script="mixed.py", samples=37, accumulate=3)

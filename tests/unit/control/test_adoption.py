@@ -85,7 +85,7 @@ def taken_over(
     return coordinator, effects
 
 
-def told(effects: list[Effect], kind: type[Adopt | m.Bench]) -> dict[str, object]:
+def told(effects: list[Effect], kind: type[Adopt | m.Assign | m.Bench]) -> dict[str, object]:
     """What members are told, of one kind, by key."""
     sent = [each.message for each in effects if isinstance(each, Send)]
     bodies = [(x.member, m.TO_MEMBER.decode(x.body)) for x in sent if isinstance(x, m.ToMember)]

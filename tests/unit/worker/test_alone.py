@@ -146,6 +146,8 @@ def test_calls_that_cannot_work_say_so() -> None:
         dssync.GroupSync(model, optimizer, group_size=1)
     with pytest.raises(UsageError, match="rings"):
         dssync.GroupSync(model, optimizer, mode="rings")
+    with pytest.raises(UsageError, match="one of grid, pool, cross, allreduce"):
+        dssync.GroupSync(model, optimizer, mode="stream")
     with dssync.GroupSync(model, optimizer) as sync:
         loader = loader_of(sync, size=4)
         with pytest.raises(UsageError, match="name is taken"):

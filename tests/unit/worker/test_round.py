@@ -10,6 +10,7 @@ from dssync.worker.buckets import Buckets
 from dssync.worker.communicator import Communicators
 from dssync.worker.gloo import GlooBackend, GlooSettings
 from dssync.worker.journal import Journal
+from dssync.worker.moments import Moments
 from dssync.worker.reaper import Reaper
 from dssync.worker.round import Clock, Result, RoundEngine
 from dssync.worker.store import Mailbox
@@ -25,8 +26,11 @@ def engine_of(coordinator: Coordinator) -> RoundEngine:
     reaper, link = Reaper(), coordinator.link
     backend = GlooBackend(OWN, reaper, GlooSettings("127.0.0.1"))
     communicators = Communicators(backend, Mailbox(link.send_blob), reaper)
-    buckets = Buckets([torch.zeros(1)])
-    return RoundEngine(link, communicators, buckets, coordinator.wait, Journal("", ""))
+    parameter = torch.zeros(1)
+    moments = Moments(torch.optim.SGD([parameter]))
+    return RoundEngine(
+        link, communicators, Buckets([parameter]), coordinator.wait, Journal("", ""), moments
+    )
 
 
 @pytest.mark.parametrize("decision", [m.Commit(0, 0, (7,)), m.Skip(0, 1)])

@@ -1,0 +1,71 @@
+"""What an optimizer has gathered of each parameter (momentum, second moments), as it averages.
+
+Stays local in training rounds unless the job asks for more, and is averaged at a flush. It exists
+only after a first step, and a sum needs the same sizes everywhere: so each member tells the
+coordinator what it has, by a digest, and the coordinator says in which rounds all members of a
+group have the same. Counters of steps and whatever else has another shape than its parameter
+stays local for good.
+"""
+
+import hashlib
+from collections.abc import Iterator
+
+import torch
+
+from dssync.worker.buckets import HOST, Buckets, shape_of
+
+COUNTER = "step"
+"""Of torch's optimizers; a tensor, and of the shape of a parameter that is a single number."""
+
+
+class Moments:
+    """The averaged part of one optimizer's state.
+
+    Args:
+        optimizer: whose state it is.
+        device: where it is staged.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device = HOST) -> None:
+        self._optimizer = optimizer
+        self._device = device
+        self._entries = 0
+        self._layout = ""
+
+    @property
+    def layout(self) -> str:
+        """Digest of names, types and shapes, in order; empty while there is nothing to average.
+
+        Looked at anew when more parameters have state than before: in a step that costs nothing.
+        """
+        entries = len(self._optimizer.state)
+        if entries != self._entries:
+            self._entries = entries
+            lines = [f"{name} {shape_of(tensor)}" for name, tensor in self._found()]
+            text = "\n".join(lines)
+            self._layout = hashlib.sha256(text.encode()).hexdigest()[:16] if lines else ""
+        return self._layout
+
+    def buckets(self) -> Buckets:
+        """Return the tensors, ready to be staged.
+
+        Made anew for each round: whoever loads a state has other tensors afterwards.
+        """
+        return Buckets([tensor for _, tensor in self._found()], self._device)
+
+    def _found(self) -> Iterator[tuple[str, torch.Tensor]]:
+        parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+        for number, parameter in enumerate(parameters):
+            state = self._optimizer.state.get(parameter, {})
+            for key in sorted(map(str, state)):
+                value = state[key]
+                if key != COUNTER and _is_like(value, parameter):
+                    yield f"{number}.{key}", value
+
+
+def _is_like(value: object, parameter: torch.Tensor) -> bool:
+    return (
+        isinstance(value, torch.Tensor)
+        and value.is_floating_point()
+        and value.shape == parameter.shape
+    )
