@@ -40,15 +40,12 @@ class Memory:
             reuse = torch.empty(size, dtype=torch.uint8, pin_memory=pinned)
         self.specs = specs
         self.whole = reuse
+        self.pinned = reuse.is_pinned()
+        """Whether a device copies into it by itself."""
         self.used = reuse[:size]
         """The beginning of it that holds a state."""
         self.views = _views(reuse, specs, offsets)
         """A tensor in it for each of the specs."""
-
-    @property
-    def pinned(self) -> bool:
-        """Whether a device copies into it by itself."""
-        return self.whole.is_pinned()
 
     def touch(self) -> None:
         """Have the system give all of it now: who fills fresh memory waits five times as long."""
@@ -100,8 +97,9 @@ def take_snapshot(state: object, reuse: Memory | None, taken: Moment | None = No
     if memory is None or memory.specs != specs:
         memory = Memory(specs, _wants_pinned(tensors), None if memory is None else memory.whole)
     pinned = memory.pinned
-    for view, tensor in zip(memory.views, tensors, strict=True):
-        view.copy_(tensor, non_blocking=pinned)
+    with torch.no_grad():
+        for view, tensor in zip(memory.views, tensors, strict=True):
+            view.copy_(tensor, non_blocking=pinned)
     if pinned:
         torch.cuda.current_stream().synchronize()
     return Snapshot(memory, tree, taken)

@@ -72,6 +72,17 @@ def test_an_optimizer_and_a_module_arrive() -> None:
     )
 
 
+def test_a_copy_of_what_is_trained_is_no_part_of_its_graph() -> None:
+    weight = torch.ones(2, requires_grad=True)
+
+    taken = take_snapshot([weight * 2, weight], None)
+
+    assert not any(each.requires_grad for each in taken.memory.views)
+    first, second = taken.state if isinstance(taken.state, list) else ()
+    assert first.tolist() == [2.0, 2.0]
+    assert second.tolist() == [1.0, 1.0]
+
+
 def test_what_would_need_pickle_is_refused_with_its_place() -> None:
     with pytest.raises(ModelError, match=r"state\['optimizer'\]\[1\] is a set"):
         take_snapshot({"optimizer": [1, {2}]}, None)
