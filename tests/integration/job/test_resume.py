@@ -28,9 +28,12 @@ def start(job: Job, workers: int, *flags: str) -> Launcher:
 
 
 @pytest.mark.timeout(200)
-def test_fewer_workers_in_another_mode_train_on_exactly_what_is_left(job: Job) -> None:
+@pytest.mark.parametrize(("workers", "others", "mode"), [(4, 2, "pool"), (2, 5, "allreduce")])
+def test_other_workers_in_another_mode_train_on_exactly_what_is_left(
+    job: Job, workers: int, others: int, mode: str
+) -> None:
     (job.folder / "pace").touch()
-    first = start(job, 4, "--mode", "grid", "--group-size", "2")
+    first = start(job, workers, "--mode", "grid", "--group-size", "2")
     job.board.wait(first.says("checkpoint", "holds round"), 2)
     # Something is to be lost, so that what is resumed is not what was there last.
     job.board.next(matching(event="round"))
@@ -41,7 +44,7 @@ def test_fewer_workers_in_another_mode_train_on_exactly_what_is_left(job: Job) -
     saved = json.loads((newest / "manifest.json").read_text())["facts"]
     (job.folder / "pace").unlink()
 
-    second = start(job, 2, "--mode", "pool", "--group-size", "2")
+    second = start(job, others, "--mode", mode, "--group-size", "2")
 
     assert second.end() == 0
     rounds = [line for line in job.board.lines if line["event"] == "round"]
@@ -52,6 +55,7 @@ def test_fewer_workers_in_another_mode_train_on_exactly_what_is_left(job: Job) -
     assert total == Counter(dict.fromkeys(range(SAMPLES), EPOCHS))
     assert f"resumed from {newest}" in second.text
     assert "committed=751 total=751 repeated=0" in second.text
+    assert len({line["own"] for line in rounds[len(before) :]}) == others
 
 
 @pytest.mark.timeout(200)

@@ -7,11 +7,12 @@ rounds, and not from what dssync counts.
 import hashlib
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
-from voice import SPEC, say
+from torch.utils.data import DataLoader, Subset, TensorDataset
+from voice import LIFE, RANK, SPEC, announce, say
 
 import dssync
 
@@ -80,6 +81,26 @@ class Tally:
         self.pending = []
 
 
+def feed() -> Any:
+    """Return what the run goes through, in the way that is asked for."""
+    size, workers = SPEC["batch_size"], SPEC.get("loader_workers", 0)
+    more = {"num_workers": workers, "persistent_workers": workers > 0}
+    match SPEC.get("feed", "batches"):
+        case "sampler":
+            return DataLoader(dataset, size, sampler=sync.sampler(dataset), **more)
+        case "shard":
+            return sync.shard(dataset, size, samples=len(dataset))
+        case "names":
+            cut = len(dataset) // 3
+            parts = [Subset(dataset, range(cut)), Subset(dataset, range(cut, len(dataset)))]
+            return {
+                name: DataLoader(part, batch_sampler=sync.batches(part, size), **more)
+                for name, part in zip(("short", "long"), parts, strict=True)
+            }
+        case _:
+            return DataLoader(dataset, batch_sampler=sync.batches(dataset, size), **more)
+
+
 model, data = digits() if SPEC["kind"] == "digits" else charlm()
 optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
 tally = Tally()
@@ -87,12 +108,14 @@ sync = dssync.GroupSync(model, optimizer, **SPEC.get("sync", {}))
 sync.register("tally", tally)
 sync.on_round(tally.on_round)
 dataset = TensorDataset(torch.arange(len(data)), data)
-batches = sync.batches(dataset, batch_size=SPEC["batch_size"])
-loader = DataLoader(dataset, batch_sampler=batches, num_workers=SPEC.get("loader_workers", 0))
-for number, (indices, values) in enumerate(sync.run(loader, epochs=SPEC["epochs"])):
+steps, handed_out = 0, 0
+for found in sync.run(feed(), epochs=SPEC["epochs"]):
+    parts = list(found.values()) if isinstance(found, dict) else [found]
+    indices, values = (torch.cat(each) for each in zip(*parts, strict=True))
     tally.pending += indices.tolist()
     loss_of(model, values).backward()
-    if (number + 1) % SPEC.get("accumulate", 1):
+    handed_out += 1
+    if handed_out % SPEC.get("accumulate", 1):
         continue
     optimizer.step()
     optimizer.zero_grad()
@@ -101,6 +124,10 @@ for number, (indices, values) in enumerate(sync.run(loader, epochs=SPEC["epochs"
         time.sleep(SPEC["pace_seconds"] * (10 if sync.progress > 0.7 else 1))
     say("step", own=sync.member, pending=tally.pending)
     sync.step()
+    steps += 1
+    if SPEC.get("away_at") == [RANK, LIFE, steps]:
+        with sync.away():
+            announce("away", own=sync.member)
 values = torch.cat([each.detach().flatten() for each in model.parameters()])
 digest = hashlib.sha256(values.numpy().tobytes()).hexdigest()
 say("over", own=sync.member, progress=sync.progress, digest=digest)
