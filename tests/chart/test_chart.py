@@ -24,6 +24,8 @@ CHART = ROOT / "charts" / "dssync"
 VERSIONS = ["1.31", "1.32", "1.33", "1.34"]
 MONITORING = ["--api-versions", "monitoring.coreos.com/v1"]
 CUSTOM = ("ServiceMonitor", "PodMonitor", "PrometheusRule")
+# Longer than a call's own patience, of which a test makes many.
+pytestmark = pytest.mark.timeout(180)
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
