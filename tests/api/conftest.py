@@ -65,7 +65,9 @@ def operator(
     plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[OperatorProcess]:
     log = tmp_path_factory.mktemp("operator") / "operator.log"
-    with OperatorProcess(plane.kubeconfig, log, log_level="DEBUG", log_format="plain") as running:
+    # Nobody starts it again, as a Deployment would, when a crowded machine keeps it from renewing.
+    settings = {"log_level": "DEBUG", "log_format": "plain", "lease_seconds": 60}
+    with OperatorProcess(plane.kubeconfig, log, **settings) as running:
         yield running
 
 
