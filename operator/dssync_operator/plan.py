@@ -241,6 +241,7 @@ def _suspend(seen: Seen, status: Status, now: float) -> Plan:
     status = replace(
         status,
         desired=None,
+        stale_view=view_name(seen.record),
         clock=replace(
             status.clock, started=None, world_formed=None, below_min=None, scale_down=None
         ),
@@ -291,8 +292,9 @@ def _start(seen: Seen, status: Status, now: float) -> Status:
         status = status.with_condition(SUSPENDED, False, "JobResumed", "the job runs again", now)
     if status.clock.started is not None:
         return status
-    clock = replace(status.clock, started=now)
-    return replace(status, clock=clock, stale_view=view_name(seen.record))
+    status = replace(status, clock=replace(status.clock, started=now))
+    # An operator that died before it wrote anything may find a world that has long formed.
+    return _note_times(seen, status, now)
 
 
 def _new_pod(seen: Seen, slot: int, before: int | None) -> NewPod:

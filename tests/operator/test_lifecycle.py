@@ -3,13 +3,15 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from dssync_operator.job import format_time
 from dssync_operator.plan import Seen, plan
 from dssync_operator.record import Progress, View
 from dssync_operator.report import report
 from dssync_operator.status import render_status
 from ground.models import START, make_end, make_pod, make_record, make_spec_job
-from ground.world import World
+from ground.world import CrashError, World
 
 
 def test_suspended_is_true_only_when_no_pod_is_left() -> None:
@@ -48,6 +50,18 @@ def test_resumed_job_starts_its_clocks_anew_and_old_view_is_no_world() -> None:
     world.now += 100
     world.look()
     assert world.parsed().conditions["Failed"].reason == "StartupDeadlineExceeded"
+
+
+def test_world_that_formed_before_anything_was_written_is_seen_by_the_next_operator() -> None:
+    world = World({"replicas": 1, "startupDeadlineSeconds": 100})
+    with pytest.raises(CrashError):
+        world.look(effects_before_crash=3)  # after the Lease, before the status
+    world.run("demo-w0-0")
+    world.view = View(1, 1, 1, 1)
+
+    world.look()
+
+    assert world.parsed().clock.world_formed == world.now
 
 
 def test_active_deadline_fails_the_job() -> None:
