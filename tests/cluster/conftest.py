@@ -1,5 +1,6 @@
 """One cluster with the chart from this tree for all tests here, one namespace for each."""
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -7,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from cluster.builds import build_image
 from cluster.field import IMAGE, OPERATOR_IMAGE, ROOT, Field, Kubectl
 from cluster.release import Release
-from cluster.timeline import Timeline
+from cluster.timeline import REPORT as REPORT_FILE, Timeline, table
 from ground.build import GroundError
-from ground.kind import images
 from ground.kind.cluster import NAME, SITE, Cluster
 
 HERE = Path(__file__).parent
@@ -41,17 +42,9 @@ def kubectl() -> Iterator[Kubectl]:
 
 def _load_images(cluster: Cluster) -> None:
     """Build the project's images from this tree and bring them to the nodes."""
-    base = images.project_base(cluster.daemon)
-    for image, folder, options in (
-        (OPERATOR_IMAGE, "operator", ()),
-        (IMAGE, "launcher", ("--build-arg=EXTRAS=cluster",)),
-    ):
-        file = ROOT / folder / "Dockerfile"
-        cluster.daemon.docker(
-            *("build", "--network=host", f"--build-arg=BASE={base}", *options),
-            *(f"--file={file}", f"--tag={image}", ROOT),
-        )
-        cluster.load(image)
+    build_image(cluster, OPERATOR_IMAGE, ROOT / "operator" / "Dockerfile", ROOT)
+    extras = "--build-arg=EXTRAS=cluster"
+    build_image(cluster, IMAGE, ROOT / "launcher" / "Dockerfile", ROOT, extras)
 
 
 @pytest.fixture(scope="session")
@@ -89,8 +82,14 @@ def timeline(request: pytest.FixtureRequest) -> Iterator[Timeline]:
     """When what happened in this test; it goes into the report of the run."""
     found = Timeline(request.node.name)
     yield found
-    found.write()
-    print(f"\n{found.table()}")
+    if found.events or found.measured:
+        found.write()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say when what happened, as far as this run or earlier ones of its report have noted it."""
+    if REPORT_FILE.exists():
+        terminalreporter.write_line(table(json.loads(REPORT_FILE.read_text())))
 
 
 REPORT = pytest.StashKey[pytest.TestReport]()

@@ -108,12 +108,16 @@ class Field:
         worker["resources"] = {"limits": {"nvidia.com/gpu": 1}}
         worker["args"] += arguments
         if self.mounts:
-            site = {"path": self.mounts, "type": "Directory"}
-            pod["volumes"] = [{"name": "site", "hostPath": site}]
-            mount = {"name": "site", "mountPath": self.mounts, "readOnly": True}
-            worker["volumeMounts"] = [mount]
-            worker["env"] = [{"name": "PYTHONPATH", "value": self.mounts}]
+            mount_torch(job, self.mounts)
         return job
+
+    def mount(self, job: Manifest, path: str) -> None:
+        """Let a job's workers see a folder of their nodes under its own path."""
+        pod = job["spec"]["template"]["spec"]
+        volumes = pod.setdefault("volumes", [])
+        volumes.append({"name": "shared", "hostPath": {"path": path, "type": "Directory"}})
+        mounts = pod["containers"][0].setdefault("volumeMounts", [])
+        mounts.append({"name": "shared", "mountPath": path})
 
     def apply(self, job: Manifest) -> None:
         """Apply a job."""
@@ -225,6 +229,11 @@ class Field:
         lines = self.run(*exec_, "python", "-c", _LIST_PROCESSES).splitlines()
         return [(int(pid), int(parent), start) for pid, parent, start in map(str.split, lines)]
 
+    def printed_at(self, pod: Manifest, event: str) -> float:
+        """When a pod's launcher has first printed an event, in seconds since 1970."""
+        lines = self.run("logs", name_of(pod), "--container=worker", "--timestamps").splitlines()
+        return next(seconds_of(line.split()[0]) for line in lines if f" dssync {event} " in line)
+
     def metric(self, pod: Manifest, name: str) -> float:
         """Sum of a series of a pod's launcher; 0 while it does not answer."""
         port = pod["spec"]["containers"][0]["ports"][-1]["containerPort"]
@@ -301,6 +310,10 @@ class Field:
         assert {name_of(pod): self.processes(pod) for pod in survivors} == before
         assert steps == sorted(steps)
 
+    def said(self) -> str:
+        """What the pods that run have written."""
+        return "".join(self.run("logs", name_of(pod), "--container=worker") for pod in self.live())
+
     def collect(self, folder: Path) -> None:
         """Write what a failure needs to be understood."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -312,6 +325,15 @@ class Field:
             except GroundError as error:
                 said = str(error)
             (folder / f"{name_of(pod)}.log").write_text(said)
+
+
+def mount_torch(job: Manifest, path: str) -> None:
+    """Let a job's workers take torch from a folder of their nodes."""
+    pod = job["spec"]["template"]["spec"]
+    (worker,) = pod["containers"]
+    pod["volumes"] = [{"name": "site", "hostPath": {"path": path, "type": "Directory"}}]
+    worker["volumeMounts"] = [{"name": "site", "mountPath": path, "readOnly": True}]
+    worker["env"] = [{"name": "PYTHONPATH", "value": path}]
 
 
 def name_of(thing: Manifest) -> str:

@@ -4,11 +4,18 @@ import json
 import subprocess
 from typing import Any, Final
 
-from cluster.field import OPERATOR_IMAGE, ROOT, Kubectl
+from cluster.field import OPERATOR_IMAGE, ROOT, Kubectl, Manifest
 from ground.build import GroundError, binary
 
 NAMESPACE: Final = "dssync-system"
 SECONDS: Final = 180
+
+
+def operators(kubectl: Kubectl) -> list[Manifest]:
+    """The operator's pods."""
+    selector = "--selector=app.kubernetes.io/name=dssync-operator"
+    found: list[Manifest] = kubectl.get(f"--namespace={NAMESPACE}", "pods", selector)["items"]
+    return [pod for pod in found if pod["status"]["phase"] == "Running"]
 
 
 class Release:
@@ -35,6 +42,13 @@ class Release:
     def uninstall(self) -> None:
         """Take it away; the resource and the jobs stay."""
         self.helm("uninstall", self.name, "--wait", "--ignore-not-found")
+
+    def rendered(self, template: str, **values: Any) -> str:
+        """A template of the chart as a cluster with the Prometheus operator would get it."""
+        flags = (f"--show-only={template}", "--api-versions=monitoring.coreos.com/v1")
+        chart = ROOT / "charts" / "dssync"
+        given = json.dumps(values)
+        return self.helm("template", self.name, *flags, "--values=-", chart, stdin=given)
 
     def helm(self, *arguments: object, stdin: str | None = None) -> str:
         """Run helm on this cluster and return what it printed.

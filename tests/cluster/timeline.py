@@ -1,8 +1,10 @@
 """When what happened in a run on the cluster: a table for people, JSON for the record."""
 
 import json
+import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 from cluster.field import ROOT, Manifest, seconds_of
 
@@ -10,7 +12,7 @@ REPORT = ROOT / "build" / "e2e.json"
 
 
 class Timeline:
-    """Seconds from a first event to each later one.
+    """Seconds from a first event to each later one, and what was measured several times.
 
     Times of the API have whole seconds, so what is derived from them is right to one second.
     """
@@ -19,6 +21,7 @@ class Timeline:
         self._name = name
         self._start = time.time()
         self.events: dict[str, float] = {}
+        self.measured: dict[str, list[float]] = {}
 
     def begin(self, event: str) -> None:
         """Start to count."""
@@ -46,12 +49,24 @@ class Timeline:
 
     def write(self, path: Path = REPORT) -> None:
         """Put it into the report of the run, beside those of other tests."""
-        known = json.loads(path.read_text()) if path.exists() else {}
-        known[self._name] = dict(sorted(self.events.items(), key=lambda item: item[1]))
+        known: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+        events = dict(sorted(self.events.items(), key=lambda item: item[1]))
+        known[self._name] = {"seconds": events, "measured_seconds": self.measured}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(known, indent=1) + "\n")
 
-    def table(self) -> str:
-        """Lines for people."""
-        rows = sorted(self.events.items(), key=lambda item: item[1])
-        return "\n".join(f"{seconds:8.2f} s  {event}" for event, seconds in rows)
+
+def table(report: dict[str, Any]) -> str:
+    """The report as a table for people."""
+    rows = ["| Test | Event | Seconds |", "| --- | --- | --- |"]
+    for test, found in report.items():
+        name = test.removeprefix("test_").replace("_", " ")
+        rows += [f"| {name} | {event} | {at:.1f} |" for event, at in found["seconds"].items()]
+        for what, taken in found["measured_seconds"].items():
+            said = f"p50 {statistics.median(taken):.2f}, max {max(taken):.2f}, n {len(taken)}"
+            rows.append(f"| {name} | {what} | {said} |")
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    print(table(json.loads(REPORT.read_text())))
