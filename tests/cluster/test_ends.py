@@ -1,8 +1,9 @@
-"""How jobs end that do not simply train to the end: limits, rules, deadlines, sidecars, suspend."""
+"""How jobs end that do not simply train to the end: limits, rules, deadlines, sidecars."""
 
 from typing import Any
 
-from cluster.field import Field, Manifest, name_of
+from cluster.field import Field, Manifest
+from dssync import contract
 
 SCRIPT = ("dssync", "run", "--no-python", "sh", "-c")
 
@@ -28,6 +29,27 @@ def test_a_script_that_always_fails_uses_up_its_limit(field: Field) -> None:
     assert failed_for(field) == "BackoffLimitExceeded"
 
     assert "exit code 7" in field.status()["terminationMessage"]
+
+
+SOME = 'if [ "$DSSYNC_SLOT" = 0 ]; then exit 0; else exit 3; fi'
+
+
+def test_a_script_that_fails_on_some_pods_fails_the_job_and_is_not_run_again_where_it_was_done(
+    field: Field,
+) -> None:
+    field.apply(job_of(field, SOME, failurePolicy={"backoffLimit": 1}))
+
+    assert failed_for(field) == "BackoffLimitExceeded"
+
+    assert "exit code 3" in field.status()["terminationMessage"]
+    assert field.status()["done"] == [0]
+    assert [p["metadata"]["labels"][contract.LABEL_SLOT] for p in field.pods()].count("0") == 1
+
+
+def test_one_pod_that_succeeds_is_enough_where_the_job_says_so(field: Field) -> None:
+    field.apply(job_of(field, SOME, successPolicy="Any"))
+
+    field.wait("Complete")
 
 
 def test_a_rule_ends_the_job_at_once(field: Field) -> None:
@@ -67,16 +89,3 @@ def test_a_sidecar_neither_blocks_nor_decides_the_end(field: Field) -> None:
 
     field.wait("Complete")
     field.until(lambda: not field.live(), "the sidecars have ended, too", seconds=120.0)
-
-
-def test_a_suspended_job_has_no_pods_and_resumes(field: Field) -> None:
-    field.apply(field.digits("--epochs", "2000", replicas=2))
-    before = {name_of(pod) for pod in field.training(2)}
-
-    field.patch({"suspend": True})
-    field.wait("Suspended")
-    assert field.live() == []
-    field.patch({"suspend": False})
-
-    after = {name_of(pod) for pod in field.training(2)}
-    assert not before & after

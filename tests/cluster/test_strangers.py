@@ -49,5 +49,7 @@ def test_only_pods_of_the_same_job_are_let_in(field: Field) -> None:
             "without a token": "refused",
         }
         assert field.world_size() == 2
+        (leader,) = [pod for pod in pods if uid_of(pod) == field.coordinator()]
+        assert field.metric(leader, "dssync_connections_refused_total") == 2
     finally:
         stranger.close()

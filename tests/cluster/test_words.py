@@ -3,7 +3,11 @@
 import json
 from typing import Any
 
-from cluster.field import Field, Manifest
+from cluster.field import IMAGE, Field, Manifest, name_of
+from ground.kind.cluster import PLACES, Cluster
+
+ABSENT = "image.invalid/none:1"
+RARE = "example.com/rare"
 
 
 def condition(field: Field, kind: str) -> Manifest:
@@ -24,31 +28,62 @@ def says(field: Field, kind: str, reason: str, *words: str) -> None:
 
 def job_of(field: Field, **worker: Any) -> Manifest:
     """A small job whose worker container is changed."""
-    job = field.digits(replicas=3)
+    job = field.digits("--epochs", "2000", replicas=2)
     job["spec"]["template"]["spec"]["containers"][0].update(worker)
     return job
 
 
-def test_an_image_that_cannot_be_pulled(field: Field) -> None:
-    field.apply(job_of(field, image="image.invalid/none:1"))
+def test_an_image_that_cannot_be_pulled_until_it_is_there(field: Field) -> None:
+    field.apply(job_of(field, image=ABSENT))
+    says(field, "Degraded", "ImagePullFailed", "digits-w", ABSENT)
+    if field.on_node is None:
+        return  # only a cluster of this machine can be brought the image
 
-    says(field, "Degraded", "ImagePullFailed", "digits-w", "image.invalid/none:1")
+    cluster = Cluster()
+    cluster.daemon.docker("tag", IMAGE, ABSENT)
+    try:
+        cluster.load(ABSENT)
+        field.training(2)
+    finally:
+        cluster.daemon.docker("rmi", ABSENT)
+        for node in PLACES:
+            field.on_node(node, "ctr", "--namespace=k8s.io", "images", "remove", ABSENT)
 
 
-def test_more_than_any_node_has(field: Field) -> None:
-    field.apply(job_of(field, resources={"limits": {"nvidia.com/gpu": 99}}))
+def test_more_than_any_node_has_until_one_has_it(field: Field) -> None:
+    node = field.kubectl.get("nodes")["items"][0]
+    field.apply(job_of(field, resources={"limits": {RARE: 1}}))
+    says(field, "Scheduled", "Unschedulable", f"Insufficient {RARE}")
 
-    says(field, "Scheduled", "Unschedulable", "Insufficient nvidia.com/gpu")
+    offer(field, node, "2")
+    try:
+        field.training(2)
+    finally:
+        offer(field, node, None)
 
 
-def test_a_command_without_the_launcher(field: Field) -> None:
+def offer(field: Field, node: Manifest, count: str | None) -> None:
+    """Let a node have something rare, or nothing of it."""
+    patch = json.dumps({"status": {"capacity": {RARE: count}, "allocatable": {RARE: count}}})
+    flags = ("--subresource=status", "--type=merge", f"--patch={patch}")
+    field.kubectl("patch", "node", name_of(node), *flags)
+
+
+def test_a_command_without_the_launcher_until_it_is_mended(field: Field) -> None:
     field.apply(job_of(field, command=["no-such-command"], args=[]))
-
-    # The runtime cannot start it, which the kubelet calls StartError.
     field.until(
-        lambda: "StartError" in json.dumps(field.status()) or "LauncherMissing" in field.events(),
+        lambda: "LauncherMissing" in field.status().get("terminationMessage", ""),
         "words about a command that does not start",
     )
+
+    for suspend in (True, False):
+        mended = job_of(field)
+        mended["spec"]["suspend"] = suspend
+        field.apply(mended)
+        if suspend:
+            field.wait("Suspended")
+
+    field.training(2)
 
 
 def test_a_quota_that_stops_the_third_pod_until_it_is_lifted(field: Field) -> None:
