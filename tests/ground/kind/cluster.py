@@ -23,6 +23,8 @@ from ground.kind.daemon import Daemon
 NAME: Final = "dssync"
 SITE: Final = "/site"
 """Where nodes see this environment's packages; pods that train mount torch from there."""
+SHARED: Final = "/shared"
+"""Where nodes see one folder of this machine: storage that pods of all nodes share."""
 GPUS: Final = 8
 PUBLIC_IMAGE: Final = "kindest/node"
 READY: Final = "180s"
@@ -54,19 +56,29 @@ class Cluster:
         """Configuration of its administrator."""
         return self.folder / "kubeconfig"
 
+    @property
+    def shared(self) -> Path:
+        """The folder that all nodes and pods may write to."""
+        return self.folder / "shared"
+
     def up(self) -> None:
         """Bring it up unless it is.
 
         Raises:
             GroundError: A part is missing or did not come up; logs are in ``folder``.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.shared.mkdir(parents=True, exist_ok=True)
+        self.shared.chmod(0o1777)  # pods run as users of their own
         self.daemon.start()
         if not self.exists():
             config = self._config(*self._image())
             (self.folder / "config.yaml").write_text(yaml.safe_dump(config))
             self._delete()  # what is left of one that broke would be in the way
             self._create()
+        self.furnish()
+
+    def furnish(self) -> None:
+        """Give the nodes their labels and fake GPUs, which a node that starts anew forgets."""
         for node, labels in PLACES.items():
             self._furnish(node, labels)
 
@@ -75,6 +87,7 @@ class Cluster:
         if self.daemon.is_ours or self.kubeconfig.exists():
             self._delete()
         self.kubeconfig.unlink(missing_ok=True)
+        shutil.rmtree(self.shared, ignore_errors=True)
         self.daemon.stop()
 
     def exists(self) -> bool:
@@ -132,7 +145,8 @@ class Cluster:
 
     def _config(self, image: str, home_made: bool) -> dict[str, Any]:
         site = {"hostPath": sysconfig.get_paths()["purelib"], "containerPath": SITE}
-        mounts = [{**site, "readOnly": True}]
+        shared = {"hostPath": str(self.shared), "containerPath": SHARED}
+        mounts = [{**site, "readOnly": True}, shared]
         config: dict[str, Any] = {
             "kind": "Cluster",
             "apiVersion": "kind.x-k8s.io/v1alpha4",
