@@ -1,7 +1,5 @@
 """Pods and nodes come and go while a job trains: survivors go on, replacements contribute."""
 
-import time
-
 import pytest
 
 from cluster.field import Field, Manifest, name_of, uid_of
@@ -62,60 +60,6 @@ def test_a_killed_launcher_costs_its_pod_and_no_other(field: Field, pods: list[M
         field.contributes(field.replacement(pods))
 
     assert field.status()["restarts"]["total"] == 1
-
-
-def test_scale_up_and_down(field: Field, pods: list[Manifest], timeline: Timeline) -> None:
-    coordinator = [pod for pod in pods if uid_of(pod) == field.coordinator()]
-    with field.steady(pods):
-        timeline.begin("scale 3 to 5")
-        field.run("scale", "dsj/digits", "--replicas=5")
-        grown = field.training(5)
-        timeline.add("view of 5")
-        for pod in grown:
-            field.contributes(pod)
-        timeline.add("all contribute")
-
-    with field.steady(coordinator):
-        field.run("scale", "dsj/digits", "--replicas=2")
-        field.until(lambda: len(field.live()) == 2, "two pods")
-
-    assert field.until(lambda: field.world_size() == 2, "a view of two")
-    assert field.status()["restarts"]["total"] == 0
-
-
-def test_a_drained_node_moves_its_pods(field: Field, pods: list[Manifest]) -> None:
-    (here,) = {pod["spec"]["nodeName"] for pod in pods if uid_of(pod) == field.coordinator()}
-    moving = [pod for pod in pods if pod["spec"]["nodeName"] != here]
-    (node,) = {pod["spec"]["nodeName"] for pod in moving}
-    staying = [pod for pod in pods if pod not in moving]
-
-    try:
-        with field.steady(staying):
-            field.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force")
-            field.until(lambda: len(field.live()) == 3, "three pods beside the drained node")
-            field.training(3)
-    finally:
-        field.kubectl("uncordon", node)
-
-    assert {pod["spec"]["nodeName"] for pod in field.live()} == {here}
-
-
-def test_without_an_operator_training_goes_on_and_later_the_dead_pod_is_replaced(
-    field: Field, pods: list[Manifest]
-) -> None:
-    victim = but_coordinator(field, pods)[0]
-    operator = ("--namespace=dssync-system", "deployment/dssync")
-
-    with field.steady([pod for pod in pods if pod is not victim]):
-        field.kubectl("scale", *operator, "--replicas=0")
-        try:
-            field.crash(victim)
-            field.until(lambda: field.world_size() == 2, "the view without it")
-            time.sleep(5.0)  # the length of the outage, not a wait for something
-            assert len(field.live()) == 2
-        finally:
-            field.kubectl("scale", *operator, "--replicas=2")
-        field.contributes(field.replacement(pods))
 
 
 def test_a_deleted_job_leaves_nothing(field: Field, pods: list[Manifest]) -> None:
