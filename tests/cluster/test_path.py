@@ -20,6 +20,8 @@ def test_the_example_trains_to_complete(field: Field, timeline: Timeline) -> Non
     field.wait("Complete")
     timeline.add("complete")
     timeline.add_pods(pods)
+    imported = max(field.printed_at(pod, "started") for pod in pods)
+    timeline.add("torch imported by the last worker", imported)
     status = field.status()
     assert status["membership"]["worldSize"] == WORKERS
     assert status["progress"]["percent"] == 100
