@@ -83,7 +83,7 @@ class End:
     def _arrive(self, frame: bytes | None) -> None:
         if self._waiting or self._network.is_blocked(self.host, self.other.host):
             self._waiting.append(frame)
-            self._network.held.add(self)
+            self._network.held[self] = None
         else:
             self.other.host.run(lambda: self.other.take(frame))
 
@@ -111,8 +111,9 @@ class Network:
     def __init__(self, scheduler: Scheduler) -> None:
         self.scheduler = scheduler
         self.hosts: dict[str, Host] = {}
-        self.held: set[End] = set()
-        """Ends whose frames wait."""
+        self.held: dict[End, None] = {}
+        """Ends whose frames wait, in the order in which they began to; a set would have another
+        order in each process."""
         self.healed_seconds = -HEAL_SECONDS
         """When a way was last free again."""
         self._blocked: dict[tuple[str, str], int] = {}
@@ -146,7 +147,7 @@ class Network:
             if not self._blocked[way]:
                 del self._blocked[way]
         for end in [e for e in self.held if not self.is_blocked(e.host, e.other.host)]:
-            self.held.discard(end)
+            del self.held[end]
             end.release()
         posts, self._posts = self._posts, []
         for post in posts:

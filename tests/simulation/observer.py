@@ -110,7 +110,9 @@ class Observer:
         kind = type(event).__name__
         self.coverage.elections[election.phase.value, kind] += 1
         if kind not in ("Ticked", "Looked"):
-            self.note(f"{election.me.uid} {election.phase.value} {event}")
+            # The text of a set has another order in each process.
+            what = f"ended {sorted(event.uids)}" if isinstance(event, b.ExitsSeen) else event
+            self.note(f"{election.me.uid} {election.phase.value} {what}")
 
     def leads(self, uid: str, term: int) -> None:
         """A launcher begins to coordinate."""

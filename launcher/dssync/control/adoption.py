@@ -98,8 +98,8 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     elif job.ledger.total or any(r.known_round >= 0 for r in everybody.values()):
         # Nobody goes on, but there was training: its numbers continue, its data count anew.
         job.lost_world = _lost(job, _next_round(everybody))
-    for key in reports.keys() - adopted.keys():
-        if reports[key].started:
+    for key, report in reports.items():
+        if key not in adopted and report.started:
             job.roster.remove(key)
             job.roster.benched.add(key)
             job.outbox.tell(key, m.Bench("its rounds are not those of the new term"))

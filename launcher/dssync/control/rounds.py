@@ -267,7 +267,7 @@ class Rounds:
             # has given up in a higher one.
             for each in hit:
                 self._abandon(each, cause, now)
-            for communicator in set().union(*(each.communicators for each in hit)):
+            for communicator in sorted(set().union(*(each.communicators for each in hit))):
                 self._directory.break_(communicator)
 
     def _entangled(self, exchange: Exchange) -> list[Exchange]:
