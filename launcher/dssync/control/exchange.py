@@ -88,6 +88,11 @@ class Exchange:
         """Strict: whether every member of the attempt holds its results."""
         return self.strict and not self.collecting and self.confirmed.keys() >= {*self.members}
 
+    @property
+    def undecided(self) -> bool:
+        """Strict: whether nobody but the coordinator, which may not decide, is waited for."""
+        return self.all_confirmed and not self.decided
+
     def expire_at(self, seconds: float) -> None:
         """Set the deadline, unless it is earlier."""
         known = self.deadline_seconds

@@ -134,8 +134,9 @@ class Rounds:
         """Note that a member is ready for its round.
 
         The deadline starts with the first mate that has trained for this round, else with the
-        last one: who found no data does not hurry a mate that trains. While it builds, a member
-        is not late, and it starts no more than the generous deadline of a build.
+        last one: who found no data does not hurry a mate that trains. It also starts with the
+        first result, which shows that all had arrived. While it builds, a member is not late, and
+        it starts no more than the generous deadline of a build.
         """
         exchange = self._find(key, message.round)
         if exchange is None or exchange.attempt != message.attempt or exchange.collecting:
@@ -158,7 +159,8 @@ class Rounds:
         exchange.confirmed[key] = message.batches
         # A member whose operations are over soon does not announce them.
         exchange.arrived.add(key)
-        if exchange.all_confirmed and not exchange.decided:
+        exchange.expire_at(now + self._limit_seconds(exchange))
+        if exchange.undecided:
             self._ripe.append(exchange)
 
     def decide(self, now: float, may_end: Callable[[], bool]) -> None:
@@ -170,7 +172,7 @@ class Rounds:
         """
         ripe, self._ripe = self._ripe, []
         for exchange in ripe:
-            if exchange.all_confirmed and not exchange.decided:
+            if exchange.undecided:
                 if exchange.kind != "final" or may_end():
                     self._decide(exchange, now)
                 else:
@@ -201,6 +203,8 @@ class Rounds:
             exchange.applied.add(key)
             if exchange.communicators:
                 self.earned.append((key, exchange.round))
+            if exchange.waiting and exchange.attempt == message.attempt:
+                exchange.expire_at(now + self._limit_seconds(exchange))
             self._settle(exchange, now)
 
     def abandoned(self, key: str, message: Abandoned, now: float) -> None:
@@ -240,7 +244,7 @@ class Rounds:
                 if not exchange.collecting and held.intersection(exchange.late):
                     # A mate of a lower round holds them up: their time starts when they are free.
                     exchange.deadline_seconds = now + self._limit_seconds(exchange)
-                elif now >= exchange.deadline_seconds:
+                elif now >= exchange.deadline_seconds and not exchange.undecided:
                     self._expire(exchange, now)
                     self._settle(exchange, now)
             held.update(exchange.held)

@@ -106,6 +106,24 @@ def test_strict_rounds_are_not_committed_meanwhile() -> None:
     assert job.of(A, m.Commit)
 
 
+def test_a_strict_round_that_only_waits_for_a_look_has_no_deadline() -> None:
+    job = JobOnPaper(desired=3, sync=STRICT)
+    job.begin(A, B, C)
+    job.takes(Looked())
+    job.wait(2.5, 0, 1)
+    for key in (A, B):
+        job.says(key, m.Abandoned(0, 0))
+    job.wait(3.5, 0, 1)
+    for key in (A, B):
+        job.says(key, m.Arrive(0, 1, False), m.Confirm(0, 1, ()))
+
+    job.wait(30.0, 0, 1)
+
+    assert m.Abandon(0, 1) not in job.of(A, m.Abandon)
+    job.takes(Looked())
+    assert m.Commit(0, 1, ()) in job.of(A, m.Commit)
+
+
 def test_no_checkpoint_is_published_meanwhile() -> None:
     job = job_without(falls_silent)
     job.says(A, m.AskPublish(0))

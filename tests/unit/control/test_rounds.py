@@ -155,6 +155,20 @@ def test_once_all_have_arrived_even_idle_members_wait_no_longer_than_the_deadlin
     assert m.Abandon(0, 0) in job.of("0.0.a", m.Abandon)
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_once_a_mate_has_a_result_who_hangs_in_its_operation_is_not_waited_for_long(
+    strict: bool,
+) -> None:
+    job = JobOnPaper(desired=2, sync=STRICT if strict else SYNC)
+    job.begin("0.0.a", "1.0.b")
+    job.arrive("1.0.b", idle=True)
+    job.says("0.0.a", m.Confirm(0, 0, ()) if strict else m.Applied(0, 0, ()))
+
+    job.wait(5.2, 0, 1)
+
+    assert m.Abandon(0, 0) in job.of("1.0.b", m.Abandon)
+
+
 def test_members_that_build_are_not_late_and_the_one_they_wait_for_is(job: JobOnPaper) -> None:
     job.says("0.0.a", m.Arrive(0, 0, False, building=True))
     job.says("1.0.b", m.Arrive(0, 0, False, building=True))
