@@ -43,8 +43,8 @@ class Monitor:
         self._decisions: set[tuple[int, int, tuple[int, ...]]] = set()
         self._reports: dict[str, Report] = {}
         """Of members, before the term begins."""
-        self._standing: dict[int, tuple[str, ...]] = {}
-        """The members that each launcher lists."""
+        self._standing: dict[int, m.Standing] = {}
+        """What each launcher says before the term begins."""
         self._adopted: dict[str, Adopt] = {}
         self._seconds = 0.0
         """The coordinator's own time, at its last event."""
@@ -56,7 +56,7 @@ class Monitor:
         if type(event) is not Received:
             return
         if type(event.message) is m.Standing:
-            self._standing[event.slot] = event.message.members
+            self._standing[event.slot] = event.message
         if type(event.message) is not m.FromMember:
             return
         key, text = event.message.member, event.message.body
@@ -194,14 +194,32 @@ class Monitor:
         if former is None:
             return
         dropped = {key for key, r in started.items() if r.member_since == latest} - told.keys()
-        dropped &= former.known & {key for keys in self._standing.values() for key in keys}
-        done = {key for key in dropped if started[key].completed}
-        require(dropped <= done, f"term {self.term} does not adopt {dropped - done}")
+        listed = {key for standing in self._standing.values() for key in standing.members}
+        dropped &= former.known & listed
+        dropped -= {key for key in dropped if started[key].completed}
+        dropped -= {key for key in dropped if self._is_overtaken(key, latest)}
+        require(not dropped, f"term {self.term} does not adopt {dropped}")
         for key, body in told.items():
             commits = {(each.round, each.attempt) for each in body.commits}
             for mate in told:
                 missed = former.assignments.missed(key, mate) - commits
                 require(not missed, f"{mate} applied {missed}, which {key} is told to drop")
+
+    def _is_overtaken(self, key: str, since: int) -> bool:
+        """Tell whether a later term has committed what a member holds.
+
+        That term went on without it and leased its batches again, and all its members are lost.
+        The ledger is that of the later term, so nobody can account for the member's rounds
+        (design 4.6): it enters again with its state.
+        """
+        ledgers = [standing.ledger for standing in self._standing.values()]
+        held = {b for each in ledgers for h in each.held if h.member == key for b in h.batches}
+        return any(
+            batch in each.committed or (each.ledger and committed_in(each.ledger, batch))
+            for each in ledgers
+            if each.term > since
+            for batch in held - {*each.provisional}
+        )
 
     # --- data ---------------------------------------------------------------------------------
 

@@ -39,6 +39,7 @@ QUIET_SECONDS = 60.0
 """Without progress for this long after the last fault, a run counts as stuck."""
 MOST_SECONDS = 900.0
 MOST_EVENTS = 10_000
+"""After the last fault is over."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ class Simulation:
             ViolationError: an invariant does not hold, or the run is stuck.
         """
         observer, scheduler, faults = self.observer, self.scheduler, self.faults
-        quiet_since, seen, swept = 0.0, 0, False
+        quiet_since, seen, swept, calm = 0.0, 0, False, 0
         while not (observer.completed and not self.live_pods):
             self._step()
             observer.now = scheduler.now
@@ -222,7 +223,9 @@ class Simulation:
                 self.operator.completed()
             if observer.progressed or faults.active:
                 observer.progressed, quiet_since = False, scheduler.now
-            if scheduler.now > MOST_SECONDS or seen > MOST_EVENTS:
+            # While the arbiter is away, candidates ask each other again and again.
+            calm = seen if faults.active else calm
+            if scheduler.now > MOST_SECONDS or seen - calm > MOST_EVENTS:
                 self._stuck("endless")
         self._check_end()
         return Outcome(

@@ -47,6 +47,11 @@ class Admission:
         if self._window_opened is None:
             self._window_opened = now
 
+    @property
+    def is_forming(self) -> bool:
+        """Whether the members of the first world are brought to one state."""
+        return bool(self._forming)
+
     def open_window(self, now: float) -> None:
         """Let the first world wait for more pods from now on."""
         self._window_opened = now
@@ -159,10 +164,7 @@ class Admission:
         if job.lost_world is not None:
             job.ledger = job.ledger.renewed()
             job.restarts += 1
-            if job.ledger.total:
-                # Before anything of the new count: an older copy says that it is done.
-                for slot in job.roster.pods:
-                    job.outbox.send(slot, job.news())
+            job.publish()  # Before anything of the new count: an older copy says that it is done.
             job.outbox.note(Note("restarted_job"))
 
     def _begin(self, members: tuple[str, ...]) -> None:

@@ -47,6 +47,13 @@ class Gathering:
     """When the coordinator began to listen."""
     standings: dict[int, m.Standing] = field(default_factory=dict)
     reports: dict[str, Report] = field(default_factory=dict)
+    settled: set[str] = field(default_factory=set)
+    """Members whose reports an earlier view of the term was decided on."""
+
+    def reopen(self, uid: str) -> None:
+        """Wait for one more launcher."""
+        self.electorate = Electorate(frozenset({uid}), frozenset({uid}))
+        self.began_seconds = None
 
     @property
     def listed(self) -> dict[str, Report]:
@@ -68,7 +75,8 @@ class Gathering:
         """
         self.began_seconds = now if self.began_seconds is None else self.began_seconds
         passed = now - self.began_seconds
-        inside = {uids[slot] for slot, each in self.standings.items() if self._is_in(each)}
+        found = ((uids.get(slot), each) for slot, each in self.standings.items())
+        inside = {uid for uid, each in found if uid is not None and self._is_in(each)}
         if passed >= PROBE_SECONDS or inside >= self.electorate.expected:
             return True
         return passed >= REPORT_SECONDS and inside >= self.electorate.reached
@@ -80,8 +88,10 @@ class Gathering:
 def adopt(job: Job, gathering: Gathering) -> bool:
     """Rebuild a job from the reports of its members; tell whether its final flush is committed."""
     everybody = gathering.listed
-    reports = {key: r for key, r in everybody.items() if r.enter and not r.completed}
-    latest = max((r.member_since for r in reports.values() if r.started), default=0)
+    present = {key: r for key, r in everybody.items() if r.enter and not r.completed}
+    latest = max((r.member_since for r in present.values() if r.started), default=0)
+    reports = {key: r for key, r in present.items() if key not in gathering.settled}
+    gathering.settled |= reports.keys()
     ledgers = gathering.ledgers(latest)
     newest = _newest_ledger(ledgers)
     known = _Known(ledgers, newest)
@@ -90,9 +100,10 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     adopted = {key: r for key, r in candidates.items() if key not in stale}
     commits = {key: verdicts(key, adopted, known) for key in adopted}
     job.ledger = _ledger(ledgers, newest or _registered(gathering), adopted, commits)
-    _publish(job)
+    job.publish()  # Before members hear what is committed with them.
     for key, report in reports.items():
         job.roster.add(key, _peer(key, report, adopted))
+    job.lost_world = None
     if adopted:
         _continue(job, adopted, commits, _next_round(everybody))
     elif job.ledger.total or any(r.known_round >= 0 for r in everybody.values()):
@@ -107,14 +118,6 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     counts = f"adopted={len(adopted)} entering={len(job.roster.in_phase(Phase.ENTERED))}"
     job.outbox.note(Note("adopted", counts=counts))
     return any(r.completed for r in everybody.values()) or _final(adopted, commits)
-
-
-def _publish(job: Job) -> None:
-    """Give every launcher the ledger, before its members hear what is committed with them."""
-    if job.ledger.total:
-        news = job.news()
-        for slot in job.roster.pods:
-            job.outbox.send(slot, news)
 
 
 def read_report(body: str) -> Report:

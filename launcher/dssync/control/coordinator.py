@@ -59,6 +59,8 @@ class Coordinator:
     ) -> None:
         self.job = Job(term, settings, quorum=Quorum(any_side=settings.any_side))
         self.gathering = None if electorate is None else Gathering(electorate)
+        self._gathered = self.gathering
+        """What is known of the term before; late reports join it while nobody holds any state."""
         self._deferred: list[Event] = []
         self._bulletin = Bulletin(self.job)
         self.archive = Archive(self.job)
@@ -183,6 +185,9 @@ class Coordinator:
         for pod in self.roster.pods.values():
             pod.heard_seconds = now
         is_over = adopt(self.job, gathering)
+        for pod in self.roster.pods.values():
+            if pod.draining:
+                self.departures.drain_pod(pod)
         self.admission.open_window(now)
         self.training.answer_all()
         deferred, self._deferred = self._deferred, []
@@ -228,11 +233,23 @@ class Coordinator:
                 pod.workers -= not restarting
             case m.Drain():
                 self.departures.drain_pod(pod)
-            case m.Standing(workers=workers):
-                pod.workers = workers
+            case m.Standing() as standing:
+                pod.workers = standing.workers
+                self._hear_late(pod, standing)
             case _:
                 pass
         self._heard(pod, now)
+
+    def _hear_late(self, pod: Pod, standing: m.Standing) -> None:
+        """Gather again for a launcher of an earlier term: its members may hold the only state.
+
+        Once a world forms it is too late: then they enter again.
+        """
+        is_open = self.world is None and not (self.completed or self.admission.is_forming)
+        if self._gathered is not None and is_open and 0 < standing.ledger.term < self.job.term:
+            self.gathering = self._gathered
+            self.gathering.standings[pod.slot] = standing
+            self.gathering.reopen(pod.uid)
 
     def _heard(self, pod: Pod, now: float) -> None:
         pod.heard_seconds = now

@@ -94,6 +94,13 @@ class Job:
             return {}
         return {key: peers[key].moments for key in members}
 
+    def publish(self) -> None:
+        """Give every launcher a copy of the ledger, once there is one."""
+        if self.ledger.total:
+            news = self.news()
+            for slot in self.roster.pods:
+                self.outbox.send(slot, news)
+
     def new_rounds(self, settings: Settings) -> Rounds:
         """Return rounds of this term that nobody has frozen yet."""
         return Rounds(self.term, settings, self.settings.deadline, self.outbox.tell)

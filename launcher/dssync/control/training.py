@@ -29,10 +29,14 @@ class Training:
 
     def register(self, key: str, message: m.Register) -> None:
         """Take in the size of the run; refuse a member that states another."""
+        is_first = not self._job.ledger.total
         try:
             self._job.ledger.register(message.tracks, message.epochs)
         except ProtocolError as error:
             self._job.outbox.tell(key, m.Refuse(str(error)))
+        if is_first:
+            # Before anything is leased: a copy of an earlier history says that it is done.
+            self._job.publish()
 
     def lease(self, key: str, take: m.Take) -> None:
         """Lease batches to a member; it gets more later if there are none now."""
@@ -118,9 +122,7 @@ class Training:
         ):
             return
         self._published, self._published_out = changes, put_out
-        news = job.news()
-        for slot in job.roster.pods:
-            job.outbox.send(slot, news)
+        job.publish()
 
     def advance(self, now: float) -> None:
         """Do what has become possible: take results, freeze, give up a world without members."""

@@ -85,7 +85,9 @@ def taken_over(
     return coordinator, effects
 
 
-def told(effects: list[Effect], kind: type[Adopt | m.Assign | m.Bench]) -> dict[str, object]:
+def told(
+    effects: list[Effect], kind: type[Adopt | m.Assign | m.Bench | m.Fetch]
+) -> dict[str, object]:
     """What members are told, of one kind, by key."""
     sent = [each.message for each in effects if isinstance(each, Send)]
     bodies = [(x.member, m.TO_MEMBER.decode(x.body)) for x in sent if isinstance(x, m.ToMember)]
@@ -175,3 +177,28 @@ def test_who_can_read_checkpoints_is_still_asked_to_under_a_new_coordinator() ->
     told = [each.message for each in effects if isinstance(each, Send)]
     bodies = [m.TO_MEMBER.decode(each.body) for each in told if isinstance(each, m.ToMember)]
     assert bodies == [m.Resume()]
+
+
+def test_a_launcher_that_comes_late_brings_the_only_state_with_its_ledger() -> None:
+    coordinator, _ = taken_over({0: NOTHING}, {A: waiting(HELLO)})
+    coordinator.handle(Connected(m.Hello(1, "pod1", 1, ("", "", ""))), 0.4)
+
+    known = ledger((B, (11,)), committed=(10,))
+    effects = coordinator.handle(Received(1, m.Standing((B,), 1, known)), 0.5)
+    report = m.FromMember(B, m.MEMBER.encode_text(training()))
+    effects += coordinator.handle(Received(1, report), 0.6)
+
+    assert told(effects, Adopt).keys() == {B}
+    assert told(effects, m.Fetch).keys() == {A}
+    assert coordinator.ledger.committed == 11
+
+
+def test_a_launcher_that_comes_when_a_world_forms_already_is_too_late() -> None:
+    coordinator, _ = taken_over({0: ledger()}, {A: training()})
+    coordinator.handle(Connected(m.Hello(1, "pod1", 1, ("", "", ""))), 0.4)
+
+    effects = coordinator.handle(Received(1, m.Standing((B,), 1, ledger())), 0.5)
+    report = m.FromMember(B, m.MEMBER.encode_text(training()))
+    effects += coordinator.handle(Received(1, report), 0.6)
+
+    assert told(effects, m.Bench).keys() == {B}

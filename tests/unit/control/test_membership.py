@@ -392,6 +392,17 @@ def test_a_worker_of_a_draining_pod_is_not_let_in(job: JobOnPaper) -> None:
     assert not job.of("2.0.c", m.Fetch)
 
 
+def test_launchers_have_the_ledger_before_anything_of_it_is_leased() -> None:
+    # Else they would take what is leased for batches of the earlier history that they know.
+    job = JobOnPaper(desired=2)
+    job.begin("0.0.a", "1.0.b")
+
+    job.says("0.0.a", m.Register((m.Track("", 10),), 1))
+
+    news = [(slot, each.ledger) for slot, each in job.sent if isinstance(each, m.LedgerNews)]
+    assert news == [(slot, job.coordinator.ledger.state) for slot in (0, 1)]
+
+
 def test_a_drained_member_gives_its_batches_back(job: JobOnPaper) -> None:
     job.says("0.0.a", m.Register((m.Track("", 4),), 1), m.Take(1, 0))
     job.says("1.0.b", m.Register((m.Track("", 4),), 1), m.Take(3, 0))
