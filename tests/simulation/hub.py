@@ -135,7 +135,7 @@ class Hub:
         """Take in the launcher of this very pod."""
         self.handle(Connected(hello))
 
-    def introduce(self, end: End, hello: m.Hello, *, resumes: bool, term: int) -> bool:
+    def introduce(self, end: End, hello: m.Hello, *, session_name: int, term: int) -> bool:
         """Take in the first frame of a connection; False if it is for another coordinator."""
         if self._closed or term not in (0, self.term):
             return False
@@ -144,12 +144,15 @@ class Hub:
             known.end.close()
         alive = hello.slot in self.coordinator.roster.pods
         same = known is not None and known.hello.pod_uid == hello.pod_uid
-        resumed = resumes and alive and same
-        session = known.session if resumed and known is not None else self.pod.world.new_session()
+        resumed = known is not None and alive and same and known.session.name == session_name
+        session = self.pod.world.new_session()
+        session.name = self.pod.world.new_name()
+        if resumed and known is not None:
+            session = known.session
         self._remotes[hello.slot] = _Remote(hello, session, end)
         self._slots[end] = hello.slot
         end.handlers = Handlers(lambda frame: self._frame(end, frame), lambda: self._lost(end))
-        end.send(b"resumed %d" % self.term if resumed else b"fresh %d" % self.term)
+        end.send(b"%d %d" % (session.name, self.term))
         end.send(session.passing())
         self.handle(Connected(hello, resumed))
         return True

@@ -164,9 +164,9 @@ class Pod(Host):
         """Take a connection in: its first frame is a hello."""
 
         def first(frame: bytes) -> None:
-            hello, resumes, term = self.world.parcels.unpack(frame)  # type: ignore[misc]
+            hello, name, term = self.world.parcels.unpack(frame)  # type: ignore[misc]
             hub = self.hub
-            if hub is None or not hub.introduce(end, hello, resumes=resumes, term=term):
+            if hub is None or not hub.introduce(end, hello, session_name=name, term=term):
                 end.close()
 
         end.handlers = Handlers(first, lambda: None)

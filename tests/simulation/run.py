@@ -119,6 +119,7 @@ class Simulation:
         self.pods: list[Pod] = []
         self._incarnations = 0
         self._slots = 0
+        self._sessions = 0
         self.operator = Operator(self)
         self.faults = Faults(self, profile, omitted)
         for workers in shape:
@@ -128,6 +129,11 @@ class Simulation:
 
     def new_session(self) -> Session:
         return self.protocol.session()
+
+    def new_name(self) -> int:
+        """Return a name for a session."""
+        self._sessions += 1
+        return self._sessions
 
     def new_coordinator(
         self, record: Record, electorate: Electorate, pod: Pod

@@ -42,7 +42,6 @@ class RemoteUplink:
         self._clock = AwakeClock(pod.clock)
         self._heard_seconds = self._clock.now()
         self._session = pod.world.new_session()
-        self._known = False
         self._closed = False
         self._linked = False
         self._ready = False
@@ -78,7 +77,7 @@ class RemoteUplink:
         self.end = end
         end.handlers = Handlers(lambda frame: self._frame(end, frame), lambda: self._lost(end))
         hello = self._pod.hello()
-        end.send(self._pod.world.parcels.pack((hello, self._known, self.leader.term)))
+        end.send(self._pod.world.parcels.pack((hello, self._session.name, self.leader.term)))
 
     def _frame(self, end: End, frame: bytes) -> None:
         if end is not self.end:
@@ -97,14 +96,15 @@ class RemoteUplink:
             self._pod.hears(self.leader.term, message)  # type: ignore[arg-type]
 
     def _accepted(self, end: End, frame: bytes) -> None:
-        answer, term = frame.split()
-        fresh = self._known and answer != b"resumed"
+        name, term = map(int, frame.split())
+        first = not self._session.name
+        fresh = not first and name != self._session.name
         if fresh:
             self._session = self._pod.world.new_session()
-        first, self._known = not self._known, True
+        self._session.name = name
         self._linked, self._heard_seconds = True, self._clock.now()
         end.send(self._session.passing())
-        self._pod.linked(int(term), first=first)
+        self._pod.linked(term, first=first)
         if fresh:
             self._pod.lost_contact()
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import json
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,6 +37,8 @@ from dssync.control.transport import FrameProtocol
 from dssync.errors import ProtocolError
 
 TICK_SECONDS = 0.02
+NAME_BITS = 53
+"""Of a session's name: any reader of JSON can take it."""
 AT_ONCE = 32
 """Messages between two looks at the sockets; a freeze makes one for each member."""
 FENCED = "fenced"
@@ -51,6 +54,10 @@ class _Remote:
     hello: m.Hello
     session: Session
     connection: FrameProtocol | None
+
+    def is_continued_by(self, hello: m.Hello, session_name: object) -> bool:
+        """Tell whether the launcher has this very session, and heard so."""
+        return self.hello.pod_uid == hello.pod_uid and self.session.name == session_name
 
 
 class CoordinatorHost:
@@ -248,7 +255,7 @@ class CoordinatorHost:
     def _introduce(self, connection: FrameProtocol, frame: bytes) -> None:
         """Take the first frame of a connection: a hello, and whether it continues a session."""
         try:
-            body, resumes, term = json.loads(frame)
+            body, session_name, term = json.loads(frame)
             hello = m.LAUNCHER.decode(str(body).encode())
         except (ValueError, TypeError, RecursionError):
             hello = None
@@ -265,12 +272,13 @@ class CoordinatorHost:
         if known is not None:
             self._forget_connections(hello.slot)
         alive = hello.slot in self._coordinator.roster.pods
-        same = known is not None and known.hello.pod_uid == hello.pod_uid
-        resumed = bool(resumes) and alive and same
-        session = known.session if resumed and known is not None else Session()
+        session = Session(1 + secrets.randbits(NAME_BITS))
+        resumed = known is not None and alive and known.is_continued_by(hello, session_name)
+        if known is not None and resumed:
+            session = known.session
         self._remotes[hello.slot] = _Remote(hello, session, None)
         self._slots[connection] = hello.slot
-        connection.send(json.dumps([resumed, self.term]).encode())
+        connection.send(json.dumps([session.name, self.term]).encode())
         connection.send(session.passing())
         self.handle(Connected(hello, resumed))
 

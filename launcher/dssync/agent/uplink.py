@@ -98,7 +98,6 @@ class RemoteUplink:
         self._clock = AwakeClock(time.monotonic)
         self._heard_seconds = self._clock.now()
         self._session = Session()
-        self._known = False
         self._closed = False
         self._linked = False
         self._attempt = 0
@@ -168,20 +167,21 @@ class RemoteUplink:
         except (OSError, DssyncError):
             return False
         hello = m.LAUNCHER.encode(self._hello()).decode()
-        connection.send(json.dumps([hello, self._known, self._leader.term]).encode())
+        connection.send(json.dumps([hello, self._session.name, self._leader.term]).encode())
         return True
 
     def _accepted(self, connection: FrameProtocol | None, payload: bytes) -> None:
-        resumed, term = json.loads(payload)
-        if resumed == FENCED:
+        name, term = json.loads(payload)
+        if name == FENCED:
             self._events.on_fenced()
             return
-        if not isinstance(term, int) or self._closed:
+        if not (isinstance(name, int) and isinstance(term, int)) or self._closed:
             raise ProtocolError(f"a coordinator answers a hello with {payload[:80]!r}")
-        fresh = self._known and resumed is not True
+        first = not self._session.name
+        fresh = not first and name != self._session.name
         if fresh:
             self._session = Session()
-        first, self._known = not self._known, True
+        self._session.name = name
         self._linked, self._heard_seconds = True, self._clock.now()
         if connection is not None:
             connection.send(self._session.passing())

@@ -4,6 +4,9 @@ A short loss of a connection is no failure (``reconnect_seconds``), but bytes th
 are lost with it. Each side numbers what it sends and keeps it until the other has acknowledged
 it; after a reconnect both send again what the other lacks. A session lasts as long as the pod's
 uid and the coordinator's term.
+
+The coordinator names each session, and a launcher says at each connection which one it has: an
+answer that was lost may have begun another.
 """
 
 import struct
@@ -18,7 +21,9 @@ _UNNUMBERED = 0
 class Session:
     """One side of a session."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: int = 0) -> None:
+        self.name = name
+        """Given by the coordinator; 0 before that."""
         self._sent = 0
         self._received = 0
         self._unacknowledged: deque[tuple[int, bytes]] = deque()
