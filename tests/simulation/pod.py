@@ -212,6 +212,8 @@ class Pod(Host):
 
     def lost_contact(self) -> None:
         """The coordinator gave this pod up: its members enter again."""
+        if self.draining:
+            self._send(m.Drain())
         bench = m.TO_MEMBER.encode_text(m.Bench("the coordinator lost contact with this pod"))
         for worker in self.workers:
             if worker.entered and worker.key not in self._benched:

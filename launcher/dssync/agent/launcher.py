@@ -256,6 +256,8 @@ class Launcher:
 
     def _lost_contact(self) -> None:
         """The coordinator gave this pod up: its members enter again, in place."""
+        if self._ending.draining:
+            self._send(m.Drain())  # What was said to it of this pod is forgotten.
         bench = m.TO_MEMBER.encode(m.Bench("the coordinator lost contact with this pod")).decode()
         for worker in self._workers.values():
             if worker.entered and not worker.benched:

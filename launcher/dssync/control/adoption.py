@@ -62,9 +62,16 @@ class Gathering:
         return {key: report for key, report in self.reports.items() if key in members}
 
     def ledgers(self, term: int) -> list[m.LedgerReport]:
-        """Return what launchers know of the data in the history of a term: not of another side."""
-        found = [standing.ledger for standing in self.standings.values()]
-        return [each for each in found if each.term >= term]
+        """Return what launchers know of the data in the history of a term.
+
+        That is, not what they know of another side, or of the time before the data began to count
+        anew.
+        """
+        found = [s.ledger for s in self.standings.values() if s.ledger.term >= term]
+        last: dict[int, int] = {}
+        for each in found:
+            last[each.term] = max(each.restarts, last.get(each.term, 0))
+        return [each for each in found if each.restarts == last[each.term]]
 
     def complete(self, uids: Mapping[int, str], now: float) -> bool:
         """Tell whether nobody is to be waited for any longer.

@@ -46,6 +46,8 @@ class LedgerReport(Record, frozen=True):
     """Of the latest news."""
     term: int = 0
     """Whose history this is: of the coordinator that this launcher had the ledger from."""
+    restarts: int = 0
+    """How often the data had begun to count anew in that term."""
 
 
 class Standing(Message, frozen=True):

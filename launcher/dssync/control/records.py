@@ -65,6 +65,7 @@ class CommitRecords:
             self._term, self._put_out, self._number = self._next_term, (), 0
             self._restarts = 0
             self._committed.clear()
+            self._alone.clear()
             self._given_out.clear()
 
     def said(self, key: str, body: str) -> None:
@@ -140,6 +141,7 @@ class CommitRecords:
             self._put_out,
             self._number,
             self._term,
+            self._restarts,
         )
 
     def _commit(self, key: str, batches: tuple[int, ...]) -> None:

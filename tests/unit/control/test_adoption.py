@@ -61,10 +61,11 @@ def ledger(
     state: m.LedgerState = TEN_DONE,
     term: int = 1,
     number: int = 1,
+    restarts: int = 0,
 ) -> m.LedgerReport:
     """What a launcher says of the data."""
     holds = tuple(m.Held(key, batches) for key, batches in held)
-    return m.LedgerReport(state, committed, holds, (), put_out=put_out, number=number, term=term)
+    return m.LedgerReport(state, committed, holds, (), (), put_out, number, term, restarts)
 
 
 def taken_over(
@@ -202,3 +203,13 @@ def test_a_launcher_that_comes_when_a_world_forms_already_is_too_late() -> None:
     effects += coordinator.handle(Received(1, report), 0.6)
 
     assert told(effects, m.Bench).keys() == {B}
+
+
+def test_a_copy_from_before_the_data_began_to_count_anew_says_nothing() -> None:
+    anew = m.LedgerState(1, (m.TrackState("", 100, 2, (0, 1)),), 0)
+    ledgers = {0: ledger((A, (0, 1)), state=anew, restarts=1), 1: ledger()}
+
+    coordinator, effects = taken_over(ledgers, {A: training()})
+
+    assert told(effects, Adopt).keys() == {A}
+    assert coordinator.ledger.committed == 0
