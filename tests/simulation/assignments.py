@@ -21,7 +21,7 @@ Fresh = list[tuple[str, m.Assign]]
 class Assignments:
     """All assignments of one term, and what must hold among them."""
 
-    def __init__(self, observer: Observer) -> None:
+    def __init__(self, observer: Observer, term: int) -> None:
         self.eligible: set[str] = set()
         """Members whose values may count."""
         self.givers: dict[Attempt, list[str]] = {}
@@ -30,6 +30,7 @@ class Assignments:
         self.applied_at_members: dict[tuple[str, int], int] = {}
         """The attempt that a member has applied in a round, before anybody hears of it."""
         self._observer = observer
+        self._term = term
         self._views: dict[int, tuple[int, int, str]] = {}
         self._broken: set[str] = set()
         self._broken_news = False
@@ -142,6 +143,8 @@ class Assignments:
         if assign.kind == "train":
             require(now <= was, f"the group of {key} grew from {was} to {now} in {number}")
             hit = len(first) == 1 or any(mate in self._observer.touched for mate in first)
+            # Launchers leave a coordinator when another one has won, without any fault.
+            hit = hit or self._observer.is_over(self._term)
             require(hit, f"{key} retries {number} ({assign.cause}) though no fault hit {first}")
         done = [mate for mate in now if (mate, number) in self.applied_at_members]
         require(not done, f"{key} retries round {number} with {done}, who applied it")

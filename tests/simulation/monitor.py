@@ -28,7 +28,7 @@ class Monitor:
     def __init__(self, coordinator: Coordinator, observer: Observer, *, is_strict: bool) -> None:
         self.term = coordinator.job.term
         self.is_strict = is_strict
-        self.assignments = Assignments(observer)
+        self.assignments = Assignments(observer, self.term)
         self.values = Values(self.assignments)
         self.known: set[str] = set()
         """Members that were let in or adopted, and neither left nor were put out."""

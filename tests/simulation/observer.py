@@ -59,8 +59,8 @@ class Observer:
         """Launchers that a fault has hit, or whose arbiter."""
         self.leads_on: Callable[[str], bool] = lambda uid: False
         """Tells whether a launcher coordinates and has not wanted to stop."""
-        self.is_healing: Callable[[], bool] = lambda: False
-        """Tells whether what was sent before a cut may still arrive."""
+        self.is_healing: Callable[[str], bool] = lambda uid: False
+        """Tells whether what was sent long ago may still reach a launcher."""
         self.events = 0
         """What state machines have taken in so far, but for ticks and heartbeats."""
         self.progressed = False
@@ -132,7 +132,7 @@ class Observer:
         """A coordinator freezes or commits a round."""
         require(not holds, f"the coordinator of {term} {what} without a look at the arbiter")
         later = [since for other, since in self.cell.since.items() if other > term]
-        if later and not self.is_healing():
+        if later and not self.is_healing(self.cell.holders[term]):
             late = self.now - min(later)
             require(late <= DEPOSED_SECONDS, f"term {term} {what} {late:.1f} s after its end")
 

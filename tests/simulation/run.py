@@ -24,7 +24,7 @@ from simulation.coverage import Coverage
 from simulation.fabric import Fabric
 from simulation.faults import Faults
 from simulation.monitor import Monitor
-from simulation.network import Network
+from simulation.network import HEAL_SECONDS, Network
 from simulation.observer import Observer
 from simulation.pod import Pod, Spec
 from simulation.profile import MIXED, Profile
@@ -104,7 +104,7 @@ class Simulation:
         self.cell = Cell(self.scheduler, len(shape), 1)
         self.observer = Observer(self.coverage, self.cell, self._follows, trace)
         self.observer.leads_on = self._leads_on
-        self.observer.is_healing = self.network.is_healing
+        self.observer.is_healing = self._is_healing
         sync = _sync(self.random, profile.commit)
         self.job = Job(
             scheduler=self.scheduler,
@@ -181,6 +181,15 @@ class Simulation:
     def _follows(self, slot: int, term: int) -> bool:
         """Tell whether a launcher is linked to the coordinator of a term in another one."""
         return any(pod.follows(term) for pod in self.pods if pod.alive and pod.spec.slot == slot)
+
+    def _is_healing(self, uid: str) -> bool:
+        """Tell whether old news may still reach a launcher, after a cut or after its own freeze.
+
+        What waited for one that stood still looks as new to it as what waited for a way.
+        """
+        pod, now = self.pod(uid), self.scheduler.now
+        thawed = pod is not None and now - pod.thawed_seconds < HEAL_SECONDS
+        return thawed or self.network.is_healing()
 
     def _leads_on(self, uid: str) -> bool:
         pod = self.pod(uid)

@@ -1,6 +1,7 @@
 """Virtual time, and processes that can be frozen and killed and whose clocks are their own."""
 
 import heapq
+import math
 import random
 from collections.abc import Callable
 from itertools import count
@@ -46,6 +47,8 @@ class Process:
         self.scheduler = scheduler
         self.alive = True
         self.frozen = False
+        self.thawed_seconds = -math.inf
+        """When it went on last after it had stood still."""
         self._rate = rate
         self._jumped_seconds = 0.0
         self._held_back: list[Action] = []
@@ -74,7 +77,7 @@ class Process:
         self.frozen = True
 
     def thaw(self) -> None:
-        self.frozen = False
+        self.frozen, self.thawed_seconds = False, self.scheduler.now
         held, self._held_back = self._held_back, []
         for number, action in enumerate(held):
             if self.frozen:

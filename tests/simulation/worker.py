@@ -25,6 +25,7 @@ PROVISIONAL_SECONDS = 2.0
 ARRIVE_AFTER_SECONDS = 0.02
 """An operation that is over sooner is not announced."""
 LEASE_DEPTH = 2
+MODEL = ("w float32 3",)
 
 
 @dataclass
@@ -174,7 +175,9 @@ class Worker(Process):
 
     def _enter(self, applied_round: int = -1) -> None:
         self.entered = True
-        self.say(m.Enter(("w float32 3",), self.job.sync, f"{self.key}:0", applied_round))
+        address, generation = f"{self.key}:0", self.state.generation
+        sync = self.job.sync
+        self.say(m.Enter(MODEL, sync, address, applied_round, generation=generation))
         self.advance()
 
     def _return(self, *, spoiled: bool = False) -> None:

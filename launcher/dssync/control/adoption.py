@@ -100,9 +100,16 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     reports = {key: r for key, r in present.items() if key not in gathering.settled}
     gathering.settled |= reports.keys()
     ledgers = gathering.ledgers(latest)
+    put_out = _put_out(ledgers)
+    ledgers = [_without(each, put_out) for each in ledgers]
     newest = _newest_ledger(ledgers)
     known = _Known(ledgers, newest)
-    candidates = _candidates(ledgers, reports, latest)
+    candidates = {
+        # Of the latest history, and not put out.
+        key: r
+        for key, r in reports.items()
+        if r.started and r.member_since == latest and key not in put_out
+    }
     stale = _stale(ledgers, candidates, known)
     adopted = {key: r for key, r in candidates.items() if key not in stale}
     commits = {key: verdicts(key, adopted, known) for key in adopted}
@@ -295,17 +302,19 @@ def _registered(gathering: Gathering) -> m.LedgerState | None:
     return None
 
 
-def _candidates(
-    ledgers: Sequence[m.LedgerReport], reports: Mapping[str, Report], latest: int
-) -> dict[str, Report]:
-    """Return the members whose history is that of the latest term, and who were not put out."""
+def _put_out(ledgers: Sequence[m.LedgerReport]) -> frozenset[str]:
+    """Return the members that were put out, as the latest copy of the ledger tells."""
     newest = max(ledgers, key=lambda each: (each.term, each.number), default=None)
-    put_out = () if newest is None else newest.put_out
-    return {
-        key: r
-        for key, r in reports.items()
-        if r.started and r.member_since == latest and key not in put_out
-    }
+    return frozenset(() if newest is None else newest.put_out)
+
+
+def _without(ledger: m.LedgerReport, put_out: Container[str]) -> m.LedgerReport:
+    """Return a report without what members committed by themselves when they were out already.
+
+    The last coordinator had not heard of it and leased the batches again.
+    """
+    void = {batch for each in ledger.alone if each.member in put_out for batch in each.batches}
+    return replace(ledger, committed=tuple(b for b in ledger.committed if b not in void))
 
 
 def _next_round(reports: Mapping[str, Report]) -> int:

@@ -128,6 +128,8 @@ class Coordinator:
         self.training.advance(now)
         self.admission.advance(now)
         self.training.advance(now)
+        if self.world is not None:
+            self._gathered = None
         self.archive.note_view()
         self._bulletin.update(now)
         return self.job.outbox.take()

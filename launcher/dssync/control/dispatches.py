@@ -48,6 +48,8 @@ class LedgerReport(Record, frozen=True):
     """Whose history this is: of the coordinator that this launcher had the ledger from."""
     restarts: int = 0
     """How often the data had begun to count anew in that term."""
+    alone: tuple[Held, ...] = ()
+    """Of ``committed``, what members have committed by themselves."""
 
 
 class Standing(Message, frozen=True):

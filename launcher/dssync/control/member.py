@@ -203,6 +203,8 @@ class MemberState:
         self.__dict__.update(fresh.__dict__)
 
     def _start(self, start: m.Start) -> None:
+        if start.generation != self.generation:
+            return  # It has entered again meanwhile, and holds no state yet.
         self.started, self.next_round = True, start.round
         self.member_since = self.term
         self.position, self.weighted = start.position, start.weighted

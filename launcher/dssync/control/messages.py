@@ -61,6 +61,8 @@ class Enter(Message, frozen=True):
     """The last round in the state that it holds; -1 for a fresh process or spoiled values."""
     resumes: bool = False
     """It can read checkpoints."""
+    generation: int = 0
+    """How often it has entered before."""
 
 
 class Loaded(Message, frozen=True):
@@ -231,6 +233,8 @@ class Start(Message, frozen=True):
     """Place in the view when it was admitted; 0 is the first."""
     weighted: bool
     """Whether its values count; those of a joiner do after its first committed round."""
+    generation: int = 0
+    """That of the hello that it answers: what was meant for an earlier one may still arrive."""
 
 
 class Stage(Record, frozen=True):

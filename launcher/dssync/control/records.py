@@ -10,6 +10,7 @@ numbers are committed or not, so nothing is counted twice however often it is re
 The launcher keeps them and not the worker, because a worker's death is the more frequent one.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 from dssync.control import messages as m
@@ -37,8 +38,9 @@ class CommitRecords:
         self._held: dict[str, set[int]] = {}
         self._alone: dict[str, set[int]] = {}
         """Of the committed ones, those that a member has committed by itself."""
-        self._entering: set[str] = set()
-        """Members that are not let in yet: what is leased to them was for their former life."""
+        self._entering: dict[str, int] = {}
+        """Members that are not let in yet, and how often they had entered before: what is leased
+        to them was for their former life."""
         self._confirmed: dict[str, m.Confirm] = {}
         self._given_out: set[int] = set()
 
@@ -73,9 +75,9 @@ class CommitRecords:
         if tag_of(body) not in SAID:
             return
         match m.MEMBER.decode(body):
-            case m.Enter():
+            case m.Enter(generation=generation):
                 self.gone(key)
-                self._entering.add(key)
+                self._entering[key] = generation
             case m.Confirm() as confirm:
                 self._confirmed[key] = confirm
             case m.Abandoned():
@@ -96,10 +98,11 @@ class CommitRecords:
             case m.Commit(_, _, batches):
                 self._confirmed.pop(key, None)
                 self._commit(key, batches)
-            case m.Start():
-                self._entering.discard(key)
+            case m.Start(generation=generation):
+                if self._entering.get(key) == generation:
+                    del self._entering[key]
             case Adopt(commits=commits):
-                self._entering.discard(key)
+                self._entering.pop(key, None)
                 self._confirmed.pop(key, None)
                 for verdict in commits:
                     self._commit(key, verdict.batches)
@@ -111,7 +114,7 @@ class CommitRecords:
     def gone(self, key: str) -> None:
         """A member's process has ended, or begins anew: it holds nothing any more."""
         self._held.pop(key, None)
-        self._entering.discard(key)
+        self._entering.pop(key, None)
         self._confirmed.pop(key, None)
 
     def learn(self, news: m.LedgerNews) -> None:
@@ -135,15 +138,22 @@ class CommitRecords:
         return m.LedgerReport(
             self.ledger,
             tuple(sorted(self._committed)),
-            tuple(m.Held(key, tuple(sorted(held))) for key, held in self._held.items()),
+            _by_member(self._held),
             tuple(m.Confirmed(key, each) for key, each in self._confirmed.items()),
             tuple(sorted(self._given_out)),
             self._put_out,
             self._number,
             self._term,
             self._restarts,
+            _by_member(
+                {k: mine for k, own in self._alone.items() if (mine := own & self._committed)}
+            ),
         )
 
     def _commit(self, key: str, batches: tuple[int, ...]) -> None:
         self._held.setdefault(key, set()).difference_update(batches)
         self._committed.update(batches)
+
+
+def _by_member(batches: Mapping[str, set[int]]) -> tuple[m.Held, ...]:
+    return tuple(m.Held(key, tuple(sorted(each))) for key, each in batches.items())

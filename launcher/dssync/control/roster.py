@@ -63,6 +63,8 @@ class Peer:
     """It can read checkpoints."""
     moments: str = ""
     """What of its optimizer's state it can average; see `messages.Moments`."""
+    generation: int = 0
+    """How often it had entered before."""
     phase: Phase = Phase.ENTERED
     donor: str = ""
     avoid: str = ""
@@ -82,6 +84,7 @@ class Peer:
             hello.state_address,
             hello.applied_round,
             hello.resumes,
+            hello.generation,
         )
 
 

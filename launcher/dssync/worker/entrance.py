@@ -3,6 +3,8 @@
 import time
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from dssync.control import messages as m
 from dssync.control.viewlog import CHECKPOINT, Point
 from dssync.errors import ModelError
@@ -47,14 +49,14 @@ class Entrance:
         """
         state, started = self._link.state, time.monotonic()
         self.source, self.taken = "", None
-        self._link.send(hello)
+        self._say(hello)
         while not (state.started or self._link.ended):
             self._wait(self._is_told)
             if state.benched is not None and not state.started:
                 # Whatever it was waiting for will not come: the coordinator has forgotten it.
                 with self._link.condition:
                     state.restart()
-                self._link.send(hello)
+                self._say(hello)
             if state.resume and not state.started:
                 state.resume = False
                 self._resume()
@@ -63,6 +65,9 @@ class Entrance:
         if state.refused is not None:
             raise ModelError(state.refused)
         self._observe("admit", started)
+
+    def _say(self, hello: m.Enter) -> None:
+        self._link.send(replace(hello, generation=self._link.state.generation))
 
     def _resume(self) -> None:
         """Read the newest checkpoint, if there is one."""

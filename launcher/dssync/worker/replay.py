@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 import torch
+from msgspec.structs import replace
 from safetensors.torch import save_file
 
 from dssync.control import messages as m
@@ -259,7 +260,8 @@ class ReplaySession:
                 self.link.state.restart()
                 self.link.state.generation = act.generation
             self.consumed.clear()
-        self.link.send(m.Enter(self._lines, self.options.message, self._snapshots.address))
+        hello = m.Enter(self._lines, self.options.message, self._snapshots.address)
+        self.link.send(replace(hello, generation=self.link.state.generation))
         if act.source.startswith(CHECKPOINT):
             folder = Path(act.source.removeprefix(CHECKPOINT))
             take_over(checkpoint.read(folder), self._payload)

@@ -183,12 +183,15 @@ class MemberSession:
         return Point(self.link.state.generation, self.steps, self._applied_round)
 
     def _enter(self, applied_round: int = -1) -> None:
-        address = self._snapshots.address
-        hello = m.Enter(
-            self._lines, self._sync_settings, address, applied_round, self._saver.resumes
-        )
-        self._entrance.enter(hello)
         state, entrance = self.link.state, self._entrance
+        hello = m.Enter(
+            self._lines,
+            self._sync_settings,
+            self._snapshots.address,
+            applied_round,
+            self._saver.resumes,
+        )
+        entrance.enter(hello)
         self._journal.entered(entrance.source, entrance.taken, state.generation, state.next_round)
         if self.link.state.started and not self.link.state.weighted:
             # The mates' values come before any training of this member could count.

@@ -213,3 +213,15 @@ def test_a_copy_from_before_the_data_began_to_count_anew_says_nothing() -> None:
 
     assert told(effects, Adopt).keys() == {A}
     assert coordinator.ledger.committed == 0
+
+
+def test_what_a_member_that_was_put_out_committed_by_itself_puts_nobody_else_out() -> None:
+    # The last coordinator gave B up and leased 10 to A; B went on for a moment.
+    behind = replace(ledger(committed=(10,)), alone=(m.Held(B, (10,)),))
+    ledgers = {0: ledger((A, (10,)), put_out=(B,), number=2), 1: behind}
+
+    coordinator, effects = taken_over(ledgers, {A: training(), B: training()})
+
+    assert told(effects, Adopt).keys() == {A}
+    assert told(effects, m.Bench).keys() == {B}
+    assert coordinator.ledger.committed == 10

@@ -111,10 +111,12 @@ def test_a_commit_counts_for_its_attempt_only(state: MemberState) -> None:
 def test_what_was_sent_to_a_former_life_is_ignored(state: MemberState) -> None:
     state.handle(m.Leases(0, (3, 4)))
     state.restart()
+    state.handle(m.Start(7, 0, True))
     state.handle(assign(9))
     state.handle(m.Leases(0, (5,)))
+    assert not state.started
 
-    state.handle(m.Start(8, 1, False))
+    state.handle(m.Start(8, 1, False, generation=1))
 
     assert state.upcoming == []
     assert list(state.leases(0).batches) == []

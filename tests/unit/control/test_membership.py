@@ -403,6 +403,15 @@ def test_launchers_have_the_ledger_before_anything_of_it_is_leased() -> None:
     assert news == [(slot, job.coordinator.ledger.state) for slot in (0, 1)]
 
 
+def test_a_start_says_which_hello_it_answers() -> None:
+    job = JobOnPaper(desired=1)
+    job.connect(0)
+
+    job.says("0.0.a", m.Enter(MODEL, job.sync, "a:1", generation=3))
+
+    assert job.last("0.0.a", m.Start).generation == 3
+
+
 def test_a_drained_member_gives_its_batches_back(job: JobOnPaper) -> None:
     job.says("0.0.a", m.Register((m.Track("", 4),), 1), m.Take(1, 0))
     job.says("1.0.b", m.Register((m.Track("", 4),), 1), m.Take(3, 0))

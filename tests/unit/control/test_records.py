@@ -45,7 +45,8 @@ def test_what_a_member_applied_by_itself_is_kept() -> None:
     told(records, "a", m.Leases(0, (4, 5)))
     said(records, "a", m.Applied(3, 0, (4,)))
 
-    assert records.report == m.LedgerReport(None, (4,), (m.Held("a", (5,)),), ())
+    held, alone = (m.Held("a", (5,)),), (m.Held("a", (4,)),)
+    assert records.report == m.LedgerReport(None, (4,), held, (), alone=alone)
 
 
 def test_a_confirmation_is_reported_until_it_is_decided_or_given_up() -> None:
@@ -69,16 +70,18 @@ def test_a_member_that_enters_again_holds_nothing_but_its_commits_stay() -> None
 
     said(records, "a", m.Enter((), m.SyncSettings("grid", 2, 1, "strict", 0), "a:1", 3))
 
-    assert records.report == m.LedgerReport(None, (4,), (), ())
+    assert records.report == m.LedgerReport(None, (4,), (), (), alone=(m.Held("a", (4,)),))
 
 
 def test_what_was_leased_to_a_former_life_is_not_held() -> None:
     records = CommitRecords()
-    said(records, "a", m.Enter((), m.SyncSettings("grid", 2, 1, "strict", 0), "a:1", 3))
+    sync = m.SyncSettings("grid", 2, 1, "strict", 0)
+    said(records, "a", m.Enter((), sync, "a:1", 3, generation=1))
+    told(records, "a", m.Start(6, 0, False))
     told(records, "a", m.Leases(0, (4, 5)))
     assert records.report.held == ()
 
-    told(records, "a", m.Start(7, 0, False))
+    told(records, "a", m.Start(7, 0, False, generation=1))
     told(records, "a", m.Leases(0, (6,)))
 
     assert records.report.held == (m.Held("a", (6,)),)

@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.worker.entrance import Entrance
@@ -29,7 +30,8 @@ def test_a_member_that_is_put_out_before_it_was_let_in_says_hello_again() -> Non
 
         coordinator.tell(m.Bench("the coordinator lost contact with this pod"))
 
-        coordinator.hears(HELLO, HELLO)
-        coordinator.tell(m.Start(5, 0, False))
+        coordinator.hears(HELLO, replace(HELLO, generation=1))
+        coordinator.tell(m.Start(4, 0, False))  # for the first hello
+        coordinator.tell(m.Start(5, 0, False, generation=1))
         entered.result(30)
     assert coordinator.link.state.next_round == 5
