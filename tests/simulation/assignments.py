@@ -49,6 +49,8 @@ class Assignments:
         require(assign.round <= last, f"{key} drains with {last} but gets round {assign.round}")
         self._all[key].setdefault(assign.round, {})[assign.attempt] = assign
         self._outstanding[key][assign.round] = assign
+        if assign.kind == "final":
+            self._observer.final_assigned = True
         for stage in assign.stages:
             self._add_stage(key, assign, stage)
 

@@ -66,8 +66,13 @@ class Faults:
         return self._patience > PATIENCE and self._strike(kind, "now")
 
     def _strike(self, kind: str, moment: str) -> bool:
+        # Most of the time it is for nothing: first what tells so soonest.
+        if moment == "last data" and not self._is_data_scarce:
+            return False
+        if moment == "final" and not self.world.observer.final_assigned:
+            return False
         victims = [w for w in self.world.workers if w.exit_code is None and _is(w, moment)]
-        if not victims or (moment == "last data" and not self._is_data_scarce):
+        if not victims:
             return False
         self._patience = 0
         self.injected += 1
@@ -91,8 +96,13 @@ class Faults:
     @property
     def _is_data_scarce(self) -> bool:
         """Whether all members but one have nothing to train on."""
-        workers = [worker for worker in self.world.workers if worker.state.started]
-        return sum(_is(worker, "last data") for worker in workers) <= 1
+        found = 0
+        for worker in self.world.workers:
+            if worker.state.started and _is(worker, "last data"):
+                found += 1
+                if found > 1:
+                    return False
+        return True
 
     # --- what faults are made of --------------------------------------------------------------
 

@@ -8,6 +8,7 @@ acknowledged: late, but in order and once. A reset loses what is under way in bo
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from simulation.scheduler import Process, Scheduler
 
@@ -78,20 +79,20 @@ class End:
         scheduler = self._network.scheduler
         due = scheduler.now + self._network.latency(self.host, self.other.host)
         self._due = max(self._due, due)
-        scheduler.at(self._due, lambda: self._arrive(frame))
+        scheduler.at(self._due, partial(self._arrive, frame))
 
     def _arrive(self, frame: bytes | None) -> None:
         if self._waiting or self._network.is_blocked(self.host, self.other.host):
             self._waiting.append(frame)
             self._network.held[self] = None
         else:
-            self.other.host.run(lambda: self.other.take(frame))
+            self.other.host.run(partial(self.other.take, frame))
 
     def release(self) -> None:
         """Deliver what has waited for a way to be free again."""
         waiting, self._waiting = self._waiting, deque()
         for frame in waiting:
-            self.other.host.run(lambda frame=frame: self.other.take(frame))
+            self.other.host.run(partial(self.other.take, frame))
 
     def take(self, frame: bytes | None) -> None:
         """Take in a frame, or the end of the connection."""

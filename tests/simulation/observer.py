@@ -77,6 +77,8 @@ class Observer:
         """Members that came when others were training."""
         self.decided: dict[tuple[str, int, int, int], tuple[int, ...]] = {}
         """Strict: what the decisions commit that a member was told: by key, term and attempt."""
+        self.final_assigned = False
+        """Somebody was told of a final flush."""
         self.drained: set[str] = set()
         """Members that were told their last round."""
         self.communicators: dict[str, tuple[str, ...]] = {}

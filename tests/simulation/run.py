@@ -222,10 +222,16 @@ class Simulation:
         Raises:
             ViolationError: an invariant does not hold, or the run is stuck.
         """
+        try:
+            return self._run()
+        except ProtocolError as error:
+            raise ViolationError(f"one side of the protocol refuses the other: {error}") from error
+
+    def _run(self) -> Outcome:
         observer, scheduler, faults = self.observer, self.scheduler, self.faults
         quiet_since, seen, swept, calm = 0.0, 0, False, 0
         while not (observer.completed and not self.live_pods):
-            self._step()
+            scheduler.step()
             observer.now = scheduler.now
             if observer.events == seen:
                 if scheduler.now - quiet_since > QUIET_SECONDS and not faults.active:
@@ -247,12 +253,6 @@ class Simulation:
             self.seed, seen, faults.injected, self.first_members, len(observer.monitors),
             scheduler.now, observer.applied_count, f"{observer.digest:08x}",
         )  # fmt: skip
-
-    def _step(self) -> None:
-        try:
-            self.scheduler.step()
-        except ProtocolError as error:
-            raise ViolationError(f"one side of the protocol refuses the other: {error}") from error
 
     def _stuck(self, how: str) -> None:
         workers = "; ".join(f"{w.key[:4]} {w.phase} {w.state.next_round}" for w in self.workers)

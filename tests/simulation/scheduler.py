@@ -4,6 +4,7 @@ import heapq
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 
 Action = Callable[[], None]
@@ -63,7 +64,7 @@ class Process:
 
     def later(self, seconds: float, action: Action) -> None:
         """Run an action of this process: after a freeze if it is frozen, never if it is dead."""
-        self.scheduler.later(seconds, lambda: self.run(action))
+        self.scheduler.later(seconds, partial(self.run, action))
 
     def run(self, action: Action) -> None:
         if not self.alive:

@@ -30,6 +30,8 @@ class Quorum:
         self._missing: dict[str, Launcher] = {}
         self._lost_seconds: dict[str, float] = {}
         self._ended_late = False
+        self._returned_at: int | None = None
+        """Looks that had been seen when somebody was found again last."""
         self._looked_seconds: float | None = None
         self._looks = 0
         self._looks_at_end: int | None = None
@@ -45,16 +47,17 @@ class Quorum:
         self._lost_seconds.setdefault(launcher.uid, now)
 
     def found(self, uid: str) -> None:
-        """A launcher is back."""
+        """A launcher is back, or what it said before it was cut off has arrived."""
         if self._missing.pop(uid, None) is not None:
             del self._lost_seconds[uid]
+            self._returned_at = self._looks
 
     def ended(self, uids: Iterable[str], now: float) -> None:
         """Launchers have ended for certain: what they did before that, only a look tells."""
         for uid in self._missing.keys() & set(uids):
             late = now - self._lost_seconds[uid] > EXIT_SECONDS
             self._ended_late = self._ended_late or late
-            self.found(uid)
+            del self._missing[uid], self._lost_seconds[uid]
 
     def looked(self, now: float) -> None:
         """The arbiter was read, and it names this coordinator."""
@@ -68,9 +71,11 @@ class Quorum:
     def may_end(self) -> bool:
         """Tell whether the final flush, which everybody has confirmed, may be committed.
 
-        An answer may be to a question from before; the one after it is not.
+        An answer may be to a question from before; the one after it is not. Who was missing and
+        was found again may follow somebody else: what was heard of it may be old.
         """
-        if self._any_side or not (self._missing or self._ended_late):
+        returned = self._returned_at is not None and self._looks < self._returned_at + 2
+        if self._any_side or not (self._missing or self._ended_late or returned):
             return True
         if self._looks_at_end is None:
             self._looks_at_end = self._looks

@@ -126,6 +126,11 @@ class Rounds:
         return self._directory.members(communicator)
 
     @property
+    def has_results(self) -> bool:
+        """Whether there is anything for the coordinator to look at."""
+        return bool(self.committed or self.closed or self.missed or self.earned or self.flushed)
+
+    @property
     def lead(self) -> int:
         """Number of frozen rounds from the lowest open one on."""
         return self.next_round - min(self._open, default=self.next_round)

@@ -148,6 +148,8 @@ class Training:
             self._job.outbox.note(Note(kind, counts=counts))
 
     def _take_results(self, world: World, now: float) -> None:
+        if not world.rounds.has_results:
+            return  # Most of the time.
         committed, world.rounds.committed = world.rounds.committed, []
         for key, batches in committed:
             self._job.ledger.commit(key, batches)
@@ -199,10 +201,13 @@ class Training:
     def _mend(self, world: World) -> None:
         """Keep the job going when nobody is left whose values count, or nobody at all."""
         members, job = world.view.members, self._job
-        if members and world.view.unweighted.issuperset(members):
-            world.view = world.view.with_weight(members)
+        if members:
+            unweighted = world.view.unweighted
+            if unweighted and unweighted.issuperset(members):
+                world.view = world.view.with_weight(members)
+            return
         holding = (Phase.ACTIVE, Phase.DRAINING, Phase.LOADED)
-        if not members and not job.completed and not job.roster.in_phase(*holding):
+        if not job.completed and not job.roster.in_phase(*holding):
             job.world, job.lost_world = None, world
 
     def _may_freeze(self, world: World) -> bool:

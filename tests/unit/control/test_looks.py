@@ -82,6 +82,19 @@ def test_the_end_waits_for_a_look_that_was_begun_after_everybody_confirmed_it() 
     assert quorum.may_end()
 
 
+def test_the_end_waits_for_looks_after_a_launcher_was_found_again() -> None:
+    # What was heard of it may be old: it had waited for a way to be free again.
+    quorum = Quorum()
+    quorum.lost(ELSEWHERE, 0.0)
+    quorum.found("pod1")
+
+    assert not quorum.may_end()
+    quorum.looked(1.0)
+    assert not quorum.may_end()
+    quorum.looked(2.0)
+    assert quorum.may_end()
+
+
 def test_the_end_waits_for_nothing_while_nobody_is_missing() -> None:
     assert Quorum().may_end()
 
