@@ -171,7 +171,13 @@ class Coordinator:
                 self._deferred.append(event)
             case Received(slot, m.FromMember(key, body)) if tag_of(body) == "Report":
                 gathering.reports[_member_of(slot, key)] = read_report(body)
-            case Connected() | Disconnected() | Looked() | ExitsConfirmed() | Resized() | Placed():
+            case Connected(hello):
+                known = self.roster.pods.get(hello.slot)
+                if known is not None and known.uid != hello.pod_uid:
+                    # Another pod in the slot: what the former one said does not concern it.
+                    self._deferred = [each for each in self._deferred if not _is_of(hello, each)]
+                self._take(event, now)
+            case Disconnected() | Looked() | ExitsConfirmed() | Resized() | Placed():
                 self._take(event, now)
             case Ticked():
                 pass
@@ -325,6 +331,11 @@ class Coordinator:
     def _unknown(self, key: str, message: object) -> None:
         if isinstance(message, m.Arrive | m.Take | m.Loaded | m.Applied):
             self.departures.tell_benched(key, "the coordinator does not know this member")
+
+
+def _is_of(hello: m.Hello, event: Event) -> bool:
+    """Tell whether an event is what a launcher of the same slot has said."""
+    return isinstance(event, Received) and event.slot == hello.slot
 
 
 def _member_of(slot: int, key: str) -> str:

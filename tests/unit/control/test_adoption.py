@@ -5,7 +5,7 @@ from msgspec.structs import replace
 from dssync.control import messages as m
 from dssync.control.adoption import Electorate
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import Connected, ControlSettings, Effect, Received, Send
+from dssync.control.events import Connected, ControlSettings, Effect, Received, Send, Ticked
 from dssync.control.takeover import Adopt, Report, Verdict, Vote
 
 SYNC = m.SyncSettings("allreduce", 4, 1, "relaxed", 0)
@@ -225,3 +225,17 @@ def test_what_a_member_that_was_put_out_committed_by_itself_puts_nobody_else_out
     assert told(effects, Adopt).keys() == {A}
     assert told(effects, m.Bench).keys() == {B}
     assert coordinator.ledger.committed == 10
+
+
+def test_a_pod_that_takes_the_slot_of_one_that_drains_does_not_drain() -> None:
+    both = frozenset({"pod0", "pod1"})
+    coordinator = Coordinator(2, ControlSettings(1, 1), Electorate(both, both))
+    for uid in ("pod0", "other"):
+        coordinator.handle(Connected(m.Hello(0, uid, 1, ("", "", ""))), 0.0)
+        if uid == "pod0":
+            coordinator.handle(Received(0, m.Drain()), 0.0)
+
+    coordinator.handle(Ticked(), 5.0)
+
+    assert coordinator.gathering is None
+    assert not coordinator.roster.pods[0].draining
