@@ -84,7 +84,7 @@ class Peer:
             hello.state_address,
             hello.applied_round,
             hello.resumes,
-            hello.generation,
+            generation=hello.generation,
         )
 
 
