@@ -3,8 +3,8 @@
 A launcher that is lost without a confirmed exit may be on the other side of a partition, where
 somebody else may have become coordinator meanwhile. While there is such a launcher, rounds are
 frozen and committed only on a recent look at the arbiter, and the job is ended only on a look that
-was begun after everybody had confirmed the end. A coordinator that stood still has heard nobody,
-and counts everybody as missing until it does.
+was begun after everybody had confirmed the end. A coordinator that stood still counts everybody as
+missing until it hears them, and looks first in any case, where there is an arbiter to look at.
 """
 
 from collections.abc import Iterable
@@ -30,6 +30,8 @@ class Quorum:
         self._missing: dict[str, Launcher] = {}
         self._lost_seconds: dict[str, float] = {}
         self._ended_late = False
+        self._owed_looks = 0
+        """After a pause, whoever is heard."""
         self._returned_at: int | None = None
         """Looks that had been seen when somebody was found again last."""
         self._looked_seconds: float | None = None
@@ -62,11 +64,17 @@ class Quorum:
     def looked(self, now: float) -> None:
         """The arbiter was read, and it names this coordinator."""
         self._looked_seconds, self._ended_late = now, False
+        self._owed_looks = max(0, self._owed_looks - 1)
         self._looks += 1
 
     def paused(self) -> None:
-        """This coordinator stood still: what it saw before is old."""
+        """This coordinator stood still: what it saw before is old, and what it hears now may be.
+
+        Messages that launchers sent before they turned to somebody else are read only now, and
+        the first look may have begun before.
+        """
         self._looked_seconds = None
+        self._owed_looks = 2 if self._looks else 0
 
     def may_end(self) -> bool:
         """Tell whether the final flush, which everybody has confirmed, may be committed.
@@ -83,6 +91,10 @@ class Quorum:
 
     def holds(self, now: float) -> bool:
         """Tell whether rounds have to wait."""
-        if self._any_side or not (self._missing or self._ended_late):
+        if self._any_side:
+            return False
+        if self._owed_looks:
+            return True
+        if not (self._missing or self._ended_late):
             return False
         return self._looked_seconds is None or now - self._looked_seconds > READ_SECONDS

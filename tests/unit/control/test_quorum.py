@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from dssync.control import messages as m
-from dssync.control.events import ExitsConfirmed, Looked
+from dssync.control.events import ExitsConfirmed, Looked, Paused
 from unit.control.job import JobOnPaper
 
 A, B, C = "0.0.a", "1.0.b", "2.0.c"
@@ -81,6 +81,36 @@ def test_who_has_ended_as_soon_as_it_was_lost_is_not_missing() -> None:
     job.takes(ExitsConfirmed(("pod2",)))
     job.wait(6.0, 0, 1)
 
+    assert goes_on(job)
+
+
+def test_who_stood_still_waits_for_a_look_though_what_was_on_its_way_is_heard() -> None:
+    job = JobOnPaper(desired=3)
+    job.begin(A, B, C)
+    job.takes(Looked())
+    job.takes(Paused())
+    for slot in (0, 1, 2):
+        job.hear(slot, m.Heartbeat(()))
+    # This one may have begun before.
+    job.takes(Looked())
+    held = not goes_on(job)
+
+    job.takes(Looked())
+
+    assert held
+    assert goes_on(job)
+
+
+def test_who_stood_still_and_has_no_arbiter_goes_on_once_all_are_heard() -> None:
+    job = JobOnPaper(desired=3)
+    job.begin(A, B, C)
+    job.takes(Paused())
+    held = not goes_on(job)
+
+    for slot in (0, 1, 2):
+        job.hear(slot, m.Heartbeat(()))
+
+    assert held
     assert goes_on(job)
 
 
