@@ -26,8 +26,8 @@ class History:
     confirmed: m.Confirm | None = None
     applied_round: int = -1
     known_round: int = -1
-    summed: bool = False
-    """It has applied a sum, so that its values count."""
+    counts: bool = False
+    """Its values count: it has applied a sum, or was given weight where nobody had any."""
     applied: deque[Vote] = field(default_factory=lambda: deque(maxlen=VOTES_KEPT))
     provisional: Provisional = field(default_factory=Provisional)
     _takes: dict[int, m.Take] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class History:
         """Note that an attempt is applied."""
         self.applied_round = assign.round
         self.provisional.applied(assign)
-        self.summed = self.summed or bool(assign.stages)
+        self.counts = self.counts or bool(assign.stages)
         if assign.strict:
             self.applied.append(vote_on(assign, decided=True))
         if assign.kind != "train":

@@ -220,6 +220,7 @@ class MemberState:
         if assign.round >= self.next_round and newer and assign.round not in self._skipped:
             self._assigns[assign.round] = assign
             self.history.known_round = max(self.history.known_round, assign.round)
+            self.history.counts = self.history.counts or assign.weighted
 
     def _abandon(self, number: int, attempt: int) -> list[m.FromMemberBody]:
         if number < self.next_round:
@@ -298,7 +299,7 @@ class MemberState:
             next_round=self.next_round,
             known_round=history.known_round,
             applied_round=history.applied_round,
-            weighted=self.weighted or history.summed,
+            weighted=self.weighted or history.counts,
             last_round=self.last_round,
             votes=(*history.applied, *self._open_votes()),
             donor=history.donor,

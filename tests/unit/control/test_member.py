@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.member import MemberState
+from dssync.control.takeover import NewTerm, Report
 
 
 def assign(number: int, attempt: int = 0, *, strict: bool = False) -> m.Assign:
@@ -162,6 +163,25 @@ def test_a_skip_after_the_decision_undoes_nothing(state: MemberState) -> None:
 
     assert state.is_current(now)
     assert state.apply(now, (7,)) == m.Applied(5, 0, ())
+
+
+def test_a_joiner_that_was_given_weight_reports_it_before_its_first_sum() -> None:
+    # Nobody was left whose values counted. It trains, and that must not be replaced.
+    joiner = MemberState()
+    joiner.handle(m.Start(5, 0, False))
+    joiner.handle(replace(assign(5), weighted=False))
+    assert not reported(joiner).weighted
+
+    joiner.handle(assign(6))
+
+    assert reported(joiner).weighted
+
+
+def reported(state: MemberState) -> Report:
+    """Return what a member reports to the coordinator of another term."""
+    (report,) = state.handle(NewTerm(2))
+    assert isinstance(report, Report)
+    return report
 
 
 def test_progress_is_that_of_the_last_round_applied(state: MemberState) -> None:
