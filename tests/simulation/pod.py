@@ -185,6 +185,7 @@ class Pod(Host):
             self._begin_term(term)
         elif self._leaderless:
             self._leaderless = False
+            self._records.discard_unheard()
             self.lost_contact()
 
     def _nobody_leads(self) -> None:
@@ -289,7 +290,7 @@ class Pod(Host):
         if worker is None:
             return
         body = m.MEMBER.encode_text(message)
-        self._records.said(key, body)
+        self._records.said(key, body, heard=not self._leaderless)
         if isinstance(message, Report):
             self._reported[key] = message.term
         elif isinstance(message, m.Enter):

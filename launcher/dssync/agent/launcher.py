@@ -188,7 +188,7 @@ class Launcher:
     def _from_worker(self, key: str, body: str) -> None:
         worker = self._workers[key]
         worker.says(body)
-        self._records.said(key, body)
+        self._records.said(key, body, heard=not self._leaderless)
         if self._leaderless:
             # A coordinator hears of it by its report, or not at all.
             self._answer_alone(worker, body)
@@ -293,6 +293,7 @@ class Launcher:
         """The coordinator was only out of reach: provisional rounds are none of its own."""
         if self._leaderless:
             self._leaderless = False
+            self._records.discard_unheard()
             self._lost_contact()
 
     def _given_up(self, reason: str) -> None:

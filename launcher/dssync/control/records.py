@@ -43,6 +43,8 @@ class CommitRecords:
         to them was for their former life."""
         self._confirmed: dict[str, m.Confirm] = {}
         self._given_out: set[int] = set()
+        self._unheard: set[int] = set()
+        """Of the committed ones, those of which no coordinator has been told."""
 
     def give_out(self, key: str, take: m.Take, share: Share) -> m.Leases:
         """Answer a member in the coordinator's place while nobody leads."""
@@ -61,6 +63,16 @@ class CommitRecords:
         not in it belongs to a history that was given up.
         """
         self._next_term = term
+        self._unheard.clear()
+
+    def discard_unheard(self) -> None:
+        """Forget what was committed while nobody led.
+
+        The coordinator was only out of reach: it leases these batches again.
+        """
+        self._committed -= self._unheard
+        self._alone = {key: own - self._unheard for key, own in self._alone.items()}
+        self._unheard.clear()
 
     def _settle(self) -> None:
         if self._term != self._next_term:
@@ -70,8 +82,8 @@ class CommitRecords:
             self._alone.clear()
             self._given_out.clear()
 
-    def said(self, key: str, body: str) -> None:
-        """Note what a member says to the coordinator."""
+    def said(self, key: str, body: str, *, heard: bool = True) -> None:
+        """Note what a member says to the coordinator, which hears of it unless nobody leads."""
         if tag_of(body) not in SAID:
             return
         match m.MEMBER.decode(body):
@@ -86,6 +98,8 @@ class CommitRecords:
                 self._confirmed.pop(key, None)
                 self._commit(key, batches)
                 self._alone.setdefault(key, set()).update(batches)
+                if not heard:
+                    self._unheard.update(batches)
             case _:
                 pass
 

@@ -98,6 +98,29 @@ def test_what_a_member_committed_by_itself_when_it_was_out_already_is_not_kept()
     assert records.report.committed == ()
 
 
+def test_what_was_committed_while_nobody_led_is_not_kept_if_the_coordinator_comes_back() -> None:
+    # It has members enter again, and leases to others what they held.
+    records = CommitRecords()
+    told(records, "a", m.Leases(0, (3, 4)))
+    said(records, "a", m.Applied(3, 0, (3,)))
+    records.said("a", m.MEMBER.encode_text(m.Applied(4, 0, (4,))), heard=False)
+
+    records.discard_unheard()
+
+    assert records.report.committed == (3,)
+    assert records.report.alone == (m.Held("a", (3,)),)
+
+
+def test_what_was_committed_while_nobody_led_counts_for_a_new_coordinator() -> None:
+    records = CommitRecords()
+    records.said("a", m.MEMBER.encode_text(m.Applied(4, 0, (4,))), heard=False)
+
+    records.link(2)
+    records.discard_unheard()
+
+    assert records.report.committed == (4,)
+
+
 def test_records_from_before_the_data_counted_anew_are_not_kept() -> None:
     records = CommitRecords()
     said(records, "a", m.Applied(3, 0, (0,)))
