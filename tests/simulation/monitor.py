@@ -32,6 +32,8 @@ class Monitor:
         self.values = Values(self.assignments)
         self.known: set[str] = set()
         """Members that were let in or adopted, and neither left nor were put out."""
+        self._draining: set[str] = set()
+        """Members that leave; no note tells when they have, or were lost before."""
         self._observer = observer
         self.coordinator = coordinator
         self._view: set[str] = set()
@@ -101,6 +103,9 @@ class Monitor:
         self.assignments.check(fresh, self.coordinator.roster.peers.keys())
         self._observer.counted |= eligible
         eligible -= gone
+        left = self._draining - self.coordinator.roster.peers.keys()
+        self._draining -= left
+        self.known -= left
         if self.coordinator.gathering is None:
             self._check_ledger()
 
@@ -126,6 +131,7 @@ class Monitor:
         if note.cause in ("lease", "deadline", "eof"):
             self._require_touched(note.member, f"evicted ({note.cause})")
         if note.cause == "drain":
+            self._draining.add(note.member)
             return set()
         self.known.discard(note.member)
         self.assignments.forget(note.member)
