@@ -243,7 +243,8 @@ class Training:
         job.completed = True
         ledger = job.ledger
         counts = f"committed={ledger.committed} total={ledger.total} repeated={ledger.repeated}"
-        job.outbox.note(Note("completed", counts=counts))
+        last_round = job.world.rounds.next_round - 1 if job.world else 0
+        job.outbox.note(Note("completed", round=last_round, counts=counts))
         for slot in job.roster.pods:
             job.outbox.send(slot, m.JobCompleted())
         for key in job.roster.in_phase(Phase.ACTIVE, Phase.DRAINING):

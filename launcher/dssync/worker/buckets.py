@@ -161,7 +161,9 @@ def shape_of(tensor: torch.Tensor) -> str:
 def averaged(model: torch.nn.Module) -> Averaged:
     """Collect the trained parameters and the floating-point buffers of a model.
 
-    Shared parameters count once. Integer buffers (counters) stay local.
+    Shared parameters count once. Integer buffers (counters) stay local, and so do buffers that
+    hold an infinity before the first round: attention masks, which are constants and would make
+    each round look like one with broken parameters.
 
     Raises:
         ModelError: the model is wrapped by DDP or FSDP, holds distributed, complex or lazy
@@ -173,7 +175,8 @@ def averaged(model: torch.nn.Module) -> Averaged:
     trained = [(name, p) for name, p in parameters if p.requires_grad]
     if not trained:
         raise ModelError("the model has no parameter with requires_grad: there is nothing to sync")
-    floats = [(name, b) for name, b in model.named_buffers() if b.is_floating_point()]
+    buffers = [(name, b) for name, b in model.named_buffers() if b.is_floating_point()]
+    floats = [(name, b) for name, b in buffers if not torch.isinf(b).any()]
     chosen: list[tuple[str, torch.Tensor]] = [*trained, *floats]
     for name, tensor in chosen:
         if not tensor.is_floating_point():

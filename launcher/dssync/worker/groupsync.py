@@ -43,7 +43,8 @@ class GroupSync(AbstractContextManager["GroupSync"]):
     script trains alone.
 
     Args:
-        model: the bare module; its trained parameters and floating-point buffers are averaged.
+        model: the bare module; its trained parameters and floating-point buffers are averaged,
+            but for buffers that hold an infinity (masks).
         optimizer: its state goes to joiners; it stays local and is averaged at a flush, unless the
             launcher was told ``--average-optimizer-state 1``.
         every: optimizer steps between two rounds.

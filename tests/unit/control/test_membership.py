@@ -459,6 +459,7 @@ def test_the_job_ends_with_a_strict_flush_when_all_data_are_committed(job: JobOn
     commit_final(job, number, "0.0.a", "1.0.b")
 
     assert job.coordinator.completed
+    assert [note.round for note in job.notes if note.kind == "completed"] == [number]
     assert job.of("1.0.b", m.Completed) == [m.Completed(0)]
     assert (0, m.JobCompleted()) in job.sent
 

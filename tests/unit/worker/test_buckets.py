@@ -117,6 +117,15 @@ def test_trained_parameters_and_float_buffers_are_averaged_once() -> None:
     assert [name for name, _ in chosen.frozen] == ["0.bias"]
 
 
+def test_a_mask_with_infinities_stays_local() -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))
+
+    chosen = averaged(model)
+
+    assert chosen.names == ("weight",)
+
+
 class DistributedDataParallel(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()
