@@ -144,7 +144,8 @@ class CommitRecords:
             # It was out before the coordinator heard of these, and others have them now.
             self._committed -= self._alone.pop(key, set())
         self._committed = {b for b in self._committed if not committed_in(ledger, b)}
-        self._alone = {key: own & self._committed for key, own in self._alone.items()}
+        owned = {key: own & self._committed for key, own in self._alone.items()}
+        self._alone = {key: own for key, own in owned.items() if own}
 
     @property
     def report(self) -> m.LedgerReport:

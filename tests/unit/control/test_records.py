@@ -1,5 +1,7 @@
 """What launchers keep rebuilds the ledger of a coordinator that is gone."""
 
+from copy import copy
+
 from hypothesis import given, strategies as st
 
 from dssync.control import messages as m
@@ -47,6 +49,21 @@ def test_what_a_member_applied_by_itself_is_kept() -> None:
 
     held, alone = (m.Held("a", (5,)),), (m.Held("a", (4,)),)
     assert records.report == m.LedgerReport(None, (4,), held, (), alone=alone)
+
+
+def test_a_member_that_is_gone_leaves_nothing_behind() -> None:
+    records, coordinator = CommitRecords(), ledger()
+    records.learn(m.LedgerNews(coordinator.state))
+    before = {name: copy(each) for name, each in vars(records).items() if name != "ledger"}
+    batches = coordinator.take("a", 2)
+    told(records, "a", m.Leases(0, batches))
+    said(records, "a", m.Applied(3, 0, batches))
+    coordinator.commit("a", batches)
+    records.gone("a")
+
+    records.learn(m.LedgerNews(coordinator.state))
+
+    assert {name: each for name, each in vars(records).items() if name != "ledger"} == before
 
 
 def test_a_confirmation_is_reported_until_it_is_decided_or_given_up() -> None:
