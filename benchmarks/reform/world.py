@@ -101,26 +101,26 @@ class World:
         except TimeoutError:
             raise RuntimeError(f"waited in vain for {what}:\n{self.said()[-3000:]}") from None
 
-    async def until_quiet(self) -> None:
+    async def until_quiet(self, rounds: int = SETTLE_ROUNDS) -> None:
         """Wait until everybody has taken part in some rounds without a retry."""
-        await self.until(self._quiet, "a quiet world")
+        await self.until(lambda: self._quiet(rounds), "a quiet world")
 
-    def _quiet(self) -> bool:
+    def _quiet(self, rounds: int) -> bool:
         members, history = self.members, self.history
         if len(members) < self.shape.workers:
             return False
         for member in members:
-            recent = history.by_member.get(member, [])[-SETTLE_ROUNDS:]
+            recent = history.by_member.get(member, [])[-rounds:]
             steady = [r for r in recent if not r.attempts and r.world == self.shape.workers]
-            if len(steady) < SETTLE_ROUNDS:
+            if len(steady) < rounds:
                 return False
         return True
 
-    def steady_cycles(self) -> list[float]:
+    def steady_cycles(self, rounds: int = PERIOD) -> list[float]:
         """Return the times from round to round of all members of a quiet world."""
         cycles = []
         for member in self.members:
-            times = [r.time for r in self.history.by_member[member][-5:]]
+            times = [r.time for r in self.history.by_member[member][-rounds - 1 :]]
             cycles += [b - a for a, b in pairwise(times)]
         return cycles
 
