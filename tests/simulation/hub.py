@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dssync.agent.awake import AwakeClock
+from dssync.agent.awake import HOST_PAUSE_SECONDS, AwakeClock
 from dssync.agent.recorder import Recorder, entries
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
@@ -55,7 +55,7 @@ class Hub:
         self.coordinator = coordinator
         self.completed = False
         self._monitor = monitor
-        self._clock = AwakeClock(pod.clock)
+        self._clock = AwakeClock(pod.clock, HOST_PAUSE_SECONDS)
         self._remotes: dict[int, _Remote] = {}
         self._slots: dict[End, int] = {}
         self._closed = False

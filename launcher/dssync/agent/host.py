@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dssync.agent.awake import AwakeClock
+from dssync.agent.awake import HOST_PAUSE_SECONDS, AwakeClock
 from dssync.agent.history import ViewLog
 from dssync.agent.recorder import entries
 from dssync.control import messages as m
@@ -69,7 +69,7 @@ class CoordinatorHost:
         self._coordinator = coordinator
         self._on_note = on_note
         self._log = log
-        self._clock = AwakeClock(time.monotonic)
+        self._clock = AwakeClock(time.monotonic, HOST_PAUSE_SECONDS)
         self._local: tuple[int, Deliver] | None = None
         self._remotes: dict[int, _Remote] = {}
         self._slots: dict[FrameProtocol, int] = {}

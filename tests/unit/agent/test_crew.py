@@ -4,11 +4,12 @@ from typing import cast
 
 import pytest
 
-from dssync.agent.awake import AwakeClock
+from dssync.agent.awake import HOST_PAUSE_SECONDS, AwakeClock
 from dssync.agent.crew import Worker
 from dssync.agent.link import WorkerLink
 from dssync.agent.supervisor import WorkerProcess
 from dssync.control import messages as m
+from dssync.control.events import ControlSettings
 
 
 class Clock:
@@ -119,3 +120,14 @@ def test_time_stands_still_while_the_process_is_stopped(clock: Clock) -> None:
     assert awake.now() == pytest.approx(running)
     clock.seconds += 0.1
     assert awake.now() == pytest.approx(running + 0.1)
+
+
+def test_a_coordinator_that_stops_for_a_moment_gives_up_nobody_who_waits_at_its_door(
+    clock: Clock,
+) -> None:
+    awake = AwakeClock(clock, HOST_PAUSE_SECONDS)
+    before = awake.now()
+
+    clock.seconds += ControlSettings(desired=1, minimum=1).reconnect_seconds
+
+    assert awake.now() == pytest.approx(before)
