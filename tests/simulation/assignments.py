@@ -37,6 +37,8 @@ class Assignments:
         self._all: dict[str, dict[int, dict[int, m.Assign]]] = defaultdict(dict)
         self._outstanding: dict[str, dict[int, m.Assign]] = defaultdict(dict)
         self._last_round: dict[str, int] = {}
+        self._timed_out: dict[int, set[str]] = defaultdict(set)
+        """Members of operations that ended by their timeout while a mate was held up."""
 
     # --- what happened ------------------------------------------------------------------------
 
@@ -78,6 +80,33 @@ class Assignments:
     def committed(self, key: str, number: int) -> None:
         """A member is told to commit: its operations are over."""
         self._outstanding[key].pop(number, None)
+
+    def timed_out(self, key: str, number: int, attempt: int, *, holds: bool) -> None:
+        """An operation waited in vain: for a mate that a lower round holds up, if all is well.
+
+        Args:
+            key: who says so.
+            number: the round.
+            attempt: the attempt.
+            holds: the coordinator may not decide, so that strict rounds stay open.
+        """
+        assign = self.of(key, number, attempt)
+        if assign is not None:
+            group = mates(key, assign)
+            if any(self._is_held(mate, number, holds=holds) for mate in group):
+                self._timed_out[number] |= mates(key, self._all[key][number][0])
+
+    def _is_held(self, key: str, number: int, *, holds: bool) -> bool:
+        """Tell whether a fault keeps a member, or through others, in a round below this one."""
+        return any(
+            (holds and assign.strict)
+            or any(
+                mate in self._observer.touched or self._is_held(mate, lower, holds=holds)
+                for mate in mates(key, assign)
+            )
+            for lower, assign in self._outstanding[key].items()
+            if lower < number
+        )
 
     def forget(self, key: str) -> None:
         """A member is gone; it may come back."""
@@ -147,6 +176,7 @@ class Assignments:
             hit = len(first) == 1 or any(mate in self._observer.touched for mate in first)
             # Launchers leave a coordinator when another one has won, without any fault.
             hit = hit or self._observer.is_over(self._term)
+            hit = hit or (assign.cause == "failed" and self._timed_out[number].issuperset(first))
             require(hit, f"{key} retries {number} ({assign.cause}) though no fault hit {first}")
         done = [mate for mate in now if (mate, number) in self.applied_at_members]
         require(not done, f"{key} retries round {number} with {done}, who applied it")

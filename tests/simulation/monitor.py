@@ -67,6 +67,9 @@ class Monitor:
         match body:
             case m.Applied() | m.Confirm():
                 self._check_trained(key, body)
+            case m.Failed(number, tried, reason) if reason == wire.TIMED_OUT:
+                holds = not self.coordinator.job.may_decide(now)
+                self.assignments.timed_out(key, number, tried, holds=holds)
             case Report() if self.coordinator.gathering is not None and body.term == self.term:
                 self._reports[key] = body
 
@@ -91,6 +94,8 @@ class Monitor:
             elif type(effect) is Send and type(effect.message) is m.ToMember:
                 key, body = effect.message.member, wire.to_member(effect.message.body)
                 self._sent(key, body, joins=joins)
+                # Others train already, too, where a term adopts some and starts some at once.
+                joins = joins or type(body) is Adopt
                 if type(body) is m.Assign:
                     fresh.append((key, body))
         eligible = self.assignments.eligible

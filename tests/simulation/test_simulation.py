@@ -34,6 +34,11 @@ def test_every_invariant_holds_whatever_fails(profile: Profile, first: int) -> N
     gc.collect()
 
 
+@pytest.mark.parametrize("seed", [291, 341, 622, 1728])
+def test_a_seed_that_failed_once_passes(seed: int) -> None:
+    Simulation(seed).run()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_a_seed_replays_to_the_same_trace(seed: int) -> None:
     first, second = [], []

@@ -11,6 +11,9 @@ from dssync.control import messages as m
 to_member = lru_cache(maxsize=4096)(m.TO_MEMBER.decode)
 from_member = lru_cache(maxsize=1024)(m.MEMBER.decode)
 
+TIMED_OUT = "operation timed out"
+"""Why an operation failed in which a mate did not take part."""
+
 
 class Parcels:
     """Stands for encoded messages in the payloads of sessions."""

@@ -357,7 +357,7 @@ class Worker(Process):
 
     def _time_out_operation(self, attempt: Attempt, number: int) -> None:
         if attempt.operating and attempt.stage == number:
-            self._report(attempt, "operation timed out")
+            self._report(attempt, wire.TIMED_OUT)
 
     def _apply(self, attempt: Attempt) -> None:
         applied = self.state.apply(attempt.assign, self.training.consumed)

@@ -1,0 +1,79 @@
+"""What invariants forgive, they forgive for a fault: without one they raise."""
+
+import pytest
+
+from dssync.control import messages as m
+from simulation.assignments import Assignments
+from simulation.run import Simulation
+from simulation.violation import ViolationError
+
+NEAR, MATE, FAR = (f"{slot}.0.{slot:032x}" for slot in range(3))
+GROUPS = {4: (MATE, FAR), 5: (NEAR, MATE)}
+
+
+@pytest.fixture
+def assignments() -> Assignments:
+    """The mate of a round is still in the one below, with a third."""
+    made = Assignments(Simulation(0).observer, 1)
+    made.eligible |= {NEAR, MATE, FAR}
+    for number in GROUPS:
+        freeze(made, number)
+    return made
+
+
+def freeze(assignments: Assignments, number: int, attempt: int = 0) -> None:
+    group = GROUPS[number]
+    assign = m.Assign(
+        round=number,
+        attempt=attempt,
+        kind="train",
+        strict=True,
+        stages=(m.Stage(f"{number}.{attempt}", group, 1 / len(group)),),
+        retire=(),
+        world_size=3,
+        view=1,
+        first=NEAR,
+        cause="failed" if attempt else "",
+        weighted=True,
+        progress=0.0,
+    )
+    for key in group:
+        assignments.assigned(key, assign)
+    assignments.check([(key, assign) for key in group], group)
+
+
+def test_a_retry_after_a_timeout_is_forgiven_while_a_fault_holds_a_mate_up(
+    assignments: Assignments,
+) -> None:
+    assignments._observer.touched.add(FAR)
+
+    assignments.timed_out(NEAR, 5, 0, holds=False)
+
+    freeze(assignments, 5, attempt=1)
+
+
+def test_it_is_forgiven_while_the_mate_waits_for_a_decision_that_waits_for_a_look(
+    assignments: Assignments,
+) -> None:
+    assignments.timed_out(NEAR, 5, 0, holds=True)
+
+    freeze(assignments, 5, attempt=1)
+
+
+def test_it_is_not_forgiven_while_no_fault_holds_anybody_up(assignments: Assignments) -> None:
+    assignments.timed_out(NEAR, 5, 0, holds=False)
+
+    with pytest.raises(ViolationError, match="though no fault hit"):
+        freeze(assignments, 5, attempt=1)
+
+
+def test_it_is_not_forgiven_once_the_mate_has_left_the_lower_round(
+    assignments: Assignments,
+) -> None:
+    assignments._observer.touched.add(FAR)
+    assignments.committed(MATE, 4)
+
+    assignments.timed_out(NEAR, 5, 0, holds=True)
+
+    with pytest.raises(ViolationError, match="though no fault hit"):
+        freeze(assignments, 5, attempt=1)
