@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dssync import contract
-from dssync_operator.job import Manifest, child, number, text
+from dssync_operator.job import Manifest, child, children, number, text
 
 PODS: Final = f"{contract.GROUP}/pods"
 """Annotation for the operator alone: JSON list of the uids of pods that are not gone."""
@@ -92,6 +92,8 @@ class Record:
     view: View | None
     progress: Progress | None
     completed: bool
+    launchers: tuple[str, ...] = ()
+    """Uids of the pods in the view, lowest slots first; not all of them in a large job."""
 
 
 def parse_record(lease: Manifest) -> Record:
@@ -105,6 +107,7 @@ def parse_record(lease: Manifest) -> Record:
         view=_view(_object(text(annotations, contract.RECORD_VIEW))),
         progress=_progress(_object(text(annotations, contract.RECORD_PROGRESS))),
         completed=text(annotations, contract.RECORD_COMPLETED) not in ("", "false"),
+        launchers=_launchers(text(annotations, contract.RECORD_LAUNCHERS)),
     )
 
 
@@ -121,12 +124,20 @@ def _wanted(annotations: Manifest) -> Wanted | None:
     )
 
 
+def _launchers(written: str) -> tuple[str, ...]:
+    return tuple(text(each, "uid") for each in children({"": _value(written)}, ""))
+
+
 def _object(written: str) -> Manifest:
-    try:
-        value = json.loads(written) if written else {}
-    except ValueError:
-        return {}
+    value = _value(written)
     return value if isinstance(value, dict) else {}
+
+
+def _value(written: str) -> object:
+    try:
+        return json.loads(written) if written else None
+    except ValueError:
+        return None
 
 
 def _view(said: Manifest) -> View | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from dssync import contract
-from dssync_operator.job import Job, format_time
+from dssync_operator.job import Job, child, format_time
 from dssync_operator.plan import view_name
 from dssync_operator.pod import Pod
 from dssync_operator.policies import lifecycle, nodes
@@ -60,16 +60,16 @@ def report(
         status = _scheduled(job, status, live, now)
         status = _running(job, status, live, record, now)
         status = _resizing(status, live, record, now)
-        status = _degraded(status, pods, trouble, now)
+        status = _degraded(status, pods, record, trouble, now)
     else:
         for kind in (RUNNING, RESIZING, DEGRADED):
             if status.is_true(kind):
                 status = status.with_condition(kind, False, "JobFinished", "the job is over", now)
-    return replace(status, display=_display(job, status, pods, record))
+    return replace(status, display=_display(job, status, pods, record, now))
 
 
 def _display(
-    job: Job, status: Status, pods: tuple[Pod, ...], record: Record | None
+    job: Job, status: Status, pods: tuple[Pod, ...], record: Record | None, now: float
 ) -> dict[str, object]:
     live = tuple(pod for pod in pods if pod.live)
     display: dict[str, object] = {
@@ -78,7 +78,7 @@ def _display(
         "readyReplicas": sum(pod.ready for pod in live),
         "updatedReplicas": sum(pod.template_hash == status.template_hash for pod in live),
         "selector": f"{contract.LABEL_JOB_UID}={job.uid}",
-        "workers": _workers(pods, live, status),
+        "workers": _workers(pods, status, record, now),
     }
     view, progress = (record.view, record.progress) if record else (None, None)
     if record is not None and view is not None:
@@ -88,10 +88,18 @@ def _display(
             "term": view.term,
             "worldSize": view.workers,
             "coordinator": record.holder,
+            "lastChangeTime": _last_change(status, view_name(record), now),
         }
     if progress is not None:
         display["progress"] = _progress(progress, status)
     return display
+
+
+def _last_change(status: Status, view: str, now: float) -> object:
+    """When the view was first seen; what the status says of it already stays."""
+    before = child(status.display, "membership")
+    known = before.get("lastChangeTime") if before.get("view") == view else None
+    return known or format_time(now)
 
 
 def _progress(progress: Progress, status: Status) -> dict[str, object]:
@@ -104,13 +112,20 @@ def _progress(progress: Progress, status: Status) -> dict[str, object]:
     return shown
 
 
-def _workers(pods: tuple[Pod, ...], live: tuple[Pod, ...], status: Status) -> dict[str, object]:
+def _workers(
+    pods: tuple[Pod, ...], status: Status, record: Record | None, now: float
+) -> dict[str, object]:
+    live = tuple(pod for pod in pods if pod.live)
+    stuck = nodes.unreachable(pods, now)
     workers: dict[str, object] = {
         "pending": sum(pod.phase == "Pending" for pod in live),
         "running": sum(pod.phase == "Running" for pod in live),
-        "draining": sum(pod.deleting and pod.ended is None for pod in pods),
+        "draining": sum(pod.deleting and pod.ended is None for pod in pods) - len(stuck),
         "succeeded": len(status.tally.done),
+        "lost": len(stuck) + _vanished(pods, status, record),
     }
+    if record is not None and not status.finished:
+        workers["joining"] = _joining(live, record)
     problems = [
         {
             "index": pod.slot,
@@ -124,6 +139,22 @@ def _workers(pods: tuple[Pod, ...], live: tuple[Pod, ...], status: Status) -> di
     if problems:
         workers["problems"] = problems[:MAX_PROBLEMS]
     return workers
+
+
+def _joining(live: tuple[Pod, ...], record: Record) -> int:
+    """Pods that run and are not in the view yet; by number where the record lists not all."""
+    running = [pod.uid for pod in live if pod.phase == "Running"]
+    in_view = record.view.pods if record.view else 0
+    if len(record.launchers) < in_view:
+        return max(0, len(running) - in_view)
+    return len(set(running) - set(record.launchers))
+
+
+def _vanished(pods: tuple[Pod, ...], status: Status, record: Record | None) -> int:
+    """Pods that the view still holds and that do not exist any more."""
+    if record is None or status.finished or status.clock.world_formed is None:
+        return 0
+    return len(set(record.launchers) - {pod.uid for pod in pods})
 
 
 def _scheduled(job: Job, status: Status, live: tuple[Pod, ...], now: float) -> Status:
@@ -182,8 +213,16 @@ def _resizing(status: Status, live: tuple[Pod, ...], record: Record | None, now:
     return status.with_condition(RESIZING, False, "AsWanted", message, now)
 
 
-def _degraded(status: Status, pods: tuple[Pod, ...], trouble: str | None, now: float) -> Status:
+def _degraded(
+    status: Status,
+    pods: tuple[Pod, ...],
+    record: Record | None,
+    trouble: str | None,
+    now: float,
+) -> Status:
     reason, message = _worst(status, pods, trouble, now)
+    if reason in ("AsWanted", "ReplacingWorker") and _leaderless(status, pods, record):
+        reason, message = "CoordinatorFailover", "the coordinator is gone: launchers choose another"
     return status.with_condition(DEGRADED, reason != "AsWanted", reason, message, now)
 
 
@@ -208,6 +247,14 @@ def _worst(
             f"{missing} pods are not replaced yet; first failure: {status.termination_message}"
         )
     return "AsWanted", "no pod is in trouble"
+
+
+def _leaderless(status: Status, pods: tuple[Pod, ...], record: Record | None) -> bool:
+    """Whether the pod that coordinates this world has ended or is gone."""
+    if record is None or status.clock.world_formed is None:
+        return False
+    there = {pod.uid for pod in pods if pod.ended is None}
+    return record.holder in record.launchers and record.holder not in there
 
 
 def _stalled(running: Condition | None) -> bool:

@@ -103,6 +103,37 @@ def test_view_and_progress_in_the_lease_reach_the_status(scene: Scene) -> None:
     )
 
 
+def test_failover_and_who_joins_and_is_lost_are_told_from_the_lease(scene: Scene) -> None:
+    scene.create(make_job(replicas=3))
+    pods = scene.run_all(3)
+    listed = [
+        {"slot": slot, "uid": pod["metadata"]["uid"], "address": "10.0.0.1:1", "process": ""}
+        for slot, pod in enumerate(pods)
+    ]
+
+    def say(sequence: int, launchers: list[dict[str, object]]) -> None:
+        view = {"term": 1, "sequence": sequence, "pods": len(launchers), "workers": 3}
+        texts = {"view": json.dumps(view), "launchers": json.dumps(launchers)}
+        scene.say(str(launchers[0]["uid"]), **texts)
+
+    say(1, listed[:2])
+    first = scene.status_until(lambda status: status["workers"]["joining"] == 1)
+    say(2, listed)
+    scene.status_until(lambda status: status["workers"]["joining"] == 0)
+    scene.kubelet.remove(pods[0])
+    scene.condition("Degraded", "True", "CoordinatorFailover")
+    scene.status_until(lambda status: status["workers"]["lost"] == 1)
+    say(3, listed[1:])
+    scene.status_until(lambda status: status["workers"]["lost"] == 0)
+
+    assert first["membership"]["lastChangeTime"]
+    wanted = {"WorkerJoined", "CoordinatorFailover", "CoordinatorElected"}
+    scene.plane.until(
+        scene.path("events", "/apis/events.k8s.io/v1"),
+        lambda found: wanted <= {event["reason"] for event in found},
+    )
+
+
 def test_step_that_stays_is_shown_as_no_progress_and_told(scene: Scene) -> None:
     scene.create(make_job(replicas=2, health={"hangTimeoutSeconds": 2}))
     scene.run_all(2)

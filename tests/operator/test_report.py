@@ -1,0 +1,141 @@
+"""What a status tells of the view, and which events follow from it."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from dssync import contract
+from dssync_operator.events import announce
+from dssync_operator.job import format_time
+from dssync_operator.pod import Pod
+from dssync_operator.record import Record, View, parse_record
+from dssync_operator.report import report
+from dssync_operator.status import Clock, Status, parse_status, render_status
+from ground.models import START, make_end, make_pod, make_spec_job
+
+FORMED = Status(desired=3, clock=Clock(started=START, world_formed=START + 1))
+PODS = tuple(make_pod(slot) for slot in range(3))
+
+
+def make_lease(sequence: int, *uids: str, holder: str = "uid-0-0", pods: int = 0) -> Record:
+    size = pods or len(uids)
+    return Record(None, holder, 1, View(1, sequence, size, size), None, False, uids)
+
+
+def told(
+    pods: tuple[Pod, ...], record: Record | None, before: Status = FORMED, now: float = START + 9
+) -> Status:
+    """The status as the next look reads it."""
+    rendered = render_status(report(make_spec_job(replicas=3), before, pods, record, None, now))
+    return parse_status(rendered)
+
+
+def workers(status: Status) -> dict[str, int]:
+    found = status.display["workers"]
+    assert isinstance(found, dict)
+    return found
+
+
+def reasons(before: Status, after: Status) -> list[str]:
+    return [note.reason for note in announce(before, after)]
+
+
+def test_launchers_of_the_view_are_read_from_the_lease() -> None:
+    value = json.dumps([{"slot": 0, "uid": "a"}, {"slot": 1, "uid": "b"}])
+    lease = {"metadata": {"annotations": {contract.RECORD_LAUNCHERS: value}}}
+    spoiled = {"metadata": {"annotations": {contract.RECORD_LAUNCHERS: "["}}}
+
+    assert parse_record(lease).launchers == ("a", "b")
+    assert parse_record(spoiled).launchers == ()
+
+
+def test_pod_that_runs_and_is_not_in_the_view_is_joining() -> None:
+    status = told(PODS, make_lease(4, "uid-0-0", "uid-1-0"))
+
+    assert workers(status)["joining"] == 1
+
+
+def test_joining_pods_of_a_job_whose_record_lists_not_all_are_counted_by_number() -> None:
+    assert workers(told(PODS, make_lease(4, "uid-0-0", pods=2)))["joining"] == 1
+
+
+def test_pod_that_the_view_holds_and_that_is_gone_is_lost_until_the_view_knows() -> None:
+    record = make_lease(4, "uid-0-0", "uid-1-0", "uid-2-0")
+
+    before = told(PODS[:2], record)
+    after = told(PODS[:2], make_lease(5, "uid-0-0", "uid-1-0"))
+
+    assert workers(before)["lost"] == 1
+    assert workers(after)["lost"] == 0
+
+
+def test_pod_on_a_node_that_does_not_answer_is_lost_and_not_draining() -> None:
+    stuck = replace(PODS[2], deleting=True, doomed_since=START)
+
+    status = told((*PODS[:2], stuck), make_lease(4, "uid-0-0", "uid-1-0", "uid-2-0"))
+
+    assert (workers(status)["lost"], workers(status)["draining"]) == (1, 0)
+
+
+def test_view_before_the_world_formed_again_has_lost_nobody() -> None:
+    resumed = replace(FORMED, clock=Clock(started=START))
+
+    status = told(PODS, make_lease(4, "former-0", "former-1"), resumed)
+
+    assert workers(status)["lost"] == 0
+    assert status.conditions["Degraded"].reason == "AsWanted"
+
+
+def test_time_of_the_last_change_moves_only_with_the_view() -> None:
+    first = told(PODS, make_lease(4, "uid-0-0"), now=START + 5)
+    same = told(PODS, make_lease(4, "uid-0-0"), first, now=START + 20)
+    other = told(PODS, make_lease(5, "uid-0-0"), same, now=START + 30)
+
+    times = []
+    for status in (first, same, other):
+        membership = status.display["membership"]
+        assert isinstance(membership, dict)
+        times.append(membership["lastChangeTime"])
+    assert times == [format_time(START + seconds) for seconds in (5, 5, 30)]
+
+
+def test_pods_that_a_view_gains_are_told_as_joined_and_a_first_view_is_not() -> None:
+    first = told(PODS, make_lease(4, "uid-0-0", "uid-1-0"))
+    grown = told(PODS, make_lease(5, "uid-0-0", "uid-1-0", "uid-2-0"), first)
+    shrunk = told(PODS, make_lease(6, "uid-0-0"), grown)
+
+    assert "WorkerJoined" not in reasons(FORMED, first)
+    assert [note.message for note in announce(first, grown) if note.reason == "WorkerJoined"] == [
+        "1 pods have joined: 3 take part"
+    ]
+    assert "WorkerJoined" not in reasons(grown, shrunk)
+
+
+@pytest.mark.parametrize(
+    "pods", [PODS[1:], (replace(PODS[0], ended=make_end()), *PODS[1:])], ids=["gone", "ended"]
+)
+def test_world_without_its_coordinator_is_degraded_and_the_failover_is_told_once(
+    pods: tuple[Pod, ...],
+) -> None:
+    uids = ("uid-0-0", "uid-1-0", "uid-2-0")
+    before = told(PODS, make_lease(4, *uids))
+    without = told(pods, make_lease(4, *uids), before)
+    after = told(pods, make_lease(5, *uids[1:], holder="uid-1-0"), without)
+
+    assert without.conditions["Degraded"].reason == "CoordinatorFailover"
+    assert reasons(before, without).count("CoordinatorFailover") == 1
+    assert after.conditions["Degraded"].reason != "CoordinatorFailover"
+    assert "CoordinatorFailover" not in reasons(without, after)
+    assert "CoordinatorElected" in reasons(without, after)
+
+
+def test_failover_that_was_faster_than_the_look_is_told_as_well() -> None:
+    uids = ("uid-0-0", "uid-1-0", "uid-2-0")
+    before = told(PODS, make_lease(4, *uids))
+
+    after = told(PODS[1:], make_lease(5, *uids[1:], holder="uid-1-0"), before)
+
+    assert [n.message for n in announce(before, after) if n.reason == "CoordinatorFailover"] == [
+        "term 1: the pod with uid uid-1-0 coordinates, after uid-0-0"
+    ]
