@@ -31,6 +31,7 @@ WARNINGS: Final = frozenset(
         "LeaseRecreated",
         "PodCreateFailed",
         "InvalidPodTemplate",
+        "NotPermitted",
         "TemplateChangedWhileRunning",
         "BackoffLimitExceeded",
         "FailJobRuleMatched",

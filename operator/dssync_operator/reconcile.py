@@ -26,7 +26,7 @@ from dssync_operator.plan import NewPod, Plan, Seen, needs_dry_run, plan
 from dssync_operator.pod import Pod, parse_pod
 from dssync_operator.queue import Key
 from dssync_operator.record import Record, Wanted, parse_record
-from dssync_operator.report import report
+from dssync_operator.report import not_permitted, report
 from dssync_operator.settings import Settings
 from dssync_operator.status import RUNNING, Status, parse_status, render_status
 from dssync_operator.topology import Topology
@@ -142,7 +142,7 @@ class Reconciler:
         job, seen = look.seen.job, look.seen
         notes = list(decided.notes)
         if decided.status.clock.started is not None and not decided.status.finished:
-            await self._children.ensure(job, look.template)
+            await self._ensure_children(key, look, decided)
         record_first = _confirms_exits(seen.record, decided)
         if record_first and decided.wanted is not None:
             await self._children.write_record(job, decided.wanted)
@@ -163,6 +163,19 @@ class Reconciler:
         if made.failure is not None:
             raise made.failure
         return _sooner(wait, decided.wake_at, self._wall())
+
+    async def _ensure_children(self, key: Key, look: _Look, decided: Plan) -> None:
+        """Make the children; a right or a quota that is missing shows, since no pod will."""
+        try:
+            await self._children.ensure(look.seen.job, look.template)
+        except errors.ForbiddenError as error:
+            before = parse_status(look.seen.job.status)
+            status = self._report(look.seen, decided, Made((), None))
+            status = not_permitted(before, status, str(error), self._wall())
+            await self._write_status(key, look, status)
+            await self._tell(look.seen.job, announce(before, status))
+            self._observe_state(key, status)
+            raise
 
     async def _write_record(
         self, job: Job, seen: Seen, decided: Plan, wanted: Wanted

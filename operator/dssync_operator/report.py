@@ -68,6 +68,23 @@ def report(
     return replace(status, display=_display(job, status, pods, record, now))
 
 
+def not_permitted(before: Status, status: Status, why: str, now: float) -> Status:
+    """Return the status of a job beside whose pods something may not be made.
+
+    Args:
+        before: As it was read; its condition keeps its time while nothing changes.
+        status: What this look would have written.
+        why: The API server's sentence.
+        now: Seconds since 1970.
+    """
+    known = before.conditions.get(ACCEPTED)
+    if known is not None:
+        status = replace(status, conditions={**status.conditions, ACCEPTED: known})
+    message = f"{why}; give the operator the right, or raise the quota"
+    status = status.with_condition(ACCEPTED, False, "NotPermitted", message, now)
+    return replace(status, display={**status.display, "state": state_word(status)})
+
+
 def _display(
     job: Job, status: Status, pods: tuple[Pod, ...], record: Record | None, now: float
 ) -> dict[str, object]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from ground.kubelet import MERGE
 from ground.scene import Scene, make_job
 
 GREEDY = {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}
@@ -109,6 +110,32 @@ def test_refused_pod_is_a_message_and_no_verdict_on_the_template(scene: Scene) -
     strict.allow_all_pods()
     strict.live_pods(1)
     strict.condition("Degraded", "False")
+
+
+def test_what_may_not_be_made_beside_the_pods_is_shown_until_it_may(scene: Scene) -> None:
+    quotas = scene.path("resourcequotas")
+    hard = {"hard": {"count/services": "0"}}
+    scene.plane.request("POST", quotas, {"metadata": {"name": "none"}, "spec": hard})
+    code, said = scene.plane.request(
+        "PATCH",
+        f"{quotas}/none/status",
+        {"status": {**hard, "used": {"count/services": "0"}}},
+        content_type=MERGE,
+    )
+    assert code == 200, said
+    scene.create(make_job())
+
+    condition = scene.condition("Accepted", "False", "NotPermitted")
+
+    assert "exceeded quota" in condition["message"]
+    assert scene.pods() == []
+    scene.plane.until(
+        scene.path("events", "/apis/events.k8s.io/v1"),
+        lambda found: any(event["reason"] == "NotPermitted" for event in found),
+    )
+    scene.plane.request("DELETE", f"{quotas}/none")
+    scene.live_pods(1, seconds=40)
+    scene.condition("Accepted", "True")
 
 
 def test_jobs_that_cannot_be_served_block_no_other(scene: Scene) -> None:

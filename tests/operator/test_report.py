@@ -10,7 +10,7 @@ from dssync_operator.events import announce
 from dssync_operator.job import format_time
 from dssync_operator.pod import Pod
 from dssync_operator.record import Record, View, parse_record
-from dssync_operator.report import report
+from dssync_operator.report import not_permitted, report
 from dssync_operator.status import Clock, Status, parse_status, render_status
 from ground.models import START, make_end, make_pod, make_spec_job
 
@@ -139,3 +139,14 @@ def test_failover_that_was_faster_than_the_look_is_told_as_well() -> None:
     assert [n.message for n in announce(before, after) if n.reason == "CoordinatorFailover"] == [
         "term 1: the pod with uid uid-1-0 coordinates, after uid-0-0"
     ]
+
+
+def test_what_may_not_be_made_is_shown_with_the_time_at_which_it_began() -> None:
+    first = not_permitted(Status(), Status(), "403 no role", START)
+    accepted = first.with_condition("Accepted", True, "Valid", "", START + 5)
+
+    again = not_permitted(first, accepted, "403 no role", START + 5)
+
+    assert again.conditions == first.conditions
+    assert first.conditions["Accepted"].reason == "NotPermitted"
+    assert reasons(Status(), first) == ["NotPermitted"]
