@@ -331,9 +331,6 @@ def _values(job: Job, template: Manifest, new: NewPod) -> dict[str, object]:
         contract.ENV_HEARTBEAT_MILLISECONDS: meeting.heartbeat_milliseconds,
         contract.ENV_LEASE_MILLISECONDS: meeting.lease_milliseconds,
         contract.ENV_QUORUM: meeting.quorum,
-        contract.ENV_BELOW_MIN_TIMEOUT_SECONDS: spec.elastic.below_min_timeout_seconds
-        if spec.elastic
-        else None,
         contract.ENV_HANG_TIMEOUT_SECONDS: spec.hang_timeout_seconds,
         contract.ENV_DRAIN_TIMEOUT_SECONDS: grace_seconds(template),
         contract.ENV_METRICS_PORT: 0 if spec.host_network else spec.metrics_port,

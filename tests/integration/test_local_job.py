@@ -302,3 +302,22 @@ async def test_what_is_written_into_the_record_scales_the_job(
 
         assert [hello["slot"] for hello in await hellos(1)] == [2]
         assert (await job.arbiter.read()).values[contract.RECORD_DESIRED] == "3"
+
+
+async def test_a_world_that_waits_below_its_minimum_for_too_long_ends_the_job(
+    tmp_path: Path, hellos: NextHellos
+) -> None:
+    text = JOB.replace("minReplicas: 1,", "minReplicas: 2, belowMinTimeoutSeconds: 1,")
+    async with job_in(tmp_path, text.replace("backoffLimit: 1", "backoffLimit: 5")) as job:
+        first, _ = await hellos(2)
+        record = await job.arbiter.read()
+        values = {**record.values, contract.RECORD_VIEW: "{}"}
+        assert await job.arbiter.swap(record, replace(record, values=values))
+        os.kill(first["pid"], signal.SIGUSR1)
+        (again,) = await hellos(1)
+        os.kill(again["pid"], signal.SIGUSR1)  # and now it waits for ten seconds
+
+        outcome = await job.wait()
+
+    assert outcome.result is Result.FAILED
+    assert "belowMinTimeoutSeconds 1" in outcome.reason

@@ -72,6 +72,8 @@ def test_pods_are_told_the_same_by_both(spec: dict[str, Any]) -> None:
     )
     assert here.grace_seconds == float(there["DSSYNC_DRAIN_TIMEOUT_SECONDS"])
     assert here.active_deadline_seconds == job.spec.lifecycle.active_deadline_seconds
+    patience = job.spec.elastic.below_min_timeout_seconds if job.spec.elastic else None
+    assert here.below_min_timeout_seconds == patience
     policy = job.spec.failure_policy
     assert here.failure_policy.backoff_limit == policy.backoff_limit
     assert here.failure_policy.backoff_limit_per_slot == policy.backoff_limit_per_index

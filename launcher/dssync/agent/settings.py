@@ -79,8 +79,6 @@ class WorldSettings:
     """Workers of this launcher."""
     join_window_seconds: float = 5.0
     """How long the first round waits for pods beyond ``min``."""
-    below_min_timeout_seconds: float | None = None
-    """How long to hold below ``min`` before giving up; None means for ever."""
 
 
 @dataclass(frozen=True)

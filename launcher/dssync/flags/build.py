@@ -90,14 +90,12 @@ def _command(target: str, arguments: Sequence[str], kind: CommandKind) -> Comman
 def _world(values: Values, gpus: int) -> WorldSettings:
     low, desired, high = _pods(values)
     window = _last_call(values)
-    limit = values.variable(contract.ENV_BELOW_MIN_TIMEOUT_SECONDS)
     return WorldSettings(
         desired=desired,
         min=low,
         max=high,
         nproc_per_node=_workers(values, gpus),
         join_window_seconds=window,
-        below_min_timeout_seconds=None if limit is None else seconds(limit),
     )
 
 

@@ -86,6 +86,8 @@ class Manifest:
     grace_seconds: float
     """Time between SIGTERM and SIGKILL."""
     active_deadline_seconds: float | None
+    below_min_timeout_seconds: float | None
+    """How long a world waits with fewer pods than the minimum; None means for ever."""
     failure_policy: FailurePolicy
     success_policy: str
     """All or Any: whose verdict Done completes the job."""
@@ -160,6 +162,7 @@ def _manifest(document: Any, source: str) -> Manifest:
         variables=_variables(spec, policy, _gpus(worker, where)),
         grace_seconds=_seconds(pod, "terminationGracePeriodSeconds", source),
         active_deadline_seconds=spec.get("activeDeadlineSeconds"),
+        below_min_timeout_seconds=elastic.get("belowMinTimeoutSeconds"),
         failure_policy=policy,
         success_policy=spec["successPolicy"],
         notices=tuple(
@@ -276,9 +279,6 @@ def _variables(spec: Any, policy: FailurePolicy, gpus: int) -> Mapping[str, str]
         contract.ENV_HEARTBEAT_MILLISECONDS: rendezvous["heartbeatMilliseconds"],
         contract.ENV_LEASE_MILLISECONDS: rendezvous["leaseMilliseconds"],
         contract.ENV_QUORUM: rendezvous["quorum"],
-        contract.ENV_BELOW_MIN_TIMEOUT_SECONDS: spec.get("elastic", {}).get(
-            "belowMinTimeoutSeconds"
-        ),
         contract.ENV_HANG_TIMEOUT_SECONDS: spec["health"]["hangTimeoutSeconds"],
         contract.ENV_INTERFACE: spec["network"].get("interface"),
         contract.ENV_CHECKPOINT_PATH: checkpoint.get("path"),

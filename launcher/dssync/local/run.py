@@ -29,6 +29,7 @@ from dssync.local.processes import Pod, run_folder, write_token
 from dssync.local.state import (
     Effect,
     Event,
+    Formed,
     Halted,
     JobState,
     LookAgain,
@@ -179,11 +180,14 @@ class LocalJob:
         return self._state.outcome
 
     async def _follow_record(self) -> None:
-        """Do what ``dssync scale`` wrote into the record."""
-        seen = self._manifest.replicas
+        """Do what ``dssync scale`` wrote into the record, and tell of the first view there."""
+        seen, formed = self._manifest.replicas, False
         while True:
             await asyncio.sleep(WATCH_SECONDS)
             record = await self._arbiter.read()
+            if not formed and contract.RECORD_VIEW in record.values:
+                formed = True
+                self._events.put_nowait(Formed())
             desired = int(record.values.get(contract.RECORD_DESIRED, seen))
             if desired != seen:
                 seen = desired

@@ -52,11 +52,16 @@ class Halted:
 
 
 @dataclass(frozen=True)
+class Formed:
+    """The launchers have formed a world."""
+
+
+@dataclass(frozen=True)
 class Looked:
     """Time went by: a slot that had to wait may be filled now."""
 
 
-Event = Started | Scaled | Halted | Looked | Ended
+Event = Started | Formed | Scaled | Halted | Looked | Ended
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,10 @@ class JobState:
         self._policy = manifest.failure_policy
         self._incidents = Incidents(manifest.failure_policy)
         self._any = manifest.success_policy == "Any"
+        self._minimum = manifest.min_replicas
+        self._patience = manifest.below_min_timeout_seconds
+        self._formed = False
+        self._below_since: float | None = None
         self._stopping: dict[int, bool] = {}
         self._done: set[int] = set()
         """Slots whose pod said that all is done; they are not filled again."""
@@ -135,8 +144,12 @@ class JobState:
             case Halted(outcome) if self.outcome is None:
                 effects = self._end(outcome)
             case _:
+                self._formed = self._formed or event == Formed()
                 effects = []
-        return effects if self.outcome else effects + self._settle(now)
+        if not self.outcome:
+            effects += self._settle(now)
+            effects += self._wait_for_minimum(now)
+        return effects
 
     def _settle(self, now: float) -> list[Effect]:
         """Start what is missing and may be started, stop what is too much."""
@@ -153,6 +166,24 @@ class JobState:
             *(self._stop(slot) for slot in staying[wanted:]),
             *([LookAgain(min(waits))] if waits else []),
         ]
+
+    def _wait_for_minimum(self, now: float) -> list[Effect]:
+        """Give a world up that has stood still for too long, as fewer pods run than it needs."""
+        staying = sum(not stopping for stopping in self._stopping.values())
+        if not self._formed or staying + len(self._done) >= self._minimum:
+            self._below_since = None
+        elif self._below_since is None:
+            self._below_since = now
+        if self._below_since is None or self._patience is None:
+            return []
+        left = self._below_since + self._patience - now
+        if left > 0:
+            return [LookAgain(left)]
+        reason = (
+            f"fewer than elastic.minReplicas {self._minimum} pods ran for "
+            f"elastic.belowMinTimeoutSeconds {self._patience:g}"
+        )
+        return self._end(Outcome(Result.FAILED, reason))
 
     def _stop(self, slot: int, after_seconds: float = 0.0) -> Stop:
         self._stopping[slot] = True

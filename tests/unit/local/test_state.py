@@ -12,6 +12,7 @@ from dssync.local import manifest
 from dssync.local.failures import Ended
 from dssync.local.state import (
     Effect,
+    Formed,
     Halted,
     JobState,
     LookAgain,
@@ -319,3 +320,47 @@ class AnyOrder(RuleBasedStateMachine):
 
 
 TestAnyOrder = AnyOrder.TestCase
+
+
+PATIENT = JOB.replace("minReplicas: 1,", "minReplicas: 3, belowMinTimeoutSeconds: 4,")
+
+
+def below_minimum(text: str = PATIENT, formed: bool = True) -> JobState:
+    """A job whose slot 0 failed for the second time at 21 s, so that it waits for ten seconds."""
+    state = started(text)
+    if formed:
+        state.handle(Formed(), 1.0)
+    state.handle(Ended(0, KILLED), 10.0)
+    state.handle(Ended(0, KILLED), 21.0)
+    return state
+
+
+def test_world_with_fewer_pods_than_its_minimum_is_given_up_after_its_patience() -> None:
+    state = below_minimum()
+    assert LookAgain(1.0) in state.handle(Looked(), 24.0)
+    assert state.outcome is None
+
+    effects = state.handle(Looked(), 25.0)
+
+    assert acts(effects) == [LookAgain(6.0), Stop(1), Stop(2)]
+    assert state.outcome == Outcome(
+        Result.FAILED,
+        "fewer than elastic.minReplicas 3 pods ran for elastic.belowMinTimeoutSeconds 4",
+    )
+
+
+def test_patience_begins_anew_once_there_were_enough_pods() -> None:
+    state = below_minimum(PATIENT.replace("Seconds: 4", "Seconds: 12"))
+    assert Start(0) in state.handle(Looked(), 31.0)
+
+    assert state.handle(Looked(), 40.0) == []
+    assert state.outcome is None
+
+
+@pytest.mark.parametrize("formed", [True, False])
+def test_no_patience_ends_where_none_is_said_or_no_world_has_formed(formed: bool) -> None:
+    state = below_minimum(JOB if formed else PATIENT, formed)
+
+    state.handle(Looked(), 29.0)
+
+    assert state.outcome is None
