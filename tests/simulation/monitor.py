@@ -87,6 +87,7 @@ class Monitor:
     def after(self, effects: Iterable[Effect]) -> None:
         """Look at what the coordinator wants done."""
         joins, gone = bool(self._view), set()
+        draining = self._draining.copy()
         fresh: list[tuple[str, m.Assign]] = []
         for effect in effects:
             if type(effect) is Note:
@@ -99,9 +100,11 @@ class Monitor:
                 if type(body) is m.Assign:
                     fresh.append((key, body))
         eligible = self.assignments.eligible
-        if self._view and not self._view & eligible:
-            # Nobody is left whose values count: then everybody's do.
-            eligible |= self._view
+        # A view that drains as a whole has a last flush.
+        for present in (self._view, self._view | (self._draining - draining)):
+            if present and not present & eligible:
+                # Nobody is left whose values count: then everybody's do.
+                eligible |= present
         for key, assign in fresh:
             if not assign.attempt:
                 self._decides(key, f"freezes round {assign.round}")
