@@ -48,6 +48,8 @@ class Monitor:
         self._standing: dict[int, m.Standing] = {}
         """What each launcher says before the term begins."""
         self._adopted: dict[str, Adopt] = {}
+        self._starved: set[str] = set()
+        """Members that asked for batches in vain, last."""
         self._seconds = 0.0
         """The coordinator's own time, at its last event."""
 
@@ -116,6 +118,7 @@ class Monitor:
         self.known -= left
         if self.coordinator.gathering is None:
             self._check_ledger()
+            self._check_fed()
 
     def _decides(self, key: str, what: str) -> None:
         """A round is frozen or committed with a member that follows from elsewhere."""
@@ -173,6 +176,8 @@ class Monitor:
                 self._decided(number, attempt, batches)
             case m.LastRound(number):
                 self.assignments.drains(key, number)
+            case m.Leases(_, batches):
+                (self._starved.discard if batches else self._starved.add)(key)
 
     # --- a new term ---------------------------------------------------------------------------
 
@@ -258,6 +263,16 @@ class Monitor:
     def _require_touched(self, key: str, what: str) -> None:
         if key not in self._observer.touched and not self._observer.is_over(self.term):
             require(False, f"{key} is {what} though no fault has hit it")
+
+    def _check_fed(self) -> None:
+        """What can be trained on again is offered to those who asked in vain."""
+        hungry = self._starved & self._view
+        if (
+            hungry
+            and self.coordinator.world is not None
+            and self.coordinator.ledger.available_of(0)
+        ):
+            require(False, f"{sorted(hungry)} are not offered what is available again")
 
     def _check_ledger(self) -> None:
         ledger = self.coordinator.ledger

@@ -109,6 +109,7 @@ MUTANTS = MappingProxyType(
         "skips in a flush": _part(MEMBERS, 38, rounds=r.FlushSkips),
         "abandons one round of an entangled pair": _part(rounds=r.AbandonsAlone),
         "keeps weights in a retry": _part(rounds=r.KeepsWeights),
+        "never feeds the hungry": _part(MEMBERS, 22, training=r.NeverFeeds),
         "loses leases": _part(ledger=r.KeepsLeases),
         "counts a batch twice": _part(MEMBERS, 10, ledger=r.CountsTwice),
         "flushes without a member": _part(training=r.FlushesOldView),
@@ -120,6 +121,7 @@ MUTANTS = MappingProxyType(
         "trains before it counts": _whole(member_state=r.TrainsUnweighted),
         "stays in a skipped round": _whole(MEMBERS, 14, member_state=r.StaysInRound),
         "forgets messages on reconnect": _whole(MIXED, session=r.ForgetsMessages),
+        "ignores who is linked": _whole(MEMBERS, 17, election=t.IgnoresTheLinked),
         "needs no majority": _whole(MEMBERS, election=t.NeedsNoMajority),
         "does not wait for the challenged": _whole(MEMBERS, 77, election=t.DoesNotWaitForAnswer),
         "answers no challenge": _whole(MEMBERS, 571, election=t.AnswersNoChallenge),
@@ -147,9 +149,7 @@ MUTANTS = MappingProxyType(
 
 OPEN = MappingProxyType(
     {
-        "never feeds the hungry": _part(training=r.NeverFeeds),
         "drains twice": _part(departures=r.DrainsTwice),
-        "ignores who is linked": _whole(PARTITIONS, election=t.IgnoresTheLinked),
         "misses no silent launcher": _part(PARTITIONS, coordinator=t.MissesNoSilent),
         "stays resigned": _part(LEADERS, coordinator=t.StaysResigned),
         "begins a term without reports": _part(LEADERS, coordinator=t.AdoptsBeforeReports),
