@@ -52,6 +52,8 @@ def sets(**values: object) -> list[str]:
     ]
 
 
+VOLUME = {"name": "ca", "configMap": {"name": "ca"}}
+MOUNT = {"name": "ca", "mountPath": "/etc/ca", "readOnly": True}
 MATRIX = [
     sets(
         rbac__scope=scope,
@@ -68,6 +70,8 @@ MATRIX = [
         podLabels={"team": "a"} if extras else {},
         tolerations=[{"operator": "Exists"}] if extras else [],
         extraEnv=[{"name": "X", "value": "y"}] if extras else [],
+        extraVolumes=[VOLUME] if extras else [],
+        extraVolumeMounts=[MOUNT] if extras else [],
     )
     for scope, replicas, extras in product(["Cluster", "Namespaced"], [1, 3], [False, True])
 ]
@@ -101,6 +105,8 @@ REFUSED = [
     ({"metrics__port": 80}, "/metrics/port"),
     ({"topology__keys": []}, "/topology/keys"),
     ({"leaderElection__leaseSeconds": 1}, "/leaderElection/leaseSeconds"),
+    ({"extraVolumes": [{"emptyDir": {}}]}, "/extraVolumes/0"),
+    ({"extraVolumeMounts": [{"name": "ca"}]}, "/extraVolumeMounts/0"),
 ]
 
 
@@ -143,6 +149,15 @@ def test_every_rendered_setting_is_one_that_the_operator_reads() -> None:
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         given = {entry["name"]: entry.get("value", "x") for entry in container["env"]}
         read_settings(given)
+
+
+def test_further_volumes_are_mounted_into_the_operator() -> None:
+    found = render(*sets(extraVolumes=[VOLUME], extraVolumeMounts=[MOUNT]))
+
+    (deployment,) = [part for part in found if part["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    assert pod["volumes"] == [VOLUME]
+    assert pod["containers"][0]["volumeMounts"] == [MOUNT]
 
 
 def test_one_replica_has_no_disruption_budget() -> None:
