@@ -7,6 +7,7 @@ durable, and published by one rename; so whatever bears the name is whole, unles
 touched it since, and that is found out. Nothing is pickled.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -78,7 +79,7 @@ def write(folder: Path, state: Mapping[str, Any], ledger: LedgerState, facts: Fa
         ModelError: the state cannot be written without pickle.
         CheckpointError: a tensor is of a type that no file can hold.
     """
-    folder.mkdir(parents=True)
+    _make_folder(folder)
     model, rest = _split(state)
     others: list[torch.Tensor] = []
     tree = pack(rest, others)
@@ -167,6 +168,18 @@ def published(path: Path) -> list[Path]:
 def sync_folder(folder: Path) -> None:
     """Make the names in a folder durable."""
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that there are not yet, with durable names.
+
+    A checkpoint in a folder whose own name is lost with the power is lost, too.
+    """
+    if not folder.parent.is_dir():
+        with contextlib.suppress(FileExistsError):
+            _make_folder(folder.parent)
+    folder.mkdir()
+    sync_folder(folder.parent)
 
 
 def _sync(path: Path, flags: int) -> None:

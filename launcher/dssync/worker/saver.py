@@ -5,6 +5,7 @@ kept for the next copy; a thread writes from there. All members track what is du
 one in line takes over when the writer is lost.
 """
 
+import shutil
 import sys
 import threading
 import time
@@ -219,10 +220,15 @@ class Saver:
         path = Path(settings.path)
         folder = path / f"{checkpoint.SAVING}{uuid.uuid4().hex}"
         saved = cast(dict[str, object], snapshot.state)
-        checkpoint.write(folder, saved, copy.ledger, self._facts(assign, kind, copy))
-        if self._term(assign.round) != copy.term:
-            raise CheckpointError(f"term {copy.term} ended while it was written")
-        target = checkpoint.publish(folder, path, settings.keep)
+        try:
+            checkpoint.write(folder, saved, copy.ledger, self._facts(assign, kind, copy))
+            if self._term(assign.round) != copy.term:
+                raise CheckpointError(f"term {copy.term} ended while it was written")
+            target = checkpoint.publish(folder, path, settings.keep)
+        except (OSError, DssyncError):
+            # On a full disk what is left of this one would keep every later one from fitting.
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
         self._written = started, time.monotonic()
         self._journal.saved(assign.round, target)
         _say(f"checkpoint {target} holds round {assign.round}")

@@ -166,6 +166,34 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.glob(".*")] == []
 
 
+def test_names_of_all_folders_that_a_save_makes_are_durable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[Path] = set()
+    to_disk = os.fsync
+
+    def note(descriptor: int) -> None:
+        synced.add(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+        to_disk(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    Run(dssync.Checkpoint(tmp_path / "new" / "path")).train()
+
+    assert {tmp_path, tmp_path / "new", tmp_path / "new" / "path"} <= synced
+
+
+def test_a_save_that_fails_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+    class Unsaved(Steps):
+        def state_dict(self) -> dict[str, object]:
+            return {"count": self.count, "wide": torch.zeros(8, dtype=torch.complex128)}
+
+    run = Run(tmp_path)
+    run.sync.register("unsaved", Unsaved())
+    run.train()
+
+    assert list(tmp_path.iterdir()) == []
+
+
 def truncate(folder: Path) -> str:
     file = folder / "state.safetensors"
     file.write_bytes(file.read_bytes()[:-1])
