@@ -9,6 +9,7 @@ rank that does not reply is named by number, with what it wrote to stderr.
 from __future__ import annotations
 
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
@@ -23,6 +24,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 import torch
+from torch._C._distributed_c10d import _dump_fr_trace_json
 
 from dssync.contract import EXIT_REJOIN
 from dssync.errors import BuildCancelledError
@@ -228,6 +230,11 @@ class Worker:
         while (usage := _usage()) != expected and expected and time.monotonic() < deadline:
             time.sleep(0.001)
         return usage
+
+    def recorded(self) -> int:
+        """How many operations torch keeps a record of."""
+        recorded = json.loads(_dump_fr_trace_json(includeCollectives=True, onlyActive=False))
+        return len(recorded.get("entries", ()))
 
     def counts(self) -> Any:
         return self.communicators.counts()

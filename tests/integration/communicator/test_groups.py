@@ -24,6 +24,14 @@ def test_a_group_sums_tensors_of_every_float_type(size: int, tmp_path: Path) -> 
     assert sums == [[{1.5 * size}] * size] * len(FLOATS)
 
 
+def test_operations_leave_no_record_that_would_grow_with_the_groups(tmp_path: Path) -> None:
+    with running(2, tmp_path) as ranks:
+        ranks.call(range(2), "build", communicator("all", range(2)))
+        ranks.allreduce(range(2), "all")
+
+        assert ranks.call(range(2), "recorded") == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("settings", "host"),
     [

@@ -364,7 +364,8 @@ def wait_gone(pids: set[int], within_seconds: float) -> set[int]:
     for pid in pids:
         try:
             descriptor = os.pidfd_open(pid)
-        except ProcessLookupError:
+        except (ProcessLookupError, FileNotFoundError):
+            # The latter: a thread has the number now.
             continue
         left = max(0.0, deadline - time.monotonic())
         if not select.select([descriptor], [], [], left)[0]:
