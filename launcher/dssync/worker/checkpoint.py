@@ -137,15 +137,15 @@ def newest(path: Path, refused: Callable[[CheckpointError], None]) -> Iterator[L
             refused(error)
 
 
-def publish(folder: Path, path: Path, keep: int) -> Path:
-    """Give a written checkpoint its name; remove all but the newest, and what crashes left.
+def publish(folder: Path, path: Path) -> Path:
+    """Give a written checkpoint its durable name.
 
     Raises:
         OSError: the disk does not take it.
     """
     while True:
-        known = published(path)
-        number = 1 + max((int(each.name.removeprefix(PREFIX)) for each in known), default=0)
+        numbers = (int(each.name.removeprefix(PREFIX)) for each in published(path))
+        number = 1 + max(numbers, default=0)
         target = path / f"{PREFIX}{number:06d}"
         try:
             folder.rename(target)
@@ -154,9 +154,13 @@ def publish(folder: Path, path: Path, keep: int) -> Path:
             if not target.exists():
                 raise
     sync_folder(path)
-    for old in [*known[: max(0, len(known) + 1 - keep)], *path.glob(f"{SAVING}*")]:
-        shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def remove_old(path: Path, keep: int) -> None:
+    """Remove all checkpoints but the newest ones, and what crashes left of others."""
+    for old in [*published(path)[:-keep], *path.glob(f"{SAVING}*")]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def published(path: Path) -> list[Path]:

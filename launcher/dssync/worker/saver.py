@@ -224,7 +224,7 @@ class Saver:
             checkpoint.write(folder, saved, copy.ledger, self._facts(assign, kind, copy))
             if self._term(assign.round) != copy.term:
                 raise CheckpointError(f"term {copy.term} ended while it was written")
-            target = checkpoint.publish(folder, path, settings.keep)
+            target = checkpoint.publish(folder, path)
         except (OSError, DssyncError):
             # On a full disk what is left of this one would keep every later one from fitting.
             shutil.rmtree(folder, ignore_errors=True)
@@ -232,6 +232,7 @@ class Saver:
         self._written = started, time.monotonic()
         self._journal.saved(assign.round, target)
         _say(f"checkpoint {target} holds round {assign.round}")
+        checkpoint.remove_old(path, settings.keep)
 
     def _facts(self, assign: m.Assign, kind: str, copy: m.LedgerCopy) -> checkpoint.Facts:
         setup = self._link.setup
