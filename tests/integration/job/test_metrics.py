@@ -49,15 +49,16 @@ def test_every_series_is_fed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     def is_fed(name: str) -> bool:
         return bool(fed & {name, f"{name}_count"})
 
-    # A drain is measured at its end, when nobody can ask any more; nothing is in the reaper; only
-    # NCCL has aborts; no stranger has come.
+    # A drain is measured at its end, when nobody can ask any more; only NCCL has aborts; no
+    # stranger has come. The sum that was given up may still be in the reaper, or not.
     exempt = {
         "dssync_drain_duration_seconds",
         "dssync_reaper_pending",
         "dssync_aborts_hung_total",
         "dssync_connections_refused_total",
     }
-    assert {series.name for series in SERIES if not is_fed(series.name)} == exempt
+    unfed = {series.name for series in SERIES if not is_fed(series.name)}
+    assert unfed | {"dssync_reaper_pending"} == exempt
     coordinator = values[pods.index(job.coordinator())]
     assert coordinator["dssync_members state=active"] == 4
     assert coordinator["dssync_members state=benched"] == 0
