@@ -71,7 +71,7 @@ class CommitRecords:
         The coordinator was only out of reach: it leases these batches again.
         """
         self._committed -= self._unheard
-        self._alone = {key: own - self._unheard for key, own in self._alone.items()}
+        self._alone = self._still_alone
         self._unheard.clear()
 
     def _settle(self) -> None:
@@ -144,8 +144,7 @@ class CommitRecords:
             # It was out before the coordinator heard of these, and others have them now.
             self._committed -= self._alone.pop(key, set())
         self._committed = {b for b in self._committed if not committed_in(ledger, b)}
-        owned = {key: own & self._committed for key, own in self._alone.items()}
-        self._alone = {key: own for key, own in owned.items() if own}
+        self._alone = self._still_alone
 
     @property
     def report(self) -> m.LedgerReport:
@@ -160,10 +159,13 @@ class CommitRecords:
             self._number,
             self._term,
             self._restarts,
-            _by_member(
-                {k: mine for k, own in self._alone.items() if (mine := own & self._committed)}
-            ),
+            _by_member(self._still_alone),
         )
+
+    @property
+    def _still_alone(self) -> dict[str, set[int]]:
+        """What members applied by themselves and no ledger covers, without those who have none."""
+        return {k: mine for k, own in self._alone.items() if (mine := own & self._committed)}
 
     def _commit(self, key: str, batches: tuple[int, ...]) -> None:
         self._held.setdefault(key, set()).difference_update(batches)
