@@ -85,16 +85,12 @@ def plain_write(data: memoryview) -> float:
     return seconds
 
 
-def save(snapshot: Snapshot) -> float:
-    """Write a checkpoint and publish it, as a member's thread does; then remove the one before."""
+def save(snapshot: Snapshot) -> None:
+    """Write a checkpoint and publish it, as a member's thread does."""
     folder, state = FOLDER / f"{checkpoint.SAVING}bench", snapshot.state
     assert isinstance(state, dict)
-    started = time.perf_counter()
     checkpoint.write(folder, state, LEDGER, FACTS)
     checkpoint.publish(folder, FOLDER)
-    seconds = time.perf_counter() - started
-    checkpoint.remove_old(FOLDER, keep=1)
-    return seconds
 
 
 def measure(megabytes: int, pairs: int) -> tuple[list[Figure], list[Ratio], list[Bar]]:
@@ -107,7 +103,8 @@ def measure(megabytes: int, pairs: int) -> tuple[list[Figure], list[Ratio], list
         stalls.append(seconds_of(lambda: stage(payload, snapshot.memory)))
 
     def write() -> None:
-        saves.append(save(snapshot))
+        saves.append(seconds_of(lambda: save(snapshot)))
+        checkpoint.remove_old(FOLDER, keep=1)
 
     def bare() -> None:
         copies.append(seconds_of(copy))
