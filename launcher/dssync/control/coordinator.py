@@ -177,14 +177,15 @@ class Coordinator:
                     # Another pod in the slot: what the former one said does not concern it.
                     self._deferred = [each for each in self._deferred if not _is_of(hello, each)]
                 self._take(event, now)
-            case Disconnected() | Looked() | ExitsConfirmed() | Resized() | Placed():
+            case Disconnected() | Looked() | ExitsConfirmed() | Resized() | Placed() | Paused():
                 self._take(event, now)
             case Ticked():
                 pass
             case _:
                 self._deferred.append(event)
         uids = {slot: pod.uid for slot, pod in self.roster.pods.items()}
-        if gathering.complete(uids, now):
+        # To adopt is to decide: what survivors have confirmed is committed with it.
+        if gathering.complete(uids, now) and self.job.may_decide(now):
             self.gathering = None
             self._begin_term(gathering, now)
 

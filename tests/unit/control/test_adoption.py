@@ -5,7 +5,16 @@ from msgspec.structs import replace
 from dssync.control import messages as m
 from dssync.control.adoption import Electorate
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import Connected, ControlSettings, Effect, Received, Send, Ticked
+from dssync.control.events import (
+    Connected,
+    ControlSettings,
+    Effect,
+    Looked,
+    Paused,
+    Received,
+    Send,
+    Ticked,
+)
 from dssync.control.takeover import Adopt, Report, Verdict, Vote
 
 SYNC = m.SyncSettings("allreduce", 4, 1, "relaxed", 0)
@@ -239,3 +248,21 @@ def test_a_pod_that_takes_the_slot_of_one_that_drains_does_not_drain() -> None:
 
     assert coordinator.gathering is None
     assert not coordinator.roster.pods[0].draining
+
+
+def test_who_stood_still_while_reports_came_in_adopts_nobody_before_it_has_looked() -> None:
+    coordinator = Coordinator(2, ControlSettings(1, 1), Electorate(frozenset({"pod0"})))
+    coordinator.handle(Connected(m.Hello(0, "pod0", 1, ("", "", ""))), 0.0)
+    coordinator.handle(Looked(), 0.0)
+    coordinator.handle(Received(0, m.Standing((A,), 1, ledger((A, (10,))))), 0.0)
+    coordinator.handle(Paused(), 0.1)
+    report = m.FromMember(A, m.MEMBER.encode_text(training()))
+
+    effects = coordinator.handle(Received(0, report), 0.1)
+    # This one may have begun before, when nobody else had won a later term.
+    effects += coordinator.handle(Looked(), 0.2)
+    early = told(effects, Adopt)
+    effects = coordinator.handle(Looked(), 0.3)
+
+    assert early == {}
+    assert told(effects, Adopt).keys() == {A}
