@@ -63,6 +63,10 @@ class Assignments:
             require(False, f"{key} gets {stage}; known for {known}, broken: {broken}")
         self.weights[(assign.round, assign.attempt), stage.communicator][key] = stage.weight
 
+    def started(self, key: str, first_round: int) -> None:
+        """A member begins anew at a round: what it had open in an earlier life it dropped."""
+        self._all[key] = {n: each for n, each in self._all[key].items() if n >= first_round}
+
     def applied(self, key: str, message: m.Applied) -> None:
         """The coordinator hears that a member has applied."""
         self._outstanding[key].pop(message.round, None)

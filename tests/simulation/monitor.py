@@ -152,10 +152,11 @@ class Monitor:
         match body:
             case m.Assign():
                 self.assignments.assigned(key, body)
-            case m.Start():
+            case m.Start(number):
                 self._observer.progressed = True
                 self._view.add(key)
                 self.known.add(key)
+                self.assignments.started(key, number)
                 self.values.started(key)
                 self._observer.began(key)
                 if joins:

@@ -77,3 +77,22 @@ def test_it_is_not_forgiven_once_the_mate_has_left_the_lower_round(
 
     with pytest.raises(ViolationError, match="though no fault hit"):
         freeze(assignments, 5, attempt=1)
+
+
+def test_who_has_not_applied_what_a_mate_has_misses_it(assignments: Assignments) -> None:
+    for number in GROUPS:
+        assignments.applied_at_members[MATE, number] = 0
+
+    assert assignments.missed(FAR, MATE) == {(4, 0)}
+    assert assignments.missed(NEAR, MATE) == {(5, 0)}
+
+
+def test_who_began_anew_misses_nothing_of_before_and_all_since(assignments: Assignments) -> None:
+    for number in GROUPS:
+        assignments.applied_at_members[MATE, number] = 0
+
+    for key in (NEAR, FAR):
+        assignments.started(key, 5)
+
+    assert assignments.missed(FAR, MATE) == set()
+    assert assignments.missed(NEAR, MATE) == {(5, 0)}
