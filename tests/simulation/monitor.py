@@ -187,6 +187,7 @@ class Monitor:
         self._view.add(key)
         self.known.add(key)
         self._adopted[key] = body
+        self._decides(key, "adopts members")
         if body.weighted:
             counts = key in self._observer.counted | self._observer.summed
             require(counts, f"{key} gets weight by adoption")

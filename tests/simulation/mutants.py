@@ -131,6 +131,7 @@ MUTANTS = MappingProxyType(
         "takes silence of the arbiter for a no": _whole(OUTAGES, 4, election=t.ForgetsItsSwap),
         "hears of no coordinator": _whole(LEADERS, election=t.HearsNoNews),
         "decides whoever is missing": _part(PARTITIONS, 151, job=t.DecidesAnyway),
+        "adopts after a pause": _part(STRICT_LEADERS, 22, coordinator=t.AdoptsAfterPause),
         "adopts nobody": _part(LEADERS, coordinator=t.AdoptsNobody),
         "commits what one has confirmed": _part(
             STRICT_LEADERS, 25, coordinator=t.CommitsWhatIsConfirmed

@@ -10,6 +10,7 @@ from dssync.control.ballots import Phase
 from dssync.control.coordinator import Coordinator
 from dssync.control.departures import Departures
 from dssync.control.election import Election
+from dssync.control.events import Paused
 from dssync.control.job import Job
 from dssync.control.member import MemberState
 from dssync.control.peers import Ballot, Leader
@@ -151,6 +152,16 @@ class AdoptsBeforeReports(Coordinator):
     def _gather(self, gathering: Gathering, event: object, now: float) -> None:
         gathering.began_seconds = -10.0
         super()._gather(gathering, event, now)  # type: ignore[arg-type]
+
+
+class AdoptsAfterPause(Coordinator):
+    """A coordinator that stood still while reports came in begins its term on what they said."""
+
+    def _gather(self, gathering: Gathering, event: object, now: float) -> None:
+        if isinstance(event, Paused):
+            self._deferred.append(event)
+        else:
+            super()._gather(gathering, event, now)  # type: ignore[arg-type]
 
 
 class _Rereads(Coordinator):
