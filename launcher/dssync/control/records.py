@@ -116,7 +116,7 @@ class CommitRecords:
                 if self._entering.get(key) == generation:
                     del self._entering[key]
             case Adopt(commits=commits):
-                self._entering.pop(key, None)
+                # One that has entered again stays so: this answers what it reported before.
                 self._confirmed.pop(key, None)
                 for verdict in commits:
                     self._commit(key, verdict.batches)

@@ -7,6 +7,7 @@ from hypothesis import given, strategies as st
 from dssync.control import messages as m
 from dssync.control.ledger import Ledger, committed_in
 from dssync.control.records import CommitRecords
+from dssync.control.takeover import Adopt
 
 TRACKS = (m.Track("", 5), m.Track("other", 3))
 EPOCHS = 2
@@ -102,6 +103,20 @@ def test_what_was_leased_to_a_former_life_is_not_held() -> None:
     told(records, "a", m.Leases(0, (6,)))
 
     assert records.report.held == (m.Held("a", (6,)),)
+
+
+def test_what_is_leased_to_a_former_life_that_a_new_term_adopts_is_not_held() -> None:
+    # It had reported before it entered again; the answer to that comes late.
+    records = CommitRecords()
+    sync = m.SyncSettings("grid", 2, 1, "strict", 0)
+    said(records, "a", m.Enter((), sync, "a:1", 3, generation=1))
+    told(records, "a", Adopt(6, 0, True, ()))
+    told(records, "a", m.Leases(0, (4, 5)))
+    assert records.report.held == ()
+
+    told(records, "a", m.Start(7, 0, False, generation=1))
+
+    assert records.report.held == ()
 
 
 def test_what_a_member_committed_by_itself_when_it_was_out_already_is_not_kept() -> None:
