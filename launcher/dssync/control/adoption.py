@@ -303,9 +303,13 @@ def _registered(gathering: Gathering) -> m.LedgerState | None:
 
 
 def _put_out(ledgers: Sequence[m.LedgerReport]) -> frozenset[str]:
-    """Return the members that were put out, as the latest copy of the ledger tells."""
-    newest = max(ledgers, key=lambda each: (each.term, each.number), default=None)
-    return frozenset(() if newest is None else newest.put_out)
+    """Return the members that were put out, as the latest copy of the ledger tells.
+
+    A launcher that has the copy and does not name a member has heard since that it was let in.
+    """
+    latest = max(((each.term, each.number) for each in ledgers), default=None)
+    named = [{*each.put_out} for each in ledgers if (each.term, each.number) == latest]
+    return frozenset(set.intersection(*named)) if named else frozenset()
 
 
 def _without(ledger: m.LedgerReport, put_out: Container[str]) -> m.LedgerReport:

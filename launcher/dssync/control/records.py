@@ -29,7 +29,8 @@ class CommitRecords:
 
     def __init__(self) -> None:
         self.ledger: m.LedgerState | None = None
-        self._put_out: tuple[str, ...] = ()
+        self._put_out: set[str] = set()
+        """Members that the coordinator has put out and not let in again."""
         self._number = 0
         self._restarts = 0
         self._term = 0
@@ -76,7 +77,7 @@ class CommitRecords:
 
     def _settle(self) -> None:
         if self._term != self._next_term:
-            self._term, self._put_out, self._number = self._next_term, (), 0
+            self._term, self._put_out, self._number = self._next_term, set(), 0
             self._restarts = 0
             self._committed.clear()
             self._alone.clear()
@@ -115,6 +116,7 @@ class CommitRecords:
             case m.Start(generation=generation):
                 if self._entering.get(key) == generation:
                     del self._entering[key]
+                    self._put_out.discard(key)
             case Adopt(commits=commits):
                 # One that has entered again stays so: this answers what it reported before.
                 self._confirmed.pop(key, None)
@@ -138,7 +140,7 @@ class CommitRecords:
             self._restarts = news.restarts
             self._committed.clear()
         self.ledger = ledger = news.ledger
-        self._put_out, self._number = news.put_out, news.number
+        self._put_out, self._number = {*news.put_out}, news.number
         self._given_out.clear()
         for key in news.put_out:
             # It was out before the coordinator heard of these, and others have them now.
@@ -155,7 +157,7 @@ class CommitRecords:
             _by_member(self._held),
             tuple(m.Confirmed(key, each) for key, each in self._confirmed.items()),
             tuple(sorted(self._given_out)),
-            self._put_out,
+            tuple(sorted(self._put_out)),
             self._number,
             self._term,
             self._restarts,

@@ -134,6 +134,15 @@ def test_a_member_that_was_put_out_and_let_in_again_goes_on() -> None:
     assert told(effects, Adopt).keys() == {A, B}
 
 
+def test_a_member_that_was_let_in_again_after_the_latest_copy_goes_on() -> None:
+    # Its launcher has heard so; the copy that says so to everybody was lost with the coordinator.
+    ledgers = {0: ledger(put_out=(B,), number=3), 1: ledger((B, (10,)), number=3)}
+
+    _, effects = taken_over(ledgers, {A: training(), B: training()})
+
+    assert told(effects, Adopt).keys() == {A, B}
+
+
 def test_a_member_that_holds_what_is_committed_and_has_not_confirmed_it_enters_again() -> None:
     ledgers = {0: ledger(committed=(10,)), 1: ledger((B, (10,)))}
 

@@ -11,6 +11,7 @@ from dssync.control.takeover import Adopt
 
 TRACKS = (m.Track("", 5), m.Track("other", 3))
 EPOCHS = 2
+SYNC = m.SyncSettings("grid", 2, 1, "strict", 0)
 
 
 def ledger() -> Ledger:
@@ -86,15 +87,14 @@ def test_a_member_that_enters_again_holds_nothing_but_its_commits_stay() -> None
     told(records, "a", m.Leases(0, (4, 5)))
     said(records, "a", m.Applied(3, 0, (4,)))
 
-    said(records, "a", m.Enter((), m.SyncSettings("grid", 2, 1, "strict", 0), "a:1", 3))
+    said(records, "a", m.Enter((), SYNC, "a:1", 3))
 
     assert records.report == m.LedgerReport(None, (4,), (), (), alone=(m.Held("a", (4,)),))
 
 
 def test_what_was_leased_to_a_former_life_is_not_held() -> None:
     records = CommitRecords()
-    sync = m.SyncSettings("grid", 2, 1, "strict", 0)
-    said(records, "a", m.Enter((), sync, "a:1", 3, generation=1))
+    said(records, "a", m.Enter((), SYNC, "a:1", 3, generation=1))
     told(records, "a", m.Start(6, 0, False))
     told(records, "a", m.Leases(0, (4, 5)))
     assert records.report.held == ()
@@ -108,8 +108,7 @@ def test_what_was_leased_to_a_former_life_is_not_held() -> None:
 def test_what_is_leased_to_a_former_life_that_a_new_term_adopts_is_not_held() -> None:
     # It had reported before it entered again; the answer to that comes late.
     records = CommitRecords()
-    sync = m.SyncSettings("grid", 2, 1, "strict", 0)
-    said(records, "a", m.Enter((), sync, "a:1", 3, generation=1))
+    said(records, "a", m.Enter((), SYNC, "a:1", 3, generation=1))
     told(records, "a", Adopt(6, 0, True, ()))
     told(records, "a", m.Leases(0, (4, 5)))
     assert records.report.held == ()
@@ -128,6 +127,21 @@ def test_what_a_member_committed_by_itself_when_it_was_out_already_is_not_kept()
     records.learn(m.LedgerNews(coordinator.state, ("a",), 1))
 
     assert records.report.committed == ()
+
+
+def test_a_member_that_is_let_in_again_is_out_no_longer_and_commits() -> None:
+    records, coordinator = CommitRecords(), ledger()
+    records.learn(m.LedgerNews(coordinator.state, ("a", "b"), 1))
+    said(records, "a", m.Enter((), SYNC, "a:1", 3, generation=1))
+    told(records, "a", m.Start(6, 0, False))
+    assert records.report.put_out == ("a", "b")
+
+    told(records, "a", m.Start(7, 0, False, generation=1))
+    told(records, "a", m.Leases(0, coordinator.take("a", 1)))
+    said(records, "a", m.Applied(7, 0, (0,)))
+
+    assert records.report.put_out == ("b",)
+    assert records.report.committed == (0,)
 
 
 def test_what_was_committed_while_nobody_led_is_not_kept_if_the_coordinator_comes_back() -> None:
