@@ -38,7 +38,7 @@ class Assignments:
         self._outstanding: dict[str, dict[int, m.Assign]] = defaultdict(dict)
         self._last_round: dict[str, int] = {}
         self._timed_out: dict[int, set[str]] = defaultdict(set)
-        """Members of operations that ended by their timeout while a mate was held up."""
+        """Members of attempts that an operation's timeout ended while a mate was held up."""
 
     # --- what happened ------------------------------------------------------------------------
 
@@ -98,7 +98,26 @@ class Assignments:
         if assign is not None:
             group = mates(key, assign)
             if any(self._is_held(mate, number, holds=holds) for mate in group):
-                self._timed_out[number] |= mates(key, self._all[key][number][0])
+                for each, given_up in self._entangled(assign):
+                    self._timed_out[given_up] |= mates(each, self._all[each][given_up][0])
+
+    def _entangled(self, assign: m.Assign) -> list[tuple[str, int]]:
+        """Return who is in which open round that is given up with an attempt.
+
+        They share its communicator, directly or through others.
+        """
+        broken = _communicators(assign)
+        while True:
+            hit = [
+                (key, number, each)
+                for key, rounds in self._outstanding.items()
+                for number, each in rounds.items()
+                if _communicators(each) & broken
+            ]
+            wider = broken.union(*(_communicators(each) for _, _, each in hit))
+            if wider == broken:
+                return [(key, number) for key, number, _ in hit]
+            broken = wider
 
     def _is_held(self, key: str, number: int, *, holds: bool) -> bool:
         """Tell whether a fault keeps a member, or through others, in a round below this one."""
@@ -212,6 +231,10 @@ class Assignments:
 def mates(key: str, assign: m.Assign) -> set[str]:
     """Return who is in a stage with a member, itself included."""
     return {key}.union(*(stage.members for stage in assign.stages))
+
+
+def _communicators(assign: m.Assign) -> set[str]:
+    return {stage.communicator for stage in assign.stages}
 
 
 def coefficients(stages: dict[str, tuple[m.Stage, ...]]) -> dict[str, dict[str, float]]:

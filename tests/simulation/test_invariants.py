@@ -8,12 +8,12 @@ from simulation.run import Simulation
 from simulation.violation import ViolationError
 
 NEAR, MATE, FAR = (f"{slot}.0.{slot:032x}" for slot in range(3))
-GROUPS = {4: (MATE, FAR), 5: (NEAR, MATE)}
+GROUPS = {4: (MATE, FAR), 5: (NEAR, MATE), 6: (NEAR, MATE), 7: (NEAR, FAR)}
 
 
 @pytest.fixture
 def assignments() -> Assignments:
-    """The mate of a round is still in the one below, with a third."""
+    """The mate of a round is still in the one below, with a third; the next has the same group."""
     made = Assignments(Simulation(0).observer, 1)
     made.eligible |= {NEAR, MATE, FAR}
     for number in GROUPS:
@@ -28,7 +28,7 @@ def freeze(assignments: Assignments, number: int, attempt: int = 0) -> None:
         attempt=attempt,
         kind="train",
         strict=True,
-        stages=(m.Stage(f"{number}.{attempt}", group, 1 / len(group)),),
+        stages=(m.Stage(f"{' '.join(group)} {attempt}", group, 1 / len(group)),),
         retire=(),
         world_size=3,
         view=1,
@@ -58,6 +58,23 @@ def test_it_is_forgiven_while_the_mate_waits_for_a_decision_that_waits_for_a_loo
     assignments.timed_out(NEAR, 5, 0, holds=True)
 
     freeze(assignments, 5, attempt=1)
+
+
+def test_it_is_forgiven_in_a_higher_round_that_uses_the_same_communicator(
+    assignments: Assignments,
+) -> None:
+    assignments.timed_out(NEAR, 5, 0, holds=True)
+
+    freeze(assignments, 6, attempt=1)
+
+
+def test_it_is_not_forgiven_in_a_higher_round_on_another_communicator(
+    assignments: Assignments,
+) -> None:
+    assignments.timed_out(NEAR, 5, 0, holds=True)
+
+    with pytest.raises(ViolationError, match="though no fault hit"):
+        freeze(assignments, 7, attempt=1)
 
 
 def test_it_is_not_forgiven_while_no_fault_holds_anybody_up(assignments: Assignments) -> None:
