@@ -218,6 +218,7 @@ class Pod(Host):
         bench = m.TO_MEMBER.encode_text(m.Bench("the coordinator lost contact with this pod"))
         for worker in self.workers:
             if worker.entered and worker.key not in self._benched:
+                self._records.benched(worker.key)
                 self._tell(worker, bench)
 
     def _send(self, message: m.FromLauncher) -> None:

@@ -261,6 +261,7 @@ class Launcher:
         bench = m.TO_MEMBER.encode(m.Bench("the coordinator lost contact with this pod")).decode()
         for worker in self._workers.values():
             if worker.entered and not worker.benched:
+                self._records.benched(worker.key)
                 worker.is_told(bench)
 
     def _fenced(self) -> None:

@@ -20,7 +20,7 @@ from dssync.control.share import Share
 from dssync.control.takeover import Adopt
 
 SAID: Final = frozenset({"Enter", "Confirm", "Abandoned", "Applied"})
-TOLD: Final = frozenset({"Commit", "Leases", "Adopt", "Start"})
+TOLD: Final = frozenset({"Commit", "Leases", "Adopt", "Start", "Bench"})
 """Tags of the messages that matter here; launchers pass the others on unread."""
 
 
@@ -39,6 +39,11 @@ class CommitRecords:
         self._held: dict[str, set[int]] = {}
         self._alone: dict[str, set[int]] = {}
         """Of the committed ones, those that a member has committed by itself."""
+        self._out: set[str] = set()
+        """Members that were told that they are out, and have not entered again."""
+        self._doubted: set[int] = set()
+        """What they had committed by themselves before: the coordinator may have heard of it before
+        it put them out or not, which the next ledger tells."""
         self._entering: dict[str, int] = {}
         """Members that are not let in yet, and how often they had entered before: what is leased
         to them was for their former life."""
@@ -81,6 +86,7 @@ class CommitRecords:
             self._restarts = 0
             self._committed.clear()
             self._alone.clear()
+            self._doubted.clear()
             self._given_out.clear()
 
     def said(self, key: str, body: str, *, heard: bool = True) -> None:
@@ -95,6 +101,8 @@ class CommitRecords:
                 self._confirmed[key] = confirm
             case m.Abandoned():
                 self._confirmed.pop(key, None)
+            case m.Applied() if key in self._out:
+                pass  # It had not read yet that it is out. The coordinator does not count it.
             case m.Applied(_, _, batches):
                 self._confirmed.pop(key, None)
                 self._commit(key, batches)
@@ -122,14 +130,22 @@ class CommitRecords:
                 self._confirmed.pop(key, None)
                 for verdict in commits:
                     self._commit(key, verdict.batches)
+            case m.Bench():
+                self.benched(key)
             case m.Leases(_, batches) if key not in self._entering:
                 self._held.setdefault(key, set()).update(batches)
             case _:
                 pass
 
+    def benched(self, key: str) -> None:
+        """A member hears that it is out of the view, from the coordinator or from its launcher."""
+        self._out.add(key)
+        self._doubted.update(self._alone.get(key, ()))
+
     def gone(self, key: str) -> None:
         """A member's process has ended, or begins anew: it holds nothing any more."""
         self._held.pop(key, None)
+        self._out.discard(key)
         self._entering.pop(key, None)
         self._confirmed.pop(key, None)
 
@@ -145,6 +161,8 @@ class CommitRecords:
         for key in news.put_out:
             # It was out before the coordinator heard of these, and others have them now.
             self._committed -= self._alone.pop(key, set())
+        self._committed -= self._doubted
+        self._doubted.clear()
         self._committed = {b for b in self._committed if not committed_in(ledger, b)}
         self._alone = self._still_alone
 
@@ -172,6 +190,7 @@ class CommitRecords:
     def _commit(self, key: str, batches: tuple[int, ...]) -> None:
         self._held.setdefault(key, set()).difference_update(batches)
         self._committed.update(batches)
+        self._doubted.difference_update(batches)
 
 
 def _by_member(batches: Mapping[str, set[int]]) -> tuple[m.Held, ...]:

@@ -129,8 +129,52 @@ def test_what_a_member_committed_by_itself_when_it_was_out_already_is_not_kept()
     assert records.report.committed == ()
 
 
+def test_what_a_member_says_to_have_committed_once_it_was_told_to_be_out_is_not_kept() -> None:
+    # It had applied before it read that it is benched; the coordinator does not count that.
+    records, coordinator = CommitRecords(), ledger()
+    told(records, "a", m.Leases(0, coordinator.take("a", 2)))
+    told(records, "a", m.Bench("lease"))
+    coordinator.release("a")
+    records.learn(m.LedgerNews(coordinator.state, ("a",), 1))
+
+    said(records, "a", m.Applied(3, 0, (0,)))
+
+    assert records.report.committed == ()
+
+
+def test_what_a_member_committed_by_itself_counts_as_the_ledger_after_its_bench_tells() -> None:
+    # It may enter again before the coordinator names it to be out, and is never named then.
+    for bench in (True, False):
+        records, coordinator = CommitRecords(), ledger()
+        told(records, "a", m.Leases(0, coordinator.take("a", 2)))
+        said(records, "a", m.Applied(3, 0, (0, 1)))
+        coordinator.commit("a", (0,))
+        coordinator.release("a")
+        told(records, "a", m.Bench("deadline")) if bench else records.benched("a")
+        assert records.report.committed == (0, 1)
+        said(records, "a", m.Enter((), SYNC, "a:1", 3, generation=1))
+        told(records, "a", m.Start(7, 0, False, generation=1))
+
+        records.learn(m.LedgerNews(coordinator.state))
+
+        assert records.report.committed == records.report.alone == ()
+
+
+def test_what_another_member_commits_of_that_is_kept() -> None:
+    records, coordinator = CommitRecords(), ledger()
+    said(records, "a", m.Applied(3, 0, (0, 1)))
+    told(records, "a", m.Bench("deadline"))
+    told(records, "b", m.Leases(0, (0,)))
+    said(records, "b", m.Applied(4, 0, (0,)))
+
+    records.learn(m.LedgerNews(coordinator.state))
+
+    assert records.report.committed == (0,)
+
+
 def test_a_member_that_is_let_in_again_is_out_no_longer_and_commits() -> None:
     records, coordinator = CommitRecords(), ledger()
+    told(records, "a", m.Bench("lease"))
     records.learn(m.LedgerNews(coordinator.state, ("a", "b"), 1))
     said(records, "a", m.Enter((), SYNC, "a:1", 3, generation=1))
     told(records, "a", m.Start(6, 0, False))
