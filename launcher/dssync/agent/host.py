@@ -64,12 +64,16 @@ class CoordinatorHost:
     """Runs one coordinator on this event loop."""
 
     def __init__(
-        self, coordinator: Coordinator, on_note: Callable[[Note], None], log: ViewLog | None = None
+        self,
+        coordinator: Coordinator,
+        on_note: Callable[[Note], None],
+        log: ViewLog | None = None,
+        read: Callable[[], float] = time.monotonic,
     ):
         self._coordinator = coordinator
         self._on_note = on_note
         self._log = log
-        self._clock = AwakeClock(time.monotonic, HOST_PAUSE_SECONDS)
+        self._clock = AwakeClock(read, HOST_PAUSE_SECONDS)
         self._local: tuple[int, Deliver] | None = None
         self._remotes: dict[int, _Remote] = {}
         self._slots: dict[FrameProtocol, int] = {}
@@ -100,7 +104,7 @@ class CoordinatorHost:
     def status(self, job: str) -> Status:
         """Return the state of the job, for people."""
         slot = -1 if self._local is None else self._local[0]
-        return survey(self._coordinator, job, slot, self._clock.now())
+        return survey(self._coordinator, job, slot, self._now())
 
     def tell(self, slot: int, message: m.ToLauncher) -> None:
         """Send a message to a launcher on somebody's behalf."""
@@ -113,9 +117,7 @@ class CoordinatorHost:
 
     def handle(self, event: Event) -> None:
         """Hand one event to the coordinator and do what it wants."""
-        now = self._clock.now()
-        if self._clock.last_pause_seconds > self._coordinator.job.settings.lease_seconds:
-            self.handle(Paused())
+        now = self._now()
         effects = self._coordinator.handle(event, now)
         if self._log is not None and self._coordinator.world is not None:
             # Before anybody hears of it.
@@ -128,6 +130,13 @@ class CoordinatorHost:
                 self._send(effect.slot, effect.message)
             else:
                 self._send_later(effect.slot, effect.message)
+
+    def _now(self) -> float:
+        """Read the clock; the coordinator hears of a long pause first, whoever reads after it."""
+        now = self._clock.now()
+        if self._clock.last_pause_seconds > self._coordinator.job.settings.lease_seconds:
+            self.handle(Paused())
+        return now
 
     @property
     def others(self) -> int:

@@ -10,8 +10,9 @@ from benchmarks.control.load import Load
 from benchmarks.control.server import TOKEN
 from dssync.agent.door import Door
 from dssync.agent.host import AT_ONCE, CoordinatorHost
+from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import ControlSettings
+from dssync.control.events import ControlSettings, Looked
 from dssync.control.requests import Answer, Refused, Request
 
 MEMBERS = 2 * AT_ONCE + 5
@@ -42,6 +43,23 @@ async def test_everybody_is_told_everything_in_order_though_not_all_at_once(door
 
     # A member takes no assignment before it was told to start, and asks for its data after that.
     assert all(len(member.seen.waits_seconds) >= ROUNDS for member in load.members)
+
+
+async def test_a_pause_counts_though_people_ask_first_after_it() -> None:
+    now = 0.0
+    settings = ControlSettings(desired=2, minimum=2, lease_seconds=5.0)
+    coordinator = Coordinator(1, settings)
+    host = CoordinatorHost(coordinator, lambda note: None, read=lambda: now)
+    host.attach(m.Hello(0, "first", 1, ("", "", "")), lambda message: None)
+    host.handle(Looked())
+    before = host.missing
+
+    now += 60.0
+    host.status("job")
+
+    assert not before
+    assert [each.uid for each in host.missing] == ["first"]
+    await host.close()
 
 
 def work(address: str) -> Load:
