@@ -163,8 +163,10 @@ class Saver:
             self._link.send(m.AskFlush())
         ends = assign.kind in ENDS
         if ends or (self._due and flushed == exact):
-            self._due = self._asked = False
-            if first and (ends or not self.busy):
+            self._asked = False
+            # A writer that is busy keeps what is due; the others cannot know that it is.
+            self._due = first and self.busy and not ends
+            if first and not self._due:
                 self._last_word = ends
                 self._save(settings, assign, "consensus" if flushed else "member")
         if first and self._thread is None:
