@@ -126,7 +126,6 @@ class Saver:
         self._measure = watch.measure
         self._journal = watch.journal
         self._due = False
-        self._asked = False
         self._last_word = False
         """What is being written is the last that there will be."""
         self._memory: Memory | None = None
@@ -158,12 +157,12 @@ class Saver:
             self._due = True
         flushed = assign.kind != "train"
         exact = settings.kind == "consensus"
-        if self._due and first and exact and not (flushed or self._asked or self.busy):
-            self._asked = True
+        # In this life: who enters again may have asked somebody who knows nothing of it any more.
+        asked = self._link.state.history.flush_asked
+        if self._due and first and exact and not (flushed or asked or self.busy):
             self._link.send(m.AskFlush())
         ends = assign.kind in ENDS
         if ends or (self._due and flushed == exact):
-            self._asked = False
             # A writer that is busy keeps what is due; the others cannot know that it is.
             self._due = first and self.busy and not ends
             if first and not self._due:

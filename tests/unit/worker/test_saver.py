@@ -103,3 +103,20 @@ def test_a_flush_that_finds_the_writer_busy_is_asked_for_again(tmp_path: Path) -
 
     assert not asked_meanwhile
     assert coordinator.heard[-1] == m.AskFlush()
+
+
+def test_who_enters_again_asks_again_for_the_flush_that_is_due(tmp_path: Path) -> None:
+    coordinator = Coordinator()
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path, every_steps=4))
+    saver.after(assign(0, "train"))
+    saver.close()
+    saver.after(assign(3, "train"))
+    saver.after(assign(4, "train"))
+    asked_once = coordinator.heard.count(m.AskFlush())
+
+    with coordinator.link.condition:
+        coordinator.link.state.restart()
+    saver.after(assign(5, "train"))
+
+    assert asked_once == 1
+    assert coordinator.heard.count(m.AskFlush()) == 2
