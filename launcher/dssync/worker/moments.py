@@ -29,22 +29,31 @@ class Moments:
     def __init__(self, optimizer: torch.optim.Optimizer, device: torch.device = HOST) -> None:
         self._optimizer = optimizer
         self._device = device
-        self._entries = 0
+        self._seen: list[object] = []
         self._layout = ""
 
     @property
     def layout(self) -> str:
         """Digest of names, types and shapes, in order; empty while there is nothing to average.
 
-        Looked at anew when more parameters have state than before: in a step that costs nothing.
+        Made anew only when something looks different from before: that is asked in each round.
         """
-        entries = len(self._optimizer.state)
-        if entries != self._entries:
-            self._entries = entries
+        seen = self._look()
+        if seen != self._seen:
+            self._seen = seen
             lines = [f"{name} {shape_of(tensor)}" for name, tensor in self._found()]
             text = "\n".join(lines)
             self._layout = hashlib.sha256(text.encode()).hexdigest()[:16] if lines else ""
         return self._layout
+
+    def _look(self) -> list[object]:
+        """Return what the layout follows from; far cheaper than to make it."""
+        states, groups = self._optimizer.state.values(), self._optimizer.param_groups
+        return [len(group["params"]) for group in groups] + [
+            (key, value.dtype, value.shape) if isinstance(value, torch.Tensor) else key
+            for state in states
+            for key, value in state.items()
+        ]
 
     def buckets(self) -> Buckets:
         """Return the tensors, ready to be staged.

@@ -93,3 +93,22 @@ def test_tensors_that_a_donor_replaced_are_found_again() -> None:
     joined = Buckets([torch.zeros(4)]).joined(moments.buckets())
     joined.stage(1.0)
     assert [piece.numel() for piece in joined.buckets()] == [4, 14]
+
+
+def test_a_state_of_as_many_parameters_that_holds_something_else_is_another_layout() -> None:
+    mine, loaded = adam(parameters()), torch.optim.Adam(parameters(), amsgrad=True)
+    for each in (mine, loaded):
+        step(each)
+    moments = Moments(mine)
+    before = moments.layout
+
+    mine.load_state_dict(loaded.state_dict())
+
+    assert before == Moments(adam_after_a_step()).layout
+    assert moments.layout == Moments(loaded).layout != before
+
+
+def adam_after_a_step() -> torch.optim.Optimizer:
+    optimizer = adam(parameters())
+    step(optimizer)
+    return optimizer
