@@ -25,8 +25,8 @@ class Exchange:
     unweighted: frozenset[str]
     progress: float = 0.0
     """Committed fraction of the run when the round was frozen."""
-    moments: bool = False
-    """The optimizer's state is averaged as well."""
+    moments: str = ""
+    """Layout of the optimizer's state that is averaged as well, from the next attempt on."""
     sums: int = 1
     """How many times as long as one sum of the values an attempt may take."""
     attempt: int = 0

@@ -273,8 +273,8 @@ class Assign(Message, frozen=True):
     """Committed fraction of the run when the round was frozen, 0 to 1."""
     period: int = 1
     """Rounds after which the groups of this view repeat; see ``control.provisional``."""
-    moments: bool = False
-    """The optimizer's state is averaged as well: all members have the same layout of it."""
+    moments: str = ""
+    """Layout of the optimizer's state that is averaged as well, as all members have told it."""
 
 
 class Abandon(Message, frozen=True):

@@ -49,7 +49,7 @@ class Provisional:
             stages=() if repeated is None else repeated.stages,
             retire=(),
             cause=CAUSE,
-            moments=repeated is not None and repeated.moments,
+            moments="" if repeated is None else repeated.moments,
         )
 
     def _repeated(self, number: int, latest: Assign) -> Assign | None:

@@ -105,7 +105,7 @@ class Rounds:
         )
         self._open[number] = [
             Exchange(
-                number, kind, strict, group, view.unweighted, progress, _is_one(layouts, group)
+                number, kind, strict, group, view.unweighted, progress, _common(layouts, group)
             )
             for group in groups
         ]
@@ -224,6 +224,15 @@ class Rounds:
         exchange = self._find(key, message.round)
         if exchange is not None and exchange.attempt == message.attempt:
             self._collect(exchange, "failed", now)
+
+    def changed(self, key: str, layout: str) -> None:
+        """Leave the optimizer's state out of later attempts if a member has another layout now.
+
+        The attempt that runs fails at that member, if it needs the former layout.
+        """
+        for exchange in self.exchanges():
+            if key in exchange.waiting and exchange.moments != layout:
+                exchange.moments = ""
 
     def gone(self, key: str, cause: str, now: float) -> None:
         """Take a lost member out of every open exchange."""
@@ -384,7 +393,7 @@ class Rounds:
         return exchange if exchange is not None and key in exchange.members else None
 
 
-def _is_one(layouts: Mapping[str, str], group: tuple[str, ...]) -> bool:
-    """Tell whether all members of a group have one and the same layout."""
+def _common(layouts: Mapping[str, str], group: tuple[str, ...]) -> str:
+    """Return the layout that all members of a group have; empty if they have none or several."""
     found = {layouts.get(member, "") for member in group}
-    return len(found) == 1 and "" not in found
+    return found.pop() if len(found) == 1 else ""

@@ -85,6 +85,7 @@ class Training:
                         self._job.outbox.tell(mate, message)
             case m.Moments(layout):
                 self._job.roster.peers[key].moments = layout
+                world.rounds.changed(key, layout)
             case m.AskFlush():
                 world.flush_asked = True
             case m.AskStop():

@@ -18,7 +18,7 @@ from dssync.control.messages import Assign
 from dssync.control.states import SyncSettings
 from dssync.errors import ProtocolError, ReplayError
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 PASS_ENDS: Final = -1
 """In place of a batch: there was none to draw."""
 CHECKPOINT: Final = "checkpoint:"

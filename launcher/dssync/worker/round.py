@@ -167,6 +167,10 @@ class RoundEngine:
             return self._commit(assign, batches, None) if decided else Result.ABANDONED
         started = time.monotonic()
         buckets = self._buckets
+        if assign.moments not in ("", self._moments.layout):
+            # It changed after the round was frozen. A sum of other sizes than the mates' ends them.
+            self._fail(assign, "the optimizer's state has another layout")
+            return Result.ABANDONED
         if assign.moments:
             buckets = buckets.joined(self._moments.buckets())
         buckets.stage(assign.stages[0].weight)

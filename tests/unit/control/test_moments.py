@@ -38,7 +38,7 @@ def test_a_flush_averages_what_all_members_have(layouts: dict[str, str], average
 
     flush = [job.assignment(key, 1) for key in (A, B, C, D)]
     assert {each.kind for each in flush} == {"flush"}
-    assert {each.moments for each in flush} == {averaged}
+    assert {each.moments for each in flush} == {"adam" if averaged else ""}
 
 
 def test_training_rounds_leave_it_local_unless_the_job_asks_for_it() -> None:
@@ -50,12 +50,12 @@ def test_training_rounds_leave_it_local_unless_the_job_asks_for_it() -> None:
     for job in (local, everywhere):
         job.arrive(A)
 
-    assert {local.assignment(key, 1).moments for key in (A, B, C, D)} == {False}
+    assert {local.assignment(key, 1).moments for key in (A, B, C, D)} == {""}
     # Each group by itself: who has trained on nothing yet keeps nobody but its mates waiting.
     groups = {key: everywhere.mates(key, 1) for key in (A, B, C, D)}
     with_d = set(groups[D])
     assert {k: everywhere.assignment(k, 1).moments for k in groups} == {
-        key: key not in with_d for key in groups
+        key: "" if key in with_d else "adam" for key in groups
     }
 
 
@@ -68,7 +68,22 @@ def test_a_retry_averages_what_the_first_attempt_was_to() -> None:
     job.says(A, m.Abandoned(1, 0))
 
     assert job.assignment(A, 1).attempt == 1
-    assert job.assignment(A, 1).moments
+    assert job.assignment(A, 1).moments == "adam"
+
+
+def test_a_retry_leaves_it_out_if_a_member_has_another_layout_by_then() -> None:
+    job = job_of(replace(PAIRS, average_optimizer_state=True), dict.fromkeys((A, B, C, D), "adam"))
+    job.arrive(A)
+    group = job.mates(A, 1)
+    job.says(A, m.Moments("more"))
+
+    job.says(A, m.Failed(1, 0, "the optimizer's state has another layout"))
+    for key in group:
+        job.says(key, m.Abandoned(1, 0))
+
+    assert {job.assignment(key, 1).attempt for key in group} == {1}
+    assert {job.assignment(key, 1).moments for key in group} == {""}
+    assert {job.assignment(key, 1).moments for key in {A, B, C, D} - {*group}} == {"adam"}
 
 
 def test_a_new_coordinator_knows_what_its_members_have() -> None:
@@ -78,17 +93,17 @@ def test_a_new_coordinator_knows_what_its_members_have() -> None:
 
     (flush,) = told(effects, m.Assign).values()
     assert isinstance(flush, m.Assign)
-    assert (flush.kind, flush.moments) == ("flush", True)
+    assert (flush.kind, flush.moments) == ("flush", "adam")
 
 
 def test_provisional_rounds_average_what_the_repeated_round_did() -> None:
-    rounds = [replace(assign(4), moments=True), assign(5), replace(assign(6), moments=True)]
-    state = applied(*rounds, replace(assign(7, kind="flush", strict=True), moments=True))
+    rounds = [replace(assign(4), moments="adam"), assign(5), replace(assign(6), moments="adam")]
+    state = applied(*rounds, replace(assign(7, kind="flush", strict=True), moments="adam"))
     known = [state.history.provisional.assignment(number) for number in (8, 9)]
 
     assert [(each.round, each.moments) for each in known if each is not None] == [
-        (8, True),
-        (9, False),
+        (8, "adam"),
+        (9, ""),
     ]
     assert go_on(state, 2)
 

@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.worker.buckets import Buckets
@@ -16,18 +17,22 @@ from dssync.worker.round import Clock, Result, RoundEngine
 from dssync.worker.store import Mailbox
 from unit.worker.other_end import OWN, Coordinator
 
+MATE = f"1.0.{'1' * 32}"
+
 
 def alone(strict: bool) -> m.Assign:
     """Return round 0 without mates."""
     return m.Assign(0, 0, "train", strict, (), (), 1, 1, OWN, "", True, 0.0, 1)
 
 
-def engine_of(coordinator: Coordinator) -> RoundEngine:
+def engine_of(
+    coordinator: Coordinator, optimizer: torch.optim.Optimizer | None = None
+) -> RoundEngine:
     reaper, link = Reaper(), coordinator.link
     backend = GlooBackend(OWN, reaper, GlooSettings("127.0.0.1"))
     communicators = Communicators(backend, Mailbox(link.send_blob), reaper)
     parameter = torch.zeros(1)
-    moments = Moments(torch.optim.SGD([parameter]))
+    moments = Moments(optimizer or torch.optim.SGD([parameter]))
     return RoundEngine(
         link, communicators, Buckets([parameter]), coordinator.wait, Journal("", ""), moments
     )
@@ -52,3 +57,34 @@ def test_a_strict_round_without_mates_is_applied_when_it_is_decided(
 
         commits = isinstance(decision, m.Commit)
         assert result.result(10) is (Result.SOLO if commits else Result.ABANDONED)
+
+
+def test_a_layout_that_has_grown_since_the_round_was_frozen_goes_into_no_sum() -> None:
+    """A sum of other sizes than the mates' would end their processes."""
+    values = [torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(3))]
+    optimizer = torch.optim.Adam(values)
+    train(optimizer, values[0])
+    told = Moments(optimizer).layout
+    coordinator = Coordinator()
+    coordinator.tell(m.Start(0, 0, True))
+    stage = m.Stage("c", (OWN, MATE), 0.5)
+    coordinator.tell(replace(alone(strict=False), stages=(stage,), moments=told))
+    known = coordinator.link.state.assignment
+    assert known is not None
+    engine = engine_of(coordinator, optimizer)
+    train(optimizer, values[1])
+
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(engine.run, known, (7,), False, Clock())
+        coordinator.hears(m.Failed(0, 0, "the optimizer's state has another layout"))
+        coordinator.tell(m.Abandon(0, 0))
+
+        assert result.result(10) is Result.ABANDONED
+    assert coordinator.heard[-1] == m.Abandoned(0, 0)
+
+
+def train(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> None:
+    """Make a step in which one parameter alone has a gradient."""
+    optimizer.zero_grad()
+    parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
