@@ -206,7 +206,10 @@ class Coordination:
                 self._handlers.on_nobody()
             case b.StepDown():
                 self._reporter.log("stepping_down", slot=self._me.slot)
+                self._linked = False
                 self._retire(self._stop_hosting())
+            case b.Fenced():
+                self._handlers.on_fenced()
             case b.HandOver(successor, term) if self._host is not None:
                 self._host.tell(successor.slot, Succeed(term))
             case _:

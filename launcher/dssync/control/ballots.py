@@ -205,6 +205,11 @@ class StepDown:
 
 
 @dataclass(frozen=True)
+class Fenced:
+    """This pod has been replaced: leave."""
+
+
+@dataclass(frozen=True)
 class HandOver:
     """Ask this launcher to take over."""
 
@@ -212,4 +217,4 @@ class HandOver:
     term: int
 
 
-Effect = Look | Swap | AskAll | Follow | Lead | Hold | NobodyLeads | StepDown | HandOver
+Effect = Look | Swap | AskAll | Follow | Lead | Hold | NobodyLeads | StepDown | Fenced | HandOver

@@ -52,6 +52,7 @@ class Election:
         self._challenged = False
         self._appointed = False
         self._finished = False
+        self._fenced = False
 
     @property
     def term(self) -> int:
@@ -151,7 +152,9 @@ class Election:
         self._gone |= record.gone
         self._finished = self._finished or record.completed
         holder = Leader(record.term, record.holder, record.values.get(contract.RECORD_ADDRESS, ""))
-        if self.leads:
+        if self.me.uid in record.gone:
+            self._fence(now)
+        elif self.leads:
             if holder.uid == self.me.uid and holder.term == self.term:
                 self._keep(record)
             else:
@@ -165,6 +168,15 @@ class Election:
                 self._follow(holder, now)
             else:
                 self.leader = holder
+
+    def _fence(self, now: float) -> None:
+        """Give way to the pod that has this one's slot; coordinate and stand no more."""
+        if not self._fenced:
+            self._fenced = True
+            if self.leads:
+                self._do(b.StepDown())
+                self._enter(Phase.CANDIDATE, now)
+            self._do(b.Fenced())
 
     def _follow_or_stand(self, holder: Leader, now: float) -> None:
         if holder.uid and holder.uid != self.me.uid:
@@ -192,7 +204,7 @@ class Election:
     # --- standing -----------------------------------------------------------------------------
 
     def _advance(self, now: float) -> None:
-        if self._finished and not self.leads:
+        if (self._finished or self._fenced) and not self.leads:
             return
         if self.phase is Phase.SUSPECTING and now - self._since >= self._patience:
             self._enter(Phase.CANDIDATE, now)

@@ -283,3 +283,24 @@ def test_after_the_end_of_the_job_nothing_is_a_loss() -> None:
     candidate.waits(20.0)
 
     assert not candidate.did
+
+
+@pytest.mark.parametrize("leads", [True, False])
+def test_who_reads_that_its_pod_has_been_replaced_coordinates_no_more(leads: bool) -> None:
+    """Its slot is another's: what it coordinated would have two pods in one slot."""
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8))
+    if leads:
+        candidate.does(b.LinkLost())
+        candidate.waits(0.6)
+    gone = {**candidate.record.values, contract.RECORD_GONE: '["pod1"]'}
+    candidate.record = replace(candidate.record, values=gone)
+    candidate.did.clear()
+
+    candidate.does(b.LinkLost())
+    candidate.waits(20.0)
+
+    assert [each for each in candidate.did if isinstance(each, b.Fenced)] == [b.Fenced()]
+    assert (b.StepDown() in candidate.did) is leads
+    assert not candidate.led
+    assert candidate.election.answer == Answer("pod1", None)
