@@ -100,6 +100,16 @@ def test_a_bucket_holds_at_most_sixteen_megabytes() -> None:
     assert sizes == [16 << 20, 4 << 20, 56]
 
 
+def test_the_total_is_that_of_the_values_as_they_were_before_they_are_scaled() -> None:
+    buckets = Buckets([torch.tensor([1.0, 2.0]), torch.tensor([4.0], dtype=torch.float64)])
+
+    buckets.stage(0.5)
+    counted = buckets.total()
+    buckets.stage(0.0)
+
+    assert (counted, buckets.total()) == (7.0, 0.0)
+
+
 def test_trained_parameters_and_float_buffers_are_averaged_once() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     model.shared = model[0].weight
