@@ -101,7 +101,7 @@ def test_who_has_not_applied_what_a_mate_has_misses_it(assignments: Assignments)
         assignments.applied_at_members[MATE, number] = 0
 
     assert assignments.missed(FAR, MATE) == {(4, 0)}
-    assert assignments.missed(NEAR, MATE) == {(5, 0)}
+    assert assignments.missed(NEAR, MATE) == {(5, 0), (6, 0)}
 
 
 def test_who_began_anew_misses_nothing_of_before_and_all_since(assignments: Assignments) -> None:
@@ -112,4 +112,4 @@ def test_who_began_anew_misses_nothing_of_before_and_all_since(assignments: Assi
         assignments.started(key, 5)
 
     assert assignments.missed(FAR, MATE) == set()
-    assert assignments.missed(NEAR, MATE) == {(5, 0)}
+    assert assignments.missed(NEAR, MATE) == {(5, 0), (6, 0)}
