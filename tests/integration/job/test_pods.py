@@ -70,7 +70,7 @@ def test_pods_freeze_thaw_die_and_drain(job: Job) -> None:
 
 def test_a_drain_loses_no_batch(job: Job) -> None:
     job.resize(desired=2)
-    pods = [job.pod(slot, 2, samples=600, sync={"every": 2}) for slot in range(2)]
+    pods = [job.pod(slot, 2, samples=1800, sync={"every": 2}) for slot in range(2)]
     leaving = next(each for each in pods if each is not job.coordinator())
     job.board.wait(lambda line: line["event"] == "round" and line["round"] == 10, 4)
 
@@ -78,7 +78,7 @@ def test_a_drain_loses_no_batch(job: Job) -> None:
 
     assert [each.end() for each in pods] == [0, 0]
     assert "verdict=Drained" in leaving.text
-    assert "committed=600 total=600 repeated=0" in job.coordinator().text
+    assert "committed=1800 total=1800 repeated=0" in job.coordinator().text
     assert {line["attempts"] for line in job.board.rounds()} == {0}
 
 
@@ -168,3 +168,30 @@ def test_a_pod_that_was_replaced_while_it_was_frozen_is_turned_away_for_good(job
     rounds = job.board.rounds(slot=1)
     assert rounds[-1]["own"] == after["own"]
     assert not job.board.select(first.says("evict", f"member={after['own']}"))
+
+
+def test_a_coordinator_that_was_replaced_while_it_was_frozen_gives_way_for_good(job: Job) -> None:
+    def pod(slot: int, uid: str) -> Launcher:
+        return job.pod(slot, 1, environment={"DSSYNC_POD_UID": uid})
+
+    job.resize(desired=3)
+    frozen = pod(0, "old")
+    assert job.coordinator() is frozen
+    others = [pod(1, "first"), pod(2, "second")]
+    (before,) = job.board.wait(matching(event="round", slot=0))
+    frozen.signal(signal.SIGSTOP)
+    job.freeze(before["pid"])
+    job.board.wait(lambda line: any(each.says("coordinating")(line) for each in others))
+    job.note("gone", '["old"]')
+    pod(0, "new")
+    (after,) = job.board.wait(
+        lambda line: line["event"] == "round" and line["slot"] == 0 and line["own"] != before["own"]
+    )
+
+    frozen.signal(signal.SIGCONT)
+    job.thaw(before["pid"])
+
+    assert frozen.end() == 94
+    assert "verdict=Fenced" in frozen.text
+    rounds_go_on(job, slot=0)
+    assert job.board.rounds(slot=0)[-1]["own"] == after["own"]
