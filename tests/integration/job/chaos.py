@@ -1,4 +1,8 @@
-"""Random kills, freezes, cuts, joins and drains, from a seed, at moments that hit rounds."""
+"""Random kills, freezes, cuts, joins and drains, from a seed, at moments that hit rounds.
+
+One follows the other as soon as enough workers train, while successors are still on their way: a
+new pod imports torch, which takes longer than all else.
+"""
 
 import os
 import random
@@ -6,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import pairwise
 
 from integration.job.harness import Job, Launcher, Line, coordinates, matching
@@ -17,11 +22,25 @@ WORKERS_PER_POD = 2
 LEASE_SECONDS = 2.0
 LEDGER_SECONDS = 1.0
 """What a coordinator knew alone for longer than this, launchers know, too."""
+LAST_WORDS_SECONDS = 2.0
+"""What a pod said before it was killed is here by then, and its successor says nothing yet."""
 HANG_SECONDS = 30.0
-
-
 LEAST_WORKERS = 4
-"""As many train, at least, when something is done to a job that is not waited for."""
+LEAST_PODS = 2
+"""So many train, at least, when something is done to a job."""
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """What the launcher of a slot knew of rounds of this time may be lost."""
+
+    slot: int
+    coordinated: bool
+    since: float
+    until: float
+
+    def covers(self, line: Line) -> bool:
+        return bool(self.since <= line["seen"] <= self.until)
 
 
 class Chaos:
@@ -32,7 +51,7 @@ class Chaos:
         seed: of all that is chosen.
         flags: for each launcher.
         spec: for the training script.
-        brisk: only kills, joins and drains, one after the other while successors are on their way.
+        is_mild: only kills, joins and drains, and the coordinator stays.
     """
 
     def __init__(
@@ -41,32 +60,46 @@ class Chaos:
         seed: int,
         flags: tuple[str, ...],
         spec: dict[str, object],
-        brisk: bool = False,
+        is_mild: bool = False,
     ) -> None:
-        self._brisk = brisk
+        self._is_mild = is_mild
         self._job = job
         self._dice = random.Random(seed)
         self._flags = flags
         self._spec = spec
+        self._began = time.monotonic()
         self._pods: dict[int, Launcher] = {}
         self._struck: set[str] = set()
-        """Members that were killed, or left with their pod."""
-        self._unwitnessed: list[tuple[int, float, float]] = []
-        """Slots of coordinators that were struck, and when what only they knew was lost."""
+        """Members that were killed."""
+        self._struck_pods: set[str] = set()
+        """Launchers that were killed or told to leave, by name."""
+        self._losses: list[_Loss] = []
+        self._looked = 0
+        """Lines that were looked at."""
+        self._latest: dict[tuple[int, int], Line] = {}
+        """The latest line of each place that says that a worker trains."""
+        self._leader = ""
+        """Name of the launcher that became coordinator last."""
+        self._is_over = False
         self.done: list[str] = []
-        """What was done, for the report of a failure."""
+        """What was done and after how many seconds, for the report of a failure."""
 
     def start(self) -> None:
         """Start all pods and wait until they train."""
         self._job.resize(PODS)
         for slot in range(PODS):
             self._start_pod(slot)
-        self._job.board.wait(matching(event="round"), PODS * WORKERS_PER_POD)
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until everybody trains."""
+        self._await_workers(PODS * WORKERS_PER_POD)
 
     def strike(self) -> bool:
         """Do one thing; False if the job is over."""
-        if self._brisk:
-            self._await_workers()
+        self._await_workers(LEAST_WORKERS)
+        if self._over:
+            return False
         actions: list[tuple[int, Callable[[], None]]] = [
             (5, self._kill_worker),
             (1, lambda: self._kill_pod(self._some_slot())),
@@ -77,21 +110,15 @@ class Chaos:
             (1, lambda: self._freeze_for_long(self._coordinator_slot())),
             (2, self._cut),
         ]
-        if self._brisk:
-            # A new pod imports torch, which takes longer than all else.
+        if self._is_mild:
             actions = [(12, self._kill_worker), actions[1], actions[3]]
         weights = [weight for weight, _ in actions]
         self._dice.choices([each for _, each in actions], weights)[0]()
         return not self._over
 
     def end(self) -> None:
-        """Wait for the end of the job, and end pods that came too late to take part."""
-        if self._brisk:
-            self._job.board.wait(completed)
-            self._job.coordinator().end()
+        """Wait until every pod has ended by itself."""
         for launcher in self._job.launchers:
-            if self._brisk and launcher.process.poll() is None:
-                launcher.signal(signal.SIGKILL)
             launcher.end()
 
     # --- what is to be seen afterwards ------------------------------------------------------
@@ -99,9 +126,8 @@ class Chaos:
     @property
     def ends(self) -> dict[str, Line]:
         """The last word of each member that nothing was done to, though it may have been frozen."""
-        lines = self._job.board.select(lambda line: "own" in line)
-        last = {line["own"]: line for line in lines}
-        return {own: line for own, line in last.items() if own not in self._struck}
+        lines = self._job.board.select(lambda line: "own" in line and not self._is_struck(line))
+        return {line["own"]: line for line in lines}
 
     def longest_silence(self) -> float:
         """Return the longest time in which no member at all has ended a round."""
@@ -109,68 +135,56 @@ class Chaos:
         return max(after - before for before, after in pairwise(seen))
 
     def is_doubtful(self, line: Line) -> bool:
-        """Tell whether nobody outside a pod that was struck can know of a committed round.
+        """Tell whether nobody outside pods that were struck can know of a committed round.
 
-        A coordinator that goes takes along what it decided for members of its own pod alone, if
-        they go as well or enter again; then their samples are trained on once more.
+        A coordinator that goes takes along what it decided lately for members of its own pod, or
+        of others that go at that time, if they enter again or go as well; then their samples are
+        trained on once more.
         """
-        if line["event"] != "round" or {int(x.partition(".")[0]) for x in line["members"]} != {
-            line["slot"]
-        }:
+        if line["event"] != "round":
             return False
-        return any(
-            slot == line["slot"] and since <= line["seen"] <= until
-            for slot, since, until in self._unwitnessed
-        )
+        losses = [loss for loss in self._losses if loss.covers(line)]
+        slots = {int(member.partition(".")[0]) for member in line["members"]}
+        return any(loss.coordinated for loss in losses) and slots <= {loss.slot for loss in losses}
 
     # --- what can happen --------------------------------------------------------------------
 
     def _kill_worker(self) -> None:
         victims = self._dice.sample(self._workers(), self._dice.choice((1, 1, 1, 2)))
-        self._await_moment(victims[0])
-        killed = [victim for victim in victims if self._kill(victim)]
-        if self._brisk:
-            # What was heard of them last may have been said before they went with their pod.
-            self._struck.update(victim["own"] for victim in victims)
-            if killed:
-                self._note("kill", killed)
-            return
+        self._await_moment()
         self._note("kill", victims)
         for victim in victims:
-            # Its successor trains, unless its pod goes first. What is there already was said by
-            # those before it in its place.
-            self._wait(
-                lambda line, v=victim: (
-                    line.get("own", "").startswith(_place(v)) and line["own"] != v["own"]
-                ),
-                new=True,
-            )
+            self._struck.add(victim["own"])
+            _signal(victim["pid"], signal.SIGKILL)
 
     def _kill_pod(self, slot: int) -> None:
-        victims = self._workers_of(slot)
-        if victims:
-            self._await_moment(victims[0])
-        with self._unwitnessed_in(slot):
-            self._gone(slot).signal(signal.SIGKILL)
-            self._note("pod", victims)
-            self._replace(slot)
+        self._await_moment()
+        self._note("pod", self._workers_of(slot))
+        since, coordinated = time.monotonic() - LEDGER_SECONDS, self._coordinates(slot)
+        pod = self._gone(slot)
+        pod.signal(signal.SIGKILL)
+        until = time.monotonic() + LAST_WORDS_SECONDS
+        self._losses.append(_Loss(slot, coordinated, since, until))
+        self._start_pod(slot)
 
     def _drain_pod(self) -> None:
-        slot = self._some_slot() if self._brisk else self._dice.choice(sorted(self._pods))
+        slot = self._some_slot() if self._is_mild else self._dice.choice(sorted(self._pods))
         self._note("drain", self._workers_of(slot))
         pod = self._gone(slot)
         pod.signal(signal.SIGTERM)
-        self._wait(matching(event="end", source=pod.name))
-        self._replace(slot)
+        pod.end()
+        if not self._over:
+            self._start_pod(slot)
 
     def _freeze_briefly(self) -> None:
         """Stop a launcher or a worker for less than a lease."""
         worker = self._dice.choice(self._workers())
         pid = self._dice.choice((worker["pid"], self._pods[worker["slot"]].pid))
         self._note("freeze", [worker])
-        with self._unwitnessed_in(worker["slot"]), self._frozen([pid]):
-            time.sleep(self._dice.uniform(0.1, 0.5) * LEASE_SECONDS)
-        self._await_step(worker)
+        with self._unwitnessed_in(worker["slot"]):
+            with self._frozen([pid]):
+                time.sleep(self._dice.uniform(0.1, 0.5) * LEASE_SECONDS)
+            self._await_rounds([worker])
 
     def _freeze_for_long(self, slot: int) -> None:
         """Stop a launcher, perhaps with its workers, until the others have gone on without it."""
@@ -181,44 +195,23 @@ class Chaos:
         self._note("long freeze", workers)
         with self._unwitnessed_in(slot):
             with self._frozen(pids):
-                if self._pods[slot] is self._job.coordinator():
+                if self._coordinates(slot):
                     self._wait(coordinates, new=True)
                 others = [each for each in self._workers() if each["slot"] != slot]
                 for _ in range(2):
-                    self._wait(_round_of(self._dice.choice(others)), new=True)
+                    self._await_rounds([self._dice.choice(others)])
                 time.sleep(LEASE_SECONDS)
-            for worker in workers:
-                self._wait(_round_of(worker), new=True)
+            self._await_rounds(workers)
 
     def _cut(self) -> None:
         """End a launcher's connection to the coordinator; it comes back at once."""
-        coordinator = self._job.coordinator()
-        others = [slot for slot, pod in self._pods.items() if pod is not coordinator]
-        slot = self._dice.choice(sorted(others))
+        slot = self._some_slot()
         workers = self._workers_of(slot)
-        if workers:
-            self._await_moment(workers[0])
+        self._await_moment()
         self._note(f"cut {cut(self._pods[slot].pid, port_of(self._job))} of", workers)
-        for worker in workers:
-            self._wait(_round_of(worker), new=True)
+        self._await_rounds(workers)
 
     # --- how ----------------------------------------------------------------------------------
-
-    def _replace(self, slot: int) -> None:
-        if self._over:
-            return
-        self._start_pod(slot)
-        if self._brisk:
-            return
-        known = {line["own"] for line in self._job.board.select(lambda line: "own" in line)}
-        for rank in range(WORKERS_PER_POD):
-            # Until each of its workers has spoken, the last words there are those of the dead.
-            self._wait(
-                lambda line, rank=rank: (
-                    (line.get("slot"), line.get("rank")) == (slot, rank)
-                    and line.get("own", "") not in {"", *known}
-                )
-            )
 
     def _start_pod(self, slot: int) -> None:
         self._pods[slot] = self._job.pod(
@@ -227,10 +220,9 @@ class Chaos:
 
     def _gone(self, slot: int) -> Launcher:
         """Take a pod out that is about to end with its workers."""
-        self._struck.update(
-            line["own"] for line in self._job.board.select(matching(slot=slot)) if "own" in line
-        )
-        return self._pods.pop(slot)
+        pod = self._pods.pop(slot)
+        self._struck_pods.add(pod.name)
+        return pod
 
     @contextmanager
     def _frozen(self, pids: list[int]) -> Iterator[None]:
@@ -244,84 +236,88 @@ class Chaos:
 
     @contextmanager
     def _unwitnessed_in(self, slot: int) -> Iterator[None]:
-        """Note, if the slot coordinates, that what it alone knows may be lost here."""
-        coordinated = self._pods[slot] is self._job.coordinator()
-        since = time.monotonic() - LEDGER_SECONDS
+        """Note that what this slot alone knows may be lost here."""
+        since, coordinated = time.monotonic() - LEDGER_SECONDS, self._coordinates(slot)
         yield
-        if coordinated:
-            self._unwitnessed.append((slot, since, time.monotonic()))
+        self._losses.append(_Loss(slot, coordinated, since, time.monotonic()))
 
     # --- who is there -----------------------------------------------------------------------
 
+    def _look(self) -> None:
+        """Take in what has been said since the last look; there may be very much of it."""
+        lines = self._job.board.lines
+        while self._looked < len(lines):
+            line = lines[self._looked]
+            self._looked += 1
+            if line["event"] in ("step", "round"):
+                self._latest[line["slot"], line["rank"]] = line
+            elif coordinates(line):
+                self._leader = line["source"]
+            self._is_over = self._is_over or completed(line)
+
     @property
     def _over(self) -> bool:
-        return bool(self._job.board.select(completed))
+        self._look()
+        return self._is_over
+
+    def _is_struck(self, line: Line) -> bool:
+        return line["own"] in self._struck or line["pod"] in self._struck_pods
 
     def _workers(self) -> list[Line]:
         """Return the latest line of each worker that trains, in no random order."""
-        latest: dict[tuple[int, int], Line] = {}
-        for line in self._job.board.select(lambda line: line["event"] in ("round", "step")):
-            latest[line["slot"], line["rank"]] = line
-        places = [place for place in sorted(latest) if place[0] in self._pods]
-        if self._brisk:
-            # Who was struck has had its last word, and its successor may not have spoken.
-            return [latest[x] for x in places if latest[x]["own"] not in self._struck]
-        return [latest[place] for place in places]
+        self._look()
+        latest = [self._latest[place] for place in sorted(self._latest)]
+        return [line for line in latest if not self._is_struck(line)]
 
     def _workers_of(self, slot: int) -> list[Line]:
         return [each for each in self._workers() if each["slot"] == slot]
 
+    def _coordinates(self, slot: int) -> bool:
+        self._look()
+        return self._pods[slot].name == self._leader
+
     def _coordinator_slot(self) -> int:
-        coordinator = self._job.coordinator()
-        found = [slot for slot, pod in self._pods.items() if pod is coordinator]
+        found = [slot for slot in self._pods if self._coordinates(slot)]
         return found[0] if found else self._some_slot()
 
     def _some_slot(self) -> int:
-        coordinator = self._job.coordinator()
-        slots = [slot for slot, pod in self._pods.items() if pod is not coordinator]
-        if self._brisk:
-            slots = [slot for slot in slots if self._workers_of(slot)] or slots
-        return self._dice.choice(slots)
+        """Choose a pod whose workers train and that does not coordinate."""
+        slots = [slot for slot in self._pods if not self._coordinates(slot)]
+        return self._dice.choice(sorted(slot for slot in slots if self._workers_of(slot)))
 
-    def _await_workers(self) -> None:
+    def _await_workers(self, count: int) -> None:
         """Wait until enough workers train that losses leave some."""
-        while len(self._workers()) < LEAST_WORKERS and not self._over:
+        while not self._over:
+            workers = self._workers()
+            if len(workers) >= count and len({each["slot"] for each in workers}) >= LEAST_PODS:
+                return
             self._wait(matching(event="round"), new=True)
 
-    def _await_moment(self, victim: Line) -> None:
-        """Wait for some moment of a round of the victim, or of anybody's if it may be gone."""
-        if self._brisk:
-            self._wait(matching(event="step"), new=True)
-        else:
-            self._await_step(victim)
+    def _await_moment(self) -> None:
+        """Wait for some moment of a round."""
+        self._wait(matching(event="step"), new=True)
         time.sleep(self._dice.uniform(0, 0.008))
 
-    def _await_step(self, victim: Line) -> None:
-        self._wait(lambda line: line["event"] == "step" and line["own"] == victim["own"], new=True)
+    def _await_rounds(self, workers: list[Line]) -> None:
+        """Wait until each of these very processes has ended a round that is not ended yet."""
+        since = time.monotonic()
+        for worker in workers:
+            ended = matching(event="round", own=worker["own"])
+            self._wait(lambda line, ended=ended: line["seen"] > since and ended(line))
 
     def _wait(self, test: Callable[[Line], bool], new: bool = False) -> None:
         """Wait for a line, or for the end of the job."""
         since = time.monotonic() if new else 0.0
         self._job.board.wait(lambda line: completed(line) or (line["seen"] > since and test(line)))
 
-    def _kill(self, victim: Line) -> bool:
-        killed = _signal(victim["pid"], signal.SIGKILL)
-        if killed:
-            self._struck.add(victim["own"])
-        return killed
-
     def _note(self, what: str, victims: list[Line]) -> None:
-        self.done.append(f"{what} {' '.join(_place(each) for each in victims)}")
+        places = " ".join(_place(each) for each in victims)
+        self.done.append(f"{time.monotonic() - self._began:.1f} {what} {places}")
 
 
 def completed(line: Line) -> bool:
     """Tell whether the coordinator says that the job is done."""
     return line["event"] == "log" and line["text"].startswith("dssync completed")
-
-
-def _round_of(worker: Line) -> Callable[[Line], bool]:
-    """Return the test for a round that the worker has ended."""
-    return lambda line: line["event"] == "round" and line["own"] == worker["own"]
 
 
 def _signal(pid: int, number: signal.Signals) -> bool:

@@ -57,22 +57,11 @@ class Board:
 
     def wait(self, test: Test, count: int = 1) -> list[Line]:
         """Return the first ``count`` lines that pass, waiting for them."""
-        with self._changed:
-            found = self._changed.wait_for(lambda: self._found(test, count), PATIENCE_SECONDS)
-        if not found:
-            raise TimeoutError(f"only {len(self.select(test))} of {count} lines in time")
-        return found
+        return self._await(test, count, 0)
 
     def next(self, test: Test) -> Line:
         """Wait for a line that passes and is not there yet."""
-        with self._changed:
-            known = len(self.lines)
-            new = self._changed.wait_for(
-                lambda: [line for line in self.lines[known:] if test(line)], PATIENCE_SECONDS
-            )
-        if not new:
-            raise TimeoutError("no further line passed in time")
-        return new[0]
+        return self._await(test, 1, len(self.lines))[0]
 
     def select(self, test: Test) -> list[Line]:
         """Return all lines so far that pass."""
@@ -121,9 +110,23 @@ class Board:
         self._selector.close()
         self._folder.cleanup()
 
-    def _found(self, test: Test, count: int) -> list[Line]:
-        found = [line for line in self.lines if test(line)]
-        return found[:count] if len(found) >= count else []
+    def _await(self, test: Test, count: int, first: int) -> list[Line]:
+        """Wait for lines from the given one on; each is looked at once, since there are many."""
+        found: list[Line] = []
+        seen = first
+
+        def enough() -> bool:
+            nonlocal seen
+            while seen < len(self.lines) and len(found) < count:
+                seen += 1
+                if test(self.lines[seen - 1]):
+                    found.append(self.lines[seen - 1])
+            return len(found) == count
+
+        with self._changed:
+            if not self._changed.wait_for(enough, PATIENCE_SECONDS):
+                raise TimeoutError(f"only {len(found)} of {count} lines in time")
+        return found
 
     def _holding(self, test: Test) -> list[Line]:
         return [line for line, _ in self._held if test(line)]
@@ -259,8 +262,10 @@ class Job:
             *flags,
             str(SCRIPTS / script),
         ]
+        name = f"launcher-{len(self.launchers)}"
         variables = {
             **os.environ,
+            "JOB_POD": name,
             "JOB_SPEC": json.dumps(spec),
             "JOB_SOCKET": self.board.address,
             "TMPDIR": str(self.scratch),
@@ -269,7 +274,6 @@ class Job:
             "TORCHINDUCTOR_CACHE_DIR": str(self.folder / "inductor"),
             **(environment or {}),
         }
-        name = f"launcher-{len(self.launchers)}"
         self.launchers.append(Launcher(name, command, variables, self.board))
         return self.launchers[-1]
 

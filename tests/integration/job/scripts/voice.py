@@ -13,6 +13,8 @@ from typing import Any
 SPEC: dict[str, Any] = json.loads(os.environ["JOB_SPEC"])
 RANK = int(os.environ["LOCAL_RANK"])
 SLOT = int(os.environ["GROUP_RANK"])
+POD = os.environ["JOB_POD"]
+"""Name of the launcher, for tests in which several follow each other in one slot."""
 LIFE = int(os.environ["TORCHELASTIC_RESTART_COUNT"])
 
 _wire = socket.socket(socket.AF_UNIX)
@@ -23,7 +25,8 @@ _lock = threading.Lock()
 
 def say(event: str, **fields: Any) -> None:
     """Send one line."""
-    line = {"event": event, "slot": SLOT, "rank": RANK, "life": LIFE, "pid": os.getpid(), **fields}
+    who = {"pod": POD, "slot": SLOT, "rank": RANK, "life": LIFE, "pid": os.getpid()}
+    line = {"event": event, **who, **fields}
     with _lock:
         _wire.sendall(json.dumps(line).encode() + b"\n")
 
