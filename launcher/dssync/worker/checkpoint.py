@@ -79,7 +79,8 @@ def write(folder: Path, state: Mapping[str, Any], ledger: LedgerState, facts: Fa
         ModelError: the state cannot be written without pickle.
         CheckpointError: a tensor is of a type that no file can hold.
     """
-    _make_folder(folder)
+    _make_parents(folder)
+    folder.mkdir()
     model, rest = _split(state)
     others: list[torch.Tensor] = []
     tree = pack(rest, others)
@@ -174,16 +175,18 @@ def sync_folder(folder: Path) -> None:
     _sync(folder, os.O_RDONLY | os.O_DIRECTORY)
 
 
-def _make_folder(folder: Path) -> None:
-    """Make a folder, and those above it that there are not yet, with durable names.
+def _make_parents(folder: Path) -> None:
+    """Make the folders above one that there are not yet, with durable names.
 
-    A checkpoint in a folder whose own name is lost with the power is lost, too.
+    A checkpoint in a folder whose own name is lost with the power is lost, too. Its own name
+    becomes durable when it is published; before, nobody looks for it.
     """
-    if not folder.parent.is_dir():
+    parent = folder.parent
+    if not parent.is_dir():
+        _make_parents(parent)
         with contextlib.suppress(FileExistsError):
-            _make_folder(folder.parent)
-    folder.mkdir()
-    sync_folder(folder.parent)
+            parent.mkdir()
+        sync_folder(parent.parent)
 
 
 def _sync(path: Path, flags: int) -> None:
