@@ -69,11 +69,12 @@ class Admission:
         if key in roster.peers and donor is not None and donor.phase is Phase.ACTIVE:
             roster.move(key, Phase.LOADED)
 
-    def loaded(self, key: str, donor: str) -> None:
+    def loaded(self, key: str, donor: str, now: float) -> None:
         """A member holds its donor's state."""
         job, peer = self._job, self._job.roster.peers[key]
         if peer.phase is not Phase.FETCHING or peer.donor != donor:
             return
+        peer.loaded_seconds = now
         job.roster.move(key, Phase.LOADED)
         if job.completed:
             job.outbox.tell(key, m.Completed(job.ledger.repeated))
@@ -108,7 +109,8 @@ class Admission:
         world = self._job.world
         if world is not None and not world.final_frozen:
             for key in self._job.roster.in_phase(Phase.LOADED):
-                self._admit(key, world)
+                if not self._has_mates_to_come(key, now):
+                    self._admit(key, world)
 
     # --- the first world --------------------------------------------------------------------
 
@@ -219,6 +221,14 @@ class Admission:
         peers[key].donor, peers[key].avoid = donor, ""
         self._job.roster.move(key, Phase.FETCHING)
         self._job.outbox.tell(key, m.Fetch(donor, peers[donor].address))
+
+    def _has_mates_to_come(self, key: str, now: float) -> bool:
+        """Tell whether others of its pod will hold the state in a moment, too."""
+        roster, peer = self._job.roster, self._job.roster.peers[key]
+        if now - peer.loaded_seconds >= self._job.settings.together_seconds:
+            return False
+        mates = roster.of_slot(peer.member.slot)
+        return any(roster.peers[mate].phase is Phase.FETCHING for mate in mates)
 
     def _admit(self, key: str, world: World) -> None:
         if key not in world.view:

@@ -313,7 +313,7 @@ class Coordinator:
             case _ if key not in self.roster.peers:
                 self._unknown(key, message)
             case m.Loaded(donor):
-                self.admission.loaded(key, donor)
+                self.admission.loaded(key, donor, now)
             case m.FetchFailed(donor, _):
                 self.admission.fetch_failed(key, donor)
             case m.Resumed(ledger):

@@ -22,6 +22,9 @@ class ControlSettings:
     lease_seconds: float = 2.0
     """A launcher that was not heard for this long is gone."""
     bench_after_misses: int = 3
+    together_seconds: float = 1.0
+    """Longest wait of a joiner for others of its pod that fetch the state: each change of the view
+    makes new groups of all members, so that a pod's workers had better come in one."""
     ahead_seconds: float = 0.1
     """Rounds that follow each other faster are frozen two ahead and not one: else members wait
     for the coordinator between them. It delays joiners and leavers by no more than this."""

@@ -1,5 +1,6 @@
 """What the coordinator knows of each launcher and each worker process."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -67,6 +68,8 @@ class Peer:
     """How often it had entered before."""
     phase: Phase = Phase.ENTERED
     donor: str = ""
+    loaded_seconds: float = -math.inf
+    """When it got a donor's state."""
     avoid: str = ""
     """The donor whose state it could not get."""
     hungry: dict[int, Take] = field(default_factory=dict)

@@ -135,6 +135,41 @@ def test_a_joiner_enters_at_the_next_unfrozen_round_with_weight_0(job: JobOnPape
     assert [job.weight(key, 1) for key in ("0.0.a", "1.0.b", "2.0.c")] == [0.5, 0.5, 0.0]
 
 
+def test_the_workers_of_a_pod_join_together(job: JobOnPaper) -> None:
+    job.connect(3, workers=2)
+    job.enters("3.0.d", "3.1.d")
+
+    job.loads("3.0.d")
+    job.wait(0.2, 0, 1, 3)
+    before = job.coordinator.world.view
+    job.loads("3.1.d")
+
+    assert "3.0.d" not in before.members
+    after = job.coordinator.world.view
+    assert {"3.0.d", "3.1.d"} <= set(after.members)
+    assert job.last("3.0.d", m.Start).round == job.last("3.1.d", m.Start).round
+
+
+def test_a_joiner_does_not_wait_long_for_the_others_of_its_pod(job: JobOnPaper) -> None:
+    job.connect(3, workers=2)
+    job.enters("3.0.d", "3.1.d")
+    job.loads("3.0.d")
+
+    job.wait(1.2, 0, 1, 3)
+
+    assert "3.0.d" in job.coordinator.world.view.members
+
+
+def test_a_joiner_waits_for_no_worker_of_its_pod_that_is_gone(job: JobOnPaper) -> None:
+    job.connect(3, workers=2)
+    job.enters("3.0.d", "3.1.d")
+    job.loads("3.0.d")
+
+    job.hear(3, m.Exited("3.1.d", -9, False))
+
+    assert "3.0.d" in job.coordinator.world.view.members
+
+
 def test_a_joiner_has_weight_once_it_has_applied_a_sum(job: JobOnPaper) -> None:
     join(job, "2.0.c")
     job.apply("0.0.a", "1.0.b")
