@@ -162,10 +162,11 @@ class Cluster:
 
     def _furnish(self, node: str, labels: dict[str, str]) -> None:
         self.kubectl("label", "--overwrite", "node", node, *(f"{k}={v}" for k, v in labels.items()))
-        taint = "node-role.kubernetes.io/control-plane-"
+        taint = "node-role.kubernetes.io/control-plane"
         found = json.loads(self.kubectl("get", "node", node, "--output=json"))
-        if found["spec"].get("taints"):
-            self.kubectl("taint", "node", node, taint)
+        # One that was away may still have others, which Kubernetes takes off by itself.
+        if taint in {each["key"] for each in found["spec"].get("taints", ())}:
+            self.kubectl("taint", "node", node, f"{taint}-")
         counts = {"nvidia.com/gpu": str(GPUS)}
         patch = {"status": {"capacity": counts, "allocatable": counts}}
         self.kubectl(
