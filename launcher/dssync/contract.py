@@ -2,9 +2,11 @@
 
 The operator sets these variables on pods, ``dssync local`` sets the same ones on the processes
 that stand for pods, and the launcher reads them. Nothing else in the project spells them out.
-Imports nothing, so that the operator can use it without anything of the launcher.
+Imports nothing of the project, so that the operator can use it without anything of the launcher.
 """
 
+import zlib
+from base64 import b64decode, b64encode
 from typing import Final
 
 GROUP: Final = "dssync.io"
@@ -86,11 +88,11 @@ RECORD_DESIRED: Final = f"{GROUP}/desired"
 RECORD_MIN: Final = f"{GROUP}/min"
 RECORD_MAX: Final = f"{GROUP}/max"
 RECORD_GONE: Final = f"{GROUP}/gone"
-"""JSON list of pod uids that are confirmed gone; written before their slots are reused."""
+"""JSON list of pod uids that are confirmed gone; written before their slots are reused. Packed."""
 RECORD_NODES: Final = f"{GROUP}/nodes"
-"""JSON object: node name to zone/rack path."""
+"""JSON object: node name to zone/rack path. Packed."""
 RECORD_LAUNCHERS: Final = f"{GROUP}/launchers"
-"""JSON list of the launchers of the last view: slot, uid, address and process of each."""
+"""JSON list of the launchers of the last view: slot, uid, address and process of each. Packed."""
 RECORD_CHALLENGE: Final = f"{GROUP}/challenge"
 """Uid of a launcher that waits for the coordinator to take this entry away."""
 RECORD_COMPLETED: Final = f"{GROUP}/completed"
@@ -102,6 +104,32 @@ RECORD_PROGRESS: Final = f"{GROUP}/progress"
 PROGRESS_STEP: Final = "step"
 """Optimizer steps that are committed, of all workers together; rounds where the data is not led."""
 PROGRESS_TOTAL: Final = "total_steps"
+
+_PACK_ABOVE: Final = 8 * 1024
+_PACKED: Final = "zlib:"
+_MOST_UNPACKED: Final = 2 * 1024 * 1024
+"""Anybody in a job may write its record; the largest job's entries have half of this."""
+
+
+def pack(text: str) -> str:
+    """Make a long entry short: all annotations of an object together may have 256 KiB."""
+    if len(text) <= _PACK_ABOVE:
+        return text
+    return _PACKED + b64encode(zlib.compress(text.encode())).decode()
+
+
+def unpack(entry: str) -> str:
+    """Return what was packed; the empty text where that cannot be read or is too long."""
+    if not entry.startswith(_PACKED):
+        return entry
+    unpacking = zlib.decompressobj()
+    try:
+        packed = b64decode(entry.removeprefix(_PACKED), validate=True)
+        text = unpacking.decompress(packed, _MOST_UNPACKED).decode()
+    except (ValueError, zlib.error):
+        return ""
+    return text if unpacking.eof else ""
+
 
 # --- Verdicts of a launcher, in its termination message. ------------------------------------
 VERDICT_DONE: Final = "Done"

@@ -15,7 +15,7 @@ from dssync_operator.pod import Pod
 from dssync_operator.policies import failure, lifecycle, nodes, scaling
 from dssync_operator.policies.failure import Judgement, Outcome
 from dssync_operator.policies.lifecycle import Verdict
-from dssync_operator.record import Record, Wanted
+from dssync_operator.record import Record, Wanted, nodes_fit
 from dssync_operator.status import ACCEPTED, FAILED, SUSPENDED, Moved, Status, parse_status
 
 
@@ -134,8 +134,15 @@ def _check_template(seen: Seen, status: Status, now: float) -> Status:
     checked_before = parse_status(seen.job.status).template_hash == current
     if checked_before and not _accepted(status):
         return status  # and it was found wanting
-    message = "spec and template are valid" + ("" if seen.places else f"; {nodes.NAMES_ONLY}")
+    message = "; ".join(["spec and template are valid", *_unplaced(seen)])
     return status.with_condition(ACCEPTED, True, "Valid", message, now)
+
+
+def _unplaced(seen: Seen) -> tuple[str, ...]:
+    """Why launchers cannot know more of their nodes than the names."""
+    if not seen.places:
+        return (nodes.NAMES_ONLY,)
+    return () if nodes_fit(seen.nodes) else (nodes.TOO_LONG.format(len(seen.nodes)),)
 
 
 def _keep_first_words(status: Status, fresh: tuple[tuple[Pod, Judgement], ...]) -> Status:
@@ -341,7 +348,7 @@ def _wanted(seen: Seen, desired: int, replaced: tuple[str, ...]) -> Wanted | Non
         desired=desired,
         minimum=spec.min_replicas,
         maximum=spec.max_replicas,
-        nodes=seen.nodes,
+        nodes=seen.nodes if nodes_fit(seen.nodes) else {},
     )
 
 

@@ -17,8 +17,12 @@ from dssync_operator.job import Manifest, child, children, number, text
 
 PODS: Final = f"{contract.GROUP}/pods"
 """Annotation for the operator alone: JSON list of the uids of pods that are not gone."""
-MAX_GONE: Final = 4000
-"""Uids kept as gone; twice the largest job, so that a whole view fits. 160 KB of 256."""
+MAX_GONE: Final = 3000
+"""Uids kept as gone: the whole view of the largest job, and half of it again."""
+
+MOST_NODES_BYTES: Final = 64 * 1024
+"""Room for the paths of nodes: 2,000 whose names have 60 characters each, 24 of them of their own,
+have 63 KB."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class Wanted:
 
     Attributes:
         known: Uids of pods that were seen and are not gone.
-        gone: Uids of pods whose exit is confirmed, oldest first.
+        gone: Uids of pods whose exit is confirmed or that must not take part any more, oldest
+            first.
         nodes: Node name to zone/rack path.
     """
 
@@ -63,12 +68,12 @@ class Wanted:
             present: Uids of all pods that exist now.
             ended: Uids among them that have ended or that are being replaced.
         """
-        running = set(present) - set(ended)
-        lost = [uid for uid in self.known if uid not in running]
+        here, over = set(present), set(ended)
         seen = set(self.gone)
-        over = sorted(set(ended) - seen - set(lost))
-        gone = (*self.gone, *(uid for uid in lost if uid not in seen), *over)[-MAX_GONE:]
-        return replace(self, known=tuple(sorted(running)), gone=gone)
+        lost = [uid for uid in self.known if uid not in here - over and uid not in seen]
+        gone = (*self.gone, *lost, *sorted(over - seen - set(lost)))
+        known = tuple(sorted(here - set(gone)))
+        return replace(self, known=known, gone=_youngest(gone, here))
 
     def annotations(self) -> dict[str, str]:
         """The annotations of the Lease that hold this."""
@@ -76,10 +81,28 @@ class Wanted:
             contract.RECORD_DESIRED: str(self.desired),
             contract.RECORD_MIN: str(self.minimum),
             contract.RECORD_MAX: str(self.maximum),
-            contract.RECORD_GONE: json.dumps(self.gone, separators=(",", ":")),
-            contract.RECORD_NODES: json.dumps(dict(self.nodes), sort_keys=True),
-            PODS: json.dumps(self.known, separators=(",", ":")),
+            contract.RECORD_GONE: _packed(self.gone),
+            contract.RECORD_NODES: _packed(dict(sorted(self.nodes.items()))),
+            PODS: _packed(self.known),
         }
+
+
+def nodes_fit(nodes: Mapping[str, str]) -> bool:
+    """Tell whether the paths of nodes leave room in the Lease for the rest."""
+    return len(_packed(dict(nodes))) <= MOST_NODES_BYTES
+
+
+def _youngest(gone: tuple[str, ...], here: set[str]) -> tuple[str, ...]:
+    """Forget the oldest; of all only those that still exist may come back."""
+    excess = len(gone) - MAX_GONE
+    if excess <= 0:
+        return gone
+    forgotten = {uid for uid in sorted(gone, key=here.__contains__)[:excess]}
+    return tuple(uid for uid in gone if uid not in forgotten)
+
+
+def _packed(value: object) -> str:
+    return contract.pack(json.dumps(value, separators=(",", ":")))
 
 
 @dataclass(frozen=True)
@@ -97,7 +120,7 @@ class Record:
 
 
 def parse_record(lease: Manifest) -> Record:
-    """Read the Lease of a job; what a launcher wrote wrongly counts as not written."""
+    """Read the Lease of a job; what somebody wrote wrongly counts as not written."""
     annotations = child(child(lease, "metadata"), "annotations")
     spec = child(lease, "spec")
     return Record(
@@ -115,13 +138,27 @@ def _wanted(annotations: Manifest) -> Wanted | None:
     if PODS not in annotations:
         return None
     return Wanted(
-        desired=int(text(annotations, contract.RECORD_DESIRED)),
-        minimum=int(text(annotations, contract.RECORD_MIN)),
-        maximum=int(text(annotations, contract.RECORD_MAX)),
-        known=tuple(json.loads(text(annotations, PODS))),
-        gone=tuple(json.loads(text(annotations, contract.RECORD_GONE))),
-        nodes=json.loads(text(annotations, contract.RECORD_NODES)),
+        desired=_integer(annotations, contract.RECORD_DESIRED),
+        minimum=_integer(annotations, contract.RECORD_MIN),
+        maximum=_integer(annotations, contract.RECORD_MAX),
+        known=_texts(text(annotations, PODS)),
+        gone=_texts(text(annotations, contract.RECORD_GONE)),
+        nodes=_paths(text(annotations, contract.RECORD_NODES)),
     )
+
+
+def _integer(annotations: Manifest, key: str) -> int:
+    value = _value(text(annotations, key))
+    return value if isinstance(value, int) else -1
+
+
+def _texts(written: str) -> tuple[str, ...]:
+    value = _value(written)
+    return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
+
+
+def _paths(written: str) -> dict[str, str]:
+    return {node: path for node, path in _object(written).items() if isinstance(path, str)}
 
 
 def _launchers(written: str) -> tuple[str, ...]:
@@ -134,9 +171,10 @@ def _object(written: str) -> Manifest:
 
 
 def _value(written: str) -> object:
+    plain = contract.unpack(written)
     try:
-        return json.loads(written) if written else None
-    except ValueError:
+        return json.loads(plain) if plain else None
+    except (ValueError, RecursionError):
         return None
 
 

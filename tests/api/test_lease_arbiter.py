@@ -16,6 +16,7 @@ from dssync.errors import ArbiterError
 from dssync_operator import resources
 from dssync_operator.record import parse_record
 from ground.control_plane import ControlPlane, Manifest
+from ground.largest import Largest
 from ground.proxy import Proxy
 from ground.scene import Scene, make_job
 
@@ -154,6 +155,17 @@ async def test_of_racing_candidates_one_wins_each_term(cell: Cell) -> None:
     terms = await asyncio.gather(*(win(f"candidate-{index}") for index in range(4)))
 
     assert sorted(term for won in terms for term in won) == list(range(1, 21))
+
+
+async def test_the_record_of_the_largest_job_is_taken_by_the_api_server(lone: LeaseArbiter) -> None:
+    largest = Largest()
+
+    written = await lone.swap(await lone.read(), replace(CLAIM, values=largest.annotations))
+
+    assert written is not None
+    found = await lone.read()
+    assert found.gone == frozenset(largest.wanted.gone)
+    assert found.paths == largest.wanted.nodes
 
 
 async def test_a_lease_that_was_deleted_cannot_be_read_or_swapped(

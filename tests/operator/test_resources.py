@@ -7,7 +7,6 @@ import pytest
 from dssync import contract
 from dssync_operator import resources
 from dssync_operator.plan import NewPod
-from dssync_operator.record import Wanted
 from ground.models import make_spec_job
 
 
@@ -244,17 +243,6 @@ def test_service_is_headless_dual_stack_and_publishes_pods_that_are_not_ready() 
     assert spec["clusterIP"] == "None"
     assert spec["ipFamilyPolicy"] == "PreferDualStack"
     assert spec["publishNotReadyAddresses"] is True
-
-
-def test_lease_of_the_largest_job_fits_into_the_annotations_of_an_object() -> None:
-    uids = tuple(f"{number:036d}" for number in range(6000))
-    wanted = Wanted(2000, 1, 2000, known=uids[:2000]).confirm(uids[2000:4000], ())
-
-    full = wanted.confirm(uids[4000:], ())
-    size = sum(len(key) + len(value) for key, value in full.annotations().items())
-
-    assert len(full.gone) == 4000
-    assert size < 256 * 1024
 
 
 def test_two_secrets_never_hold_the_same_token() -> None:

@@ -2,15 +2,17 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 
+from dssync import contract
 from dssync_operator.errors import SettingsError
 from dssync_operator.events import Damper, Note, announce
 from dssync_operator.logs import JsonFormatter
 from dssync_operator.owed import Owed
 from dssync_operator.policies.nodes import place_of, unreachable
-from dssync_operator.record import Wanted
+from dssync_operator.record import MAX_GONE, PODS, Wanted, parse_record
 from dssync_operator.settings import read_settings
 from dssync_operator.status import Status
 from dssync_operator.throttle import TokenBucket
@@ -155,6 +157,43 @@ def test_pod_that_ended_before_it_was_ever_known_is_confirmed_as_gone() -> None:
     confirmed = wanted.confirm(present=("a", "b"), ended=("a",))
 
     assert (confirmed.known, confirmed.gone) == (("b",), ("a",))
+
+
+def test_pod_that_still_exists_is_known_as_gone_only_once() -> None:
+    wanted = Wanted(desired=2, minimum=1, maximum=2, known=("a", "b"), gone=("a",))
+
+    confirmed = wanted.confirm(present=("a", "b"), ended=())
+
+    assert (confirmed.known, confirmed.gone) == (("b",), ("a",))
+
+
+def test_pod_that_may_come_back_is_not_forgotten_for_younger_ones_that_cannot() -> None:
+    full = Wanted(2000, 1, 2000, gone=("stuck", *(f"old-{n}" for n in range(MAX_GONE - 1))))
+    lost = tuple(f"new-{n}" for n in range(10))
+
+    confirmed = replace(full, known=lost).confirm(present=("stuck",), ended=())
+
+    assert len(confirmed.gone) == MAX_GONE
+    assert confirmed.gone[:2] == ("stuck", "old-10")
+    assert confirmed.gone[-10:] == lost
+    assert confirmed.confirm(present=("stuck",), ended=()) == confirmed
+
+
+@pytest.mark.parametrize("spoilt", ["", "{", "7", '{"a":1}', "[1]", "[" * 8000])
+def test_entry_of_our_own_that_somebody_spoilt_counts_as_not_written(spoilt: str) -> None:
+    whole = Wanted(2, 1, 2, known=("a",), gone=("b",))
+
+    for key in (PODS, contract.RECORD_GONE, contract.RECORD_NODES, contract.RECORD_DESIRED):
+        annotations = {**whole.annotations(), key: spoilt}
+        found = parse_record({"metadata": {"annotations": annotations}}).wanted
+
+        expected = {
+            PODS: replace(whole, known=()),
+            contract.RECORD_GONE: replace(whole, gone=()),
+            contract.RECORD_NODES: whole,
+            contract.RECORD_DESIRED: replace(whole, desired=7 if spoilt == "7" else -1),
+        }
+        assert found == expected[key]
 
 
 def test_time_of_a_condition_moves_only_with_its_truth() -> None:

@@ -1,12 +1,17 @@
 """Nothing in the contract is a word without a deed: each name has a writer and a reader."""
 
 import re
+import zlib
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
 import yaml
 
 from dssync import contract
+from dssync.control.record import MOST_LAUNCHERS, Record
+from dssync_operator.record import Wanted, parse_record
+from ground.largest import Largest
 
 ROOT = Path(__file__).parents[2]
 CRD = yaml.safe_load((ROOT / "crds" / "dssyncjob.yaml").read_text())
@@ -55,3 +60,43 @@ def test_a_job_may_choose_the_modes_that_exist_and_no_other() -> None:
     spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
 
     assert tuple(spec["sync"]["properties"]["mode"]["enum"]) == contract.MODES
+
+
+def test_the_record_of_the_largest_job_fits_into_one_object_and_both_sides_read_all_of_it() -> None:
+    largest = Largest()
+
+    size = sum(len(key) + len(value) for key, value in largest.annotations.items())
+    record = Record(values=largest.annotations)
+    ours = parse_record({"metadata": {"annotations": largest.annotations}})
+
+    # The API server allows 256 KiB; what else there is has less than one.
+    assert size < 255 * 1024, {key: len(value) for key, value in largest.annotations.items()}
+    assert (record.gone, record.paths) == (frozenset(largest.wanted.gone), largest.wanted.nodes)
+    assert record.launchers == largest.launchers[:MOST_LAUNCHERS]
+    assert ours.wanted == largest.wanted
+    assert ours.launchers == tuple(each.uid for each in record.launchers)
+
+
+def test_entries_of_a_small_job_can_be_read_by_eye() -> None:
+    wanted = Wanted(4, 1, 4, gone=Largest().uids(8), nodes={"node-a": "zone-a/rack-7"})
+
+    written = wanted.annotations()
+
+    assert written[contract.RECORD_GONE].startswith('["')
+    assert written[contract.RECORD_NODES] == '{"node-a":"zone-a/rack-7"}'
+
+
+def _packed(size: int) -> str:
+    return "zlib:" + b64encode(zlib.compress(b"[" + b"0," * size + b"0]")).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["zlib:", "zlib:%", "zlib:AAAA", _packed(10_000)[:-8], _packed(5_000_000)],
+    ids=["empty", "not base64", "not compressed", "cut off", "a bomb"],
+)
+def test_an_entry_that_cannot_be_unpacked_counts_as_not_written(text: str) -> None:
+    written = {contract.RECORD_GONE: text, contract.RECORD_LAUNCHERS: text}
+
+    assert Record(values=written).gone == frozenset()
+    assert parse_record({"metadata": {"annotations": written}}).launchers == ()

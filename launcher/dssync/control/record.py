@@ -62,18 +62,20 @@ class Record:
 
 def launchers_value(launchers: tuple[Launcher, ...]) -> str:
     """Return launchers as they stand in the record."""
-    return json.dumps(launchers[:MOST_LAUNCHERS], separators=(",", ":"), default=asdict)
+    listed = launchers[:MOST_LAUNCHERS]
+    return contract.pack(json.dumps(listed, separators=(",", ":"), default=asdict))
 
 
-def _json(text: str) -> object:
+def _json(entry: str) -> object:
+    text = contract.unpack(entry)
     try:
         return json.loads(text) if text else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def _list(text: str) -> list[object]:
-    found = _json(text)
+def _list(entry: str) -> list[object]:
+    found = _json(entry)
     return found if isinstance(found, list) else []
 
 

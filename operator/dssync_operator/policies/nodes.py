@@ -11,6 +11,10 @@ NAMES_ONLY: Final = (
     "launchers know their nodes by name only, as neither the operator (topology.enabled of its "
     "chart) nor DSSYNC_TOPOLOGY in the template tells zones and racks"
 )
+TOO_LONG: Final = (
+    "launchers know their nodes by name only, as the paths of {} nodes do not fit into the Lease: "
+    "name fewer topology.keys"
+)
 TAINTS: Final = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
 
