@@ -28,7 +28,11 @@ def main(arguments: list[str]) -> int:
     """Check everything, say what is wrong, and return the exit code."""
     url, rules, *rest = arguments
     namespaces = [name for name in ",".join(rest).split(",") if name] or [""]
-    wrong = [*_silent(url), *asyncio.run(_ask(json.loads(rules), namespaces))]
+    wrong = list(_silent(url))
+    try:
+        wrong += asyncio.run(_ask(json.loads(rules), namespaces))
+    except errors.OperatorError as error:
+        wrong.append(str(error))
     print("\n".join(wrong) or "the operator answers, DSSyncJobs are served, no right is missing")
     return 1 if wrong else 0
 

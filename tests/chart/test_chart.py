@@ -69,6 +69,7 @@ MATRIX = [
         crds__keep=extras,
         podLabels={"team": "a"} if extras else {},
         tolerations=[{"operator": "Exists"}] if extras else [],
+        test__image="example/trainer" if extras else "",
         extraEnv=[{"name": "X", "value": "y"}] if extras else [],
         extraVolumes=[VOLUME] if extras else [],
         extraVolumeMounts=[MOUNT] if extras else [],
@@ -105,6 +106,8 @@ REFUSED = [
     ({"metrics__port": 80}, "/metrics/port"),
     ({"topology__keys": []}, "/topology/keys"),
     ({"leaderElection__leaseSeconds": 1}, "/leaderElection/leaseSeconds"),
+    ({"test__seconds": 0}, "/test/seconds"),
+    ({"test__image": 7}, "/test/image"),
     ({"extraVolumes": [{"emptyDir": {}}]}, "/extraVolumes/0"),
     ({"extraVolumeMounts": [{"name": "ca"}]}, "/extraVolumeMounts/0"),
 ]
@@ -158,6 +161,24 @@ def test_further_volumes_are_mounted_into_the_operator() -> None:
     pod = deployment["spec"]["template"]["spec"]
     assert pod["volumes"] == [VOLUME]
     assert pod["containers"][0]["volumeMounts"] == [MOUNT]
+
+
+def test_trial_is_left_out_without_an_image_for_its_workers() -> None:
+    def pods(*values: str) -> set[str]:
+        return {part["metadata"]["name"] for part in render(*values) if part["kind"] == "Pod"}
+
+    assert pods() == {"test-dssync-test-ready"}
+    assert pods(*sets(test__image="x")) == {"test-dssync-test-ready", "test-dssync-test-job"}
+
+
+@pytest.mark.parametrize(("namespaces", "place"), [([], "ns"), (["a", "b"], "a")])
+def test_trial_runs_where_the_operator_looks(namespaces: list[str], place: str) -> None:
+    values = sets(test__image="x", rbac__scope="Namespaced", watchNamespaces=namespaces)
+
+    found = [part for part in render(*values) if "test-job" in part["metadata"]["name"]]
+
+    assert len(found) == 5
+    assert {part["metadata"]["namespace"] for part in found} == {place}
 
 
 def test_one_replica_has_no_disruption_budget() -> None:

@@ -1,7 +1,12 @@
-"""What importing the operator costs, and what it must not need."""
+"""What importing the operator costs, what it must not need, and what it says when all is out."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 PROBE = """
 import re, sys, time
@@ -38,3 +43,43 @@ def test_operator_runs_where_torch_cannot_be_imported() -> None:
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, timeout=60)
 
     assert done.returncode == 0, done.stderr
+
+
+JOB = json.dumps({"metadata": {"namespace": "ns", "generateName": "trial-"}})
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("selfcheck", "http://127.0.0.1:1/readyz", "[]"), ("trial", JOB, "5")],
+    ids=["selfcheck", "trial"],
+)
+@pytest.mark.parametrize("credentials", [True, False], ids=["server out of reach", "nothing"])
+def test_helm_test_says_in_a_line_why_it_cannot_ask(
+    command: tuple[str, ...], credentials: bool, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    if credentials:
+        config.write_text(KUBECONFIG)
+    module, *arguments = command
+
+    done = subprocess.run(
+        [sys.executable, "-m", f"dssync_operator.{module}", *arguments],
+        env={**os.environ, "KUBECONFIG": str(config)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert done.returncode == 1
+    assert ("no answer from http" if credentials else "no usable credentials") in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+contexts: [{name: here, context: {cluster: here, user: me}}]
+clusters: [{name: here, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: me, user: {token: secret}}]
+"""

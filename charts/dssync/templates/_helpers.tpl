@@ -67,3 +67,45 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get, create, patch]
 {{- end }}
 {{- end }}
+
+{{/* The job of helm test: two workers on the processor, which nothing but its image can keep from ending. */}}
+{{- define "dssync.trial" -}}
+apiVersion: dssync.io/v1alpha1
+kind: DSSyncJob
+metadata:
+  generateName: dssync-trial-
+  namespace: {{ .place }}
+spec:
+  replicas: 2
+  nprocPerNode: 1
+  sync: {backend: gloo, groupSize: 2}
+  failurePolicy: {backoffLimit: 1}
+  cleanPodPolicy: All
+  # Nobody removes it where the trial itself is killed.
+  activeDeadlineSeconds: {{ .values.test.seconds }}
+  ttlSecondsAfterFinished: 60
+  template:
+    spec:
+      {{- with .values.image.pullSecrets }}
+      imagePullSecrets: {{- toYaml . | nindent 6 }}
+      {{- end }}
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: 65532
+        seccompProfile: {type: RuntimeDefault}
+      volumes:
+      - name: trial
+        configMap: {name: {{ .name }}}
+      containers:
+      - name: worker
+        image: {{ .values.test.image }}
+        imagePullPolicy: {{ .values.image.pullPolicy }}
+        command: [dssync, run, /trial/trial.py]
+        resources:
+          requests: {cpu: 100m, memory: 512Mi}
+        securityContext:
+          allowPrivilegeEscalation: false
+          capabilities: {drop: [ALL]}
+        volumeMounts:
+        - {name: trial, mountPath: /trial, readOnly: true}
+{{- end }}
