@@ -1,6 +1,6 @@
-"""Write the table of values into the chart's README, from the comments of values.yaml.
+"""Write what values.yaml says of each value into the chart's README and into the values' schema.
 
-Run it by ``make chart``; a test compares its output with what is committed.
+Run it by ``make chart``; tests compare its output with what is committed.
 """
 
 import json
@@ -14,7 +14,7 @@ BEGIN: Final = "<!-- values -->"
 
 
 def rows(lines: list[str]) -> list[tuple[str, str, str]]:
-    """Key, default and comment of every value that has a comment of its own."""
+    """Key, default and comment of everything that has a comment of its own, groups as well."""
     values = yaml.safe_load("\n".join(lines))
     found, comment = [], ""
     path: list[tuple[int, str]] = []
@@ -40,14 +40,34 @@ def _default(values: object, names: list[str]) -> str:
     return json.dumps(values)
 
 
+def _told() -> list[tuple[str, str, str]]:
+    return rows((CHART / "values.yaml").read_text().splitlines())
+
+
 def readme() -> str:
-    """The whole README with a fresh table."""
+    """The whole README with a fresh table, of single values only."""
     head = (CHART / "README.md").read_text().split(BEGIN)[0]
     table = ["| Value | Default | Meaning |", "|---|---|---|"]
-    for key, default, comment in rows((CHART / "values.yaml").read_text().splitlines()):
-        table.append(f"| `{key}` | `{default}` | {comment} |")
+    told = _told()
+    for key, default, comment in told:
+        if not any(other.startswith(f"{key}.") for other, _, _ in told):
+            table.append(f"| `{key}` | `{default}` | {comment} |")
     return f"{head}{BEGIN}\n\n" + "\n".join(table) + "\n"
+
+
+def schema() -> str:
+    """The whole schema of the values with fresh descriptions."""
+    found = json.loads((CHART / "values.schema.json").read_text())
+    for key, _, comment in _told():
+        part = found
+        for name in key.split("."):
+            part = part["properties"][name]
+        rest = {name: value for name, value in part.items() if name != "description"}
+        part.clear()
+        part.update({"description": comment, **rest})
+    return json.dumps(found, indent=2) + "\n"
 
 
 if __name__ == "__main__":
     (CHART / "README.md").write_text(readme())
+    (CHART / "values.schema.json").write_text(schema())

@@ -6,8 +6,11 @@ import os
 import re
 import shutil
 import subprocess
+import tomllib
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import kubernetes_validate
@@ -15,6 +18,7 @@ import pytest
 import yaml
 
 from dssync.agent.series import SERIES
+from dssync.local.manifest import load
 from dssync_operator.metrics import Metrics
 from dssync_operator.settings import read_settings
 from ground import build
@@ -202,15 +206,88 @@ def test_operator_pod_fits_the_restricted_level() -> None:
     }
 
 
-def test_readme_holds_the_values_as_they_are() -> None:
-    place = ROOT / "charts" / "readme.py"
-    spec = importlib.util.spec_from_file_location("chart_readme", place)
+def generator() -> ModuleType:
+    """What `make chart` runs."""
+    spec = importlib.util.spec_from_file_location("chart_readme", ROOT / "charts" / "readme.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
 
-    assert (CHART / "README.md").read_text() == module.readme()
+
+def test_readme_holds_the_values_as_they_are() -> None:
+    assert (CHART / "README.md").read_text() == generator().readme()
+
+
+def test_schema_describes_every_value_with_the_words_of_its_comment() -> None:
+    assert (CHART / "values.schema.json").read_text() == generator().schema()
+
+    found = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    for path, part in properties(found, ()):
+        assert part.get("description"), path
+        if path != ("global",):
+            assert under(values, path) is not None, path
+    assert set(found["properties"]) == {*values, "global"}
+
+
+def properties(schema: dict[str, Any], path: tuple[str, ...]) -> Iterator[tuple[Any, Any]]:
+    for name, part in schema.get("properties", {}).items():
+        yield (*path, name), part
+        yield from properties(part, (*path, name))
+
+
+def under(values: Any, path: tuple[str, ...]) -> object:
+    for name in path:
+        values = values[name]
+    return values
+
+
+def about() -> dict[str, Any]:
+    """The chart's own description, with what Artifact Hub reads of it."""
+    found: dict[str, Any] = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    return found
+
+
+def annotation(name: str) -> Any:
+    return yaml.safe_load(about()["annotations"][f"artifacthub.io/{name}"])
+
+
+def test_artifact_hub_is_told_of_the_images_that_are_installed() -> None:
+    (deployment,) = [part for part in render() if part["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+
+    assert container["image"] in [image["image"] for image in annotation("images")]
+
+
+def test_artifact_hub_is_told_of_the_resource_with_examples_that_fit_it(tmp_path: Path) -> None:
+    crd = yaml.safe_load((ROOT / "crds" / "dssyncjob.yaml").read_text())
+    (told,) = annotation("crds")
+    examples = annotation("crdsExamples")
+
+    assert told["name"] == crd["metadata"]["name"]
+    assert told["kind"] == crd["spec"]["names"]["kind"]
+    assert [told["version"]] == [version["name"] for version in crd["spec"]["versions"]]
+    for example in examples:
+        place = tmp_path / "job.yaml"
+        place.write_text(yaml.safe_dump(example))
+        load(place)
+    assert examples
+
+
+@pytest.mark.parametrize(
+    "name", ["category", "changes", "license", "links", "prerelease", "containsSecurityUpdates"]
+)
+def test_artifact_hub_is_told(name: str) -> None:
+    assert annotation(name) is not None
+
+
+def test_chart_and_package_have_the_same_version_and_licence() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    assert about()["version"] == about()["appVersion"] == project["version"]
+    assert annotation("license") == project["license"]
 
 
 def needs_promtool() -> None:
