@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 
 from dssync_operator import errors
@@ -20,6 +21,7 @@ from dssync_operator.metrics import Metrics
 from dssync_operator.operate import Operation
 from dssync_operator.probes import Probes
 from dssync_operator.settings import Settings, read_settings
+from dssync_operator.visitors import Visitors
 
 _log = logging.getLogger("dssync_operator")
 
@@ -42,22 +44,29 @@ async def _run(settings: Settings) -> None:
     # What was imported stays; each collection would otherwise walk over all of it.
     gc.freeze()
     credentials = await find_credentials(os.environ.get("KUBECONFIG"))
-    async with connect(credentials) as session, Probes(settings, metrics) as probes:
-        leader = Leader(Cluster(session, credentials, metrics), settings)
+    async with connect(credentials) as session:
+        unguarded = Cluster(session, credentials, metrics)
+        leader = Leader(unguarded, settings)
         cluster = Cluster(session, credentials, metrics, leader.guard)
-        _on_signals(stop)
-        operate = _act(leader, cluster, credentials, probes, lambda: _on_signals(stop))
-        acting = asyncio.create_task(operate)
-        stopping = asyncio.create_task(stop.wait())
-        await asyncio.wait({acting, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if not acting.done():
-            # Let go first: a standby can act while this process is still tidying up.
-            await leader.release()
-            acting.cancel()
-        (end,) = await asyncio.gather(acting, return_exceptions=True)
-        if not stop.is_set() and end is not None:
-            raise _first(end)
+        visitors = Visitors(unguarded, time.monotonic) if settings.metrics_authentication else None
+        async with Probes(settings, metrics, visitors) as probes:
+            _on_signals(stop)
+            operate = _act(leader, cluster, credentials, probes, lambda: _on_signals(stop))
+            await _until(stop, asyncio.create_task(operate), leader)
+
+
+async def _until(stop: asyncio.Event, acting: asyncio.Task[None], leader: Leader) -> None:
+    """Let it act until it is told to stop or fails."""
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({acting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not acting.done():
+        # Let go first: a standby can act while this process is still tidying up.
+        await leader.release()
+        acting.cancel()
+    (end,) = await asyncio.gather(acting, return_exceptions=True)
+    if not stop.is_set() and end is not None:
+        raise _first(end)
 
 
 def _first(error: BaseException) -> BaseException:

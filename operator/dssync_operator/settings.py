@@ -46,6 +46,10 @@ class Settings:
     """A watch without event or bookmark for this long is broken; bookmarks come every minute."""
     port: int = 8080
     """Port of /metrics, /healthz and /readyz."""
+    tls_folder: str = ""
+    """Folder with tls.crt and tls.key, by which all three are served; plain HTTP without."""
+    metrics_authentication: bool = False
+    """Whether /metrics is for those only whom the API server lets read it."""
     topology_keys: tuple[str, ...] = ()
     """Node labels from the outermost level inwards; none means the operator reads no nodes."""
     network_policy: bool = False

@@ -16,7 +16,12 @@ from ground.process import OperatorProcess
 from ground.scene import Scene, make_job
 
 CHART = Path(__file__).parents[2] / "charts" / "dssync"
-OPTIONS = ("--set", "networkPolicy.jobs=true,topology.enabled=true")
+OPTIONS = (
+    "--set",
+    "networkPolicy.jobs=true,topology.enabled=true,metrics.authentication=true",
+)
+MORE = ("nodes", "metrics")
+"""Roles that come with these options."""
 KINDS = "all,role,rolebinding,serviceaccount"
 NEVER_CALLED = {
     ("dssyncjobs/finalizers", "update"),  # checked by an admission plug-in of OpenShift
@@ -110,7 +115,7 @@ def test_rights_of_the_chart_are_exactly_those_that_the_operator_uses(
         for part in yaml.safe_load_all(rendered)
         if part
         and part["kind"] == "ClusterRole"
-        and part["metadata"]["name"] in ("rights-dssync", "rights-dssync-nodes")
+        and part["metadata"]["name"] in ("rights-dssync", *(f"rights-dssync-{x}" for x in MORE))
     ]
     grant(plane, roles)
     scene = Scene(plane)
@@ -119,12 +124,15 @@ def test_rights_of_the_chart_are_exactly_those_that_the_operator_uses(
         "lease_name": "rights",
         "network_policy": "true",
         "topology_keys": "zone",
+        "metrics_authentication": "true",
         "resync_seconds": 1,
         "log_format": "plain",
     }
     quiet_operator = plane.kubeconfig_of("operator")
-    with OperatorProcess(quiet_operator, tmp_path / "log", **settings):
+    with OperatorProcess(quiet_operator, tmp_path / "log", **settings) as running:
         live_through_everything(scene)
+        token = plane.tokens["outsider"]
+        assert running.get("/metrics", Authorization=f"Bearer {token}")[0] == 403
 
     assert called(plane) - granted(roles) == set()
     assert granted(roles) - called(plane) == NEVER_CALLED

@@ -74,6 +74,8 @@ MATRIX = [
         podLabels={"team": "a"} if extras else {},
         tolerations=[{"operator": "Exists"}] if extras else [],
         test__image="example/trainer" if extras else "",
+        metrics__tls__secret="operator-tls" if extras else "",
+        metrics__authentication=extras,
         extraEnv=[{"name": "X", "value": "y"}] if extras else [],
         extraVolumes=[VOLUME] if extras else [],
         extraVolumeMounts=[MOUNT] if extras else [],
@@ -156,6 +158,47 @@ def test_every_rendered_setting_is_one_that_the_operator_reads() -> None:
         (container,) = deployment["spec"]["template"]["spec"]["containers"]
         given = {entry["name"]: entry.get("value", "x") for entry in container["env"]}
         read_settings(given)
+
+
+def test_certificate_is_mounted_served_probed_and_checked_by_who_scrapes() -> None:
+    values = sets(metrics__tls__secret="tls", metrics__serviceMonitor__enabled=True)
+
+    found = render(*MONITORING, *values)
+
+    (deployment,) = [part for part in found if part["kind"] == "Deployment"]
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (mount,) = container["volumeMounts"]
+    (volume,) = pod["volumes"]
+    folder = read_settings({e["name"]: e.get("value", "x") for e in container["env"]}).tls_folder
+    assert (mount["name"], mount["mountPath"]) == (volume["name"], folder)
+    assert volume["secret"]["secretName"] == "tls"
+    for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[probe]["httpGet"]["scheme"] == "HTTPS"
+    (monitor,) = [part for part in found if part["kind"] == "ServiceMonitor"]
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert endpoint["scheme"] == "https"
+    assert endpoint["tlsConfig"]["serverName"] == "test-dssync.ns.svc"
+    assert endpoint["tlsConfig"]["ca"]["secret"] == {"name": "tls", "key": "ca.crt"}
+    (ready,) = [part for part in found if part["metadata"]["name"].endswith("test-ready")]
+    assert ready["spec"]["containers"][0]["args"][0].startswith("https://")
+
+
+def test_metrics_ask_for_a_token_only_where_the_values_say_so() -> None:
+    values = sets(metrics__authentication=True, metrics__serviceMonitor__enabled=True)
+
+    def role_and_monitor(*values: str) -> tuple[set[str], Any]:
+        found = render(*MONITORING, *values)
+        roles = {part["metadata"]["name"] for part in found if part["kind"] == "ClusterRole"}
+        (monitor,) = [part for part in found if part["kind"] == "ServiceMonitor"]
+        return roles, monitor["spec"]["endpoints"][0]
+
+    roles, endpoint = role_and_monitor(*values)
+    bare_roles, bare_endpoint = role_and_monitor(*values, *sets(metrics__authentication=False))
+
+    assert roles - bare_roles == {"test-dssync-metrics", "test-dssync-metrics-reader"}
+    assert "bearerTokenFile" in endpoint
+    assert "bearerTokenFile" not in bare_endpoint
 
 
 def test_further_volumes_are_mounted_into_the_operator() -> None:

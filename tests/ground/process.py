@@ -32,10 +32,11 @@ class OperatorProcess:
                 cwd=log.parent,
             )
 
-    def get(self, path: str) -> tuple[int, str]:
+    def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Ask its endpoint; code 0 when nobody answers."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", headers=headers)
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=5) as said:
+            with urllib.request.urlopen(request, timeout=5) as said:
                 return said.status, said.read().decode()
         except urllib.error.HTTPError as error:
             with error:

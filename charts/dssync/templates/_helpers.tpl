@@ -30,6 +30,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if eq .Values.rbac.scope "Namespaced" }}{{ .Values.watchNamespaces | default (list .Release.Namespace) | join "," }}{{ end }}
 {{- end }}
 
+{{- define "dssync.scheme" -}}
+{{ if .Values.metrics.tls.secret }}https{{ else }}http{{ end }}
+{{- end }}
+
 {{/* Everything that the operator calls on jobs and their children; nothing is granted beyond. */}}
 {{- define "dssync.rules" -}}
 - apiGroups: [dssync.io]
