@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from dssync_operator import errors, resources
 from dssync_operator.cluster import Cluster
-from dssync_operator.job import Job, Manifest, child, digest
+from dssync_operator.job import Job, Manifest, WorkerRbac, child, digest
 from dssync_operator.metrics import Metrics
 from dssync_operator.paths import collection_of, path_of
 from dssync_operator.record import Wanted
@@ -29,7 +29,16 @@ class Children:
         """By uid of the job: the hash that is known to be applied, and when that was verified."""
 
     async def ensure(self, job: Job, template: Manifest) -> None:
-        """Make the children exist as they should be."""
+        """Make the children exist as they should be.
+
+        Raises:
+            ForbiddenError: The operator may not make them, or gives no rights to workers.
+        """
+        if job.worker_rbac is WorkerRbac.NONE and not job.spec.rendezvous.static:
+            raise errors.ForbiddenError(
+                "this operator gives workers no right on a Lease (workerRbac None): make the job "
+                "anew with rendezvous.mode Static"
+            )
         wanted = resources.applied(job, self._settings.network_policy)
         bare = resources.service(job, template, "")
         hash_ = digest([*wanted, bare])

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Final
 
 Manifest = Mapping[str, object]
@@ -16,6 +17,20 @@ Manifest = Mapping[str, object]
 
 MANAGER: Final = "dssync.io/operator"
 """Value of ``spec.managedBy`` that names this operator."""
+
+WORKER_ACCOUNT: Final = "dssync-worker"
+"""Account that workers share where the operator may not make one for each job."""
+
+
+class WorkerRbac(StrEnum):
+    """Who gives the workers their right on the job's Lease."""
+
+    PER_JOB = "PerJob"
+    """The operator, on that one Lease."""
+    NAMESPACE = "Namespace"
+    """The chart, on all Leases of a namespace; the operator then needs no right to make rights."""
+    NONE = "None"
+    """Nobody; only jobs with a static rendezvous are served."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +174,11 @@ class Spec:
 
 @dataclass(frozen=True)
 class Job:
-    """One DSSyncJob; ``status`` is parsed by the module of that name."""
+    """One DSSyncJob; ``status`` is parsed by the module of that name.
+
+    Attributes:
+        worker_rbac: As the operator's settings say it.
+    """
 
     namespace: str
     name: str
@@ -168,6 +187,14 @@ class Job:
     deleting: bool
     spec: Spec
     status: Manifest
+    worker_rbac: WorkerRbac = WorkerRbac.PER_JOB
+
+    @property
+    def account(self) -> str:
+        """The account of pods whose template names none; empty leaves it to the namespace."""
+        if self.spec.rendezvous.static or self.worker_rbac is WorkerRbac.NONE:
+            return ""
+        return WORKER_ACCOUNT if self.worker_rbac is WorkerRbac.NAMESPACE else self.child_name
 
     @property
     def child_name(self) -> str:
@@ -179,7 +206,7 @@ class Job:
         return f"{self.name}-{self.uid[:8]}"
 
 
-def parse_job(manifest: Manifest) -> Job:
+def parse_job(manifest: Manifest, worker_rbac: WorkerRbac = WorkerRbac.PER_JOB) -> Job:
     """Read a DSSyncJob as the API server returns it."""
     metadata = child(manifest, "metadata")
     return Job(
@@ -190,6 +217,7 @@ def parse_job(manifest: Manifest) -> Job:
         deleting="deletionTimestamp" in metadata,
         spec=parse_spec(child(manifest, "spec")),
         status=child(manifest, "status"),
+        worker_rbac=worker_rbac,
     )
 
 

@@ -92,7 +92,7 @@ class Reconciler:
         except errors.NotFoundError:
             self._forget(key)
             return None
-        job = parse_job(manifest)
+        job = parse_job(manifest, self._settings.worker_rbac)
         if job.deleting or job.spec.managed_by not in (None, MANAGER):
             self._forget(key)
             return None
@@ -171,7 +171,8 @@ class Reconciler:
         except errors.ForbiddenError as error:
             before = parse_status(look.seen.job.status)
             status = self._report(look.seen, decided, Made((), None))
-            status = not_permitted(before, status, str(error), self._wall())
+            advice = "; give the operator the right, or raise the quota" if error.code else ""
+            status = not_permitted(before, status, f"{error}{advice}", self._wall())
             await self._write_status(key, look, status)
             await self._tell(look.seen.job, announce(before, status))
             self._observe_state(key, status)

@@ -74,14 +74,13 @@ def not_permitted(before: Status, status: Status, why: str, now: float) -> Statu
     Args:
         before: As it was read; its condition keeps its time while nothing changes.
         status: What this look would have written.
-        why: The API server's sentence.
+        why: A sentence with what to do.
         now: Seconds since 1970.
     """
     known = before.conditions.get(ACCEPTED)
     if known is not None:
         status = replace(status, conditions={**status.conditions, ACCEPTED: known})
-    message = f"{why}; give the operator the right, or raise the quota"
-    status = status.with_condition(ACCEPTED, False, "NotPermitted", message, now)
+    status = status.with_condition(ACCEPTED, False, "NotPermitted", why, now)
     return replace(status, display={**status.display, "state": state_word(status)})
 
 

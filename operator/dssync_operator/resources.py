@@ -73,7 +73,7 @@ def secret(job: Job) -> Object:
 def applied(job: Job, network_policy: bool) -> tuple[Object, ...]:
     """The children that are applied beside Lease and Service."""
     made: list[Object] = []
-    if not job.spec.rendezvous.static:
+    if job.account == job.child_name:
         made += [] if _given_account(job.spec.template) else [_service_account(job)]
         made += [_role(job), _role_binding(job)]
     if network_policy:
@@ -173,8 +173,8 @@ def pod(job: Job, template: Manifest, template_hash: str, new: NewPod) -> Object
         *children(spec, "tolerations"),
         *nodes.tolerations(job.spec.unreachable_seconds),
     ]
-    if not job.spec.rendezvous.static:
-        spec.setdefault("serviceAccountName", job.child_name)
+    if job.account:
+        spec.setdefault("serviceAccountName", job.account)
     if job.spec.host_network:
         spec["hostNetwork"], spec["dnsPolicy"] = True, "ClusterFirstWithHostNet"
     _avoid(spec, new.shunned)

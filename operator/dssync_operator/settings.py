@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from dssync_operator.errors import SettingsError
+from dssync_operator.job import WorkerRbac
 
 PREFIX: Final = "DSSYNC_OPERATOR_"
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
@@ -52,6 +53,8 @@ class Settings:
     """Whether /metrics is for those only whom the API server lets read it."""
     topology_keys: tuple[str, ...] = ()
     """Node labels from the outermost level inwards; none means the operator reads no nodes."""
+    worker_rbac: WorkerRbac = WorkerRbac.PER_JOB
+    """Who gives the workers their right on the job's Lease: PerJob, Namespace or None."""
     network_policy: bool = False
     """Whether each job gets a NetworkPolicy that limits its data sockets to its own pods."""
     log_level: str = "INFO"
@@ -87,6 +90,8 @@ def _convert(variable: str, value: str, default: object) -> object:
         return value == "true"
     if isinstance(default, tuple):
         return tuple(part.strip() for part in value.split(",") if part.strip())
+    if isinstance(default, WorkerRbac):
+        return _choose(variable, value)
     if not isinstance(default, int | float):
         return value
     try:
@@ -96,6 +101,15 @@ def _convert(variable: str, value: str, default: object) -> object:
     if number <= 0:
         raise SettingsError(f"{variable} is {value!r}; expected more than 0")
     return number
+
+
+def _choose(variable: str, value: str) -> WorkerRbac:
+    try:
+        return WorkerRbac(value)
+    except ValueError:
+        *others, last = WorkerRbac
+        expected = f"{', '.join(others)} or {last}"
+        raise SettingsError(f"{variable} is {value!r}; expected {expected}") from None
 
 
 def _own_namespace() -> str:

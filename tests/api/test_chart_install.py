@@ -23,6 +23,9 @@ OPTIONS = (
 MORE = ("nodes", "metrics")
 """Roles that come with these options."""
 KINDS = "all,role,rolebinding,serviceaccount"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+REVIEWS = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+WORKER = "dssync-worker"
 NEVER_CALLED = {
     ("dssyncjobs/finalizers", "update"),  # checked by an admission plug-in of OpenShift
 }
@@ -139,39 +142,86 @@ def test_rights_of_the_chart_are_exactly_those_that_the_operator_uses(
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("workers", ["PerJob", "Namespace", "None"])
 def test_with_rights_in_one_namespace_the_operator_serves_it_and_asks_for_nothing_beyond(
-    plane: ControlPlane, tmp_path: Path
+    plane: ControlPlane, tmp_path: Path, workers: str
 ) -> None:
     scene = Scene(plane)
     options = ("--namespace", scene.namespace, "--set", "rbac.scope=Namespaced")
-    rendered = helm(plane, "template", "dssync", str(CHART), *options)
+    values = ("--set", f"workerRbac={workers}")
+    rendered = helm(plane, "template", "dssync", str(CHART), *options, *values)
     parts = [part for part in yaml.safe_load_all(rendered) if part]
     # What every account may ask, such as discovery, comes with the binding of a real cluster.
     assert not [part for part in parts if part["kind"] == "ClusterRoleBinding"]
-    grant_in_namespaces(plane, [part for part in parts if part["kind"] == "Role"])
+    roles = [part for part in parts if part["kind"] == "Role"]
+    grant_in_namespaces(plane, [role for role in roles if role["metadata"]["name"] != WORKER])
     settings = {
         "namespaces": scene.namespace,
         "lease_namespace": scene.namespace,
         "lease_name": "dssync",
+        "worker_rbac": workers,
         "resync_seconds": 1,
         "log_format": "plain",
     }
 
     kubeconfig = plane.kubeconfig_of("namespaced")
     with OperatorProcess(kubeconfig, tmp_path / "log", **settings) as operator:
-        scene.create(make_job(replicas=2))
-        for pod in scene.run_all(2):
+        rendezvous = {"mode": "Static" if workers == "None" else "Lease"}
+        scene.create(make_job(replicas=2, rendezvous=rendezvous))
+        pods = scene.run_all(2)
+        for pod in pods:
             scene.kubelet.end(pod)
         scene.condition("Complete")
 
         held = self_check(plane, parts, "namespaced", operator)
         bare = self_check(plane, parts, "outsider", operator)
 
+    account = {pod["spec"].get("serviceAccountName", "") for pod in pods}
+    made = {"Namespace": WORKER, "PerJob": f"demo-{scene.job()['metadata']['uid'][:8]}"}
+    assert account == {made.get(workers, "")}
+    assert bool(scene.children("roles", RBAC)) is (workers == "PerJob")
     assert ("dssyncjobs", "watch") in called(plane, "namespaced")
     assert held.returncode == 0, held.stdout + held.stderr
     assert "no right is missing" in held.stdout
     assert bare.returncode == 1
     assert '"resource": "pods", "verb": "create"' in bare.stdout
+
+
+@pytest.mark.timeout(120)
+def test_account_that_the_workers_of_a_namespace_share_may_swap_its_leases(
+    quiet_plane: ControlPlane,
+) -> None:
+    scene = Scene(quiet_plane)
+    options = ("--namespace", scene.namespace, "--set", "rbac.scope=Namespaced")
+    values = ("--set", "workerRbac=Namespace", "--show-only", "templates/rbac-workers.yaml")
+    rendered = helm(quiet_plane, "template", "dssync", str(CHART), *options, *values)
+    quiet_plane.kubectl("apply", "-f", "-", stdin=rendered)
+
+    def can(verb: str, resource: str, group: str = "coordination.k8s.io") -> bool:
+        wish = {"verb": verb, "resource": resource, "group": group, "namespace": scene.namespace}
+        account = f"system:serviceaccount:{scene.namespace}:{WORKER}"
+        spec = {"user": account, "resourceAttributes": wish}
+        return bool(quiet_plane.request("POST", REVIEWS, {"spec": spec})[1]["status"]["allowed"])
+
+    assert [can(verb, "leases") for verb in ("get", "watch", "update")] == [True] * 3
+    assert [can(verb, "leases") for verb in ("create", "delete", "list")] == [False] * 3
+    assert not can("get", "pods", "")
+
+
+@pytest.mark.timeout(120)
+def test_job_that_needs_rights_where_none_are_given_says_so(
+    quiet_plane: ControlPlane, tmp_path: Path
+) -> None:
+    scene = Scene(quiet_plane)
+    settings = {"lease_name": "none", "worker_rbac": "None", "namespaces": scene.namespace}
+
+    with OperatorProcess(quiet_plane.kubeconfig, tmp_path / "log", **settings):
+        scene.create(make_job())
+        condition = scene.condition("Accepted", "False", "NotPermitted")
+
+    assert "rendezvous.mode Static" in condition["message"]
+    assert "quota" not in condition["message"]
+    assert scene.pods() == []
 
 
 def self_check(

@@ -71,6 +71,7 @@ MATRIX = [
         metrics__rules__enabled=extras,
         metrics__dashboard__enabled=extras,
         crds__keep=extras,
+        workerRbac="Namespace" if extras and scope == "Namespaced" else "PerJob",
         podLabels={"team": "a"} if extras else {},
         tolerations=[{"operator": "Exists"}] if extras else [],
         test__image="example/trainer" if extras else "",
@@ -112,6 +113,8 @@ REFUSED = [
     ({"metrics__port": 80}, "/metrics/port"),
     ({"topology__keys": []}, "/topology/keys"),
     ({"leaderElection__leaseSeconds": 1}, "/leaderElection/leaseSeconds"),
+    ({"workerRbac": "All"}, "/workerRbac"),
+    ({"workerRbac": "Namespace"}, "rbac.scope Namespaced"),
     ({"test__seconds": 0}, "/test/seconds"),
     ({"test__image": 7}, "/test/image"),
     ({"extraVolumes": [{"emptyDir": {}}]}, "/extraVolumes/0"),
@@ -199,6 +202,21 @@ def test_metrics_ask_for_a_token_only_where_the_values_say_so() -> None:
     assert roles - bare_roles == {"test-dssync-metrics", "test-dssync-metrics-reader"}
     assert "bearerTokenFile" in endpoint
     assert "bearerTokenFile" not in bare_endpoint
+
+
+@pytest.mark.parametrize(("workers", "extra"), [("Namespace", {"a", "b"}), ("None", set())])
+def test_operator_makes_no_roles_where_the_chart_or_nobody_gives_rights_to_workers(
+    workers: str, extra: set[str]
+) -> None:
+    scope = sets(rbac__scope="Namespaced", watchNamespaces=["a", "b"], workerRbac=workers)
+
+    roles = [part for part in render(*scope) if part["kind"] == "Role"]
+
+    ours = [role for role in roles if role["metadata"]["name"] == "test-dssync"]
+    resources = {name for role in ours for rule in role["rules"] for name in rule["resources"]}
+    assert resources.isdisjoint({"roles", "rolebindings", "serviceaccounts"})
+    shared = [role for role in roles if role["metadata"]["name"] == "dssync-worker"]
+    assert {role["metadata"]["namespace"] for role in shared} == extra
 
 
 def test_further_volumes_are_mounted_into_the_operator() -> None:

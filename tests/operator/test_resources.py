@@ -1,11 +1,13 @@
 """What a pod and its companions look like: the pod contract."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from dssync import contract
 from dssync_operator import resources
+from dssync_operator.job import WorkerRbac
 from dssync_operator.plan import NewPod
 from ground.models import make_spec_job
 
@@ -233,6 +235,24 @@ def test_account_of_the_template_is_kept_and_gets_the_right() -> None:
     assert kinds["RoleBinding"]["subjects"][0]["name"] == "storage"
     pod = resources.pod(job, job.spec.template, "hash", NewPod(0, 0, "Start"))
     assert pod["spec"]["serviceAccountName"] == "storage"
+
+
+def test_workers_of_a_namespace_share_an_account_that_the_chart_has_made() -> None:
+    job = replace(make_spec_job(template=template()), worker_rbac=WorkerRbac.NAMESPACE)
+
+    pod = resources.pod(job, job.spec.template, "hash", NewPod(0, 0, "Start"))
+
+    assert resources.applied(job, network_policy=False) == ()
+    assert pod["spec"]["serviceAccountName"] == "dssync-worker"
+
+
+def test_workers_without_rights_have_the_account_of_their_template() -> None:
+    job = replace(make_spec_job(template=template()), worker_rbac=WorkerRbac.NONE)
+
+    pod = resources.pod(job, job.spec.template, "hash", NewPod(0, 0, "Start"))
+
+    assert resources.applied(job, network_policy=False) == ()
+    assert "serviceAccountName" not in pod["spec"]
 
 
 def test_service_is_headless_dual_stack_and_publishes_pods_that_are_not_ready() -> None:

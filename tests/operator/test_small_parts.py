@@ -9,6 +9,7 @@ import pytest
 from dssync import contract
 from dssync_operator.errors import SettingsError
 from dssync_operator.events import Damper, Note, announce
+from dssync_operator.job import WorkerRbac
 from dssync_operator.logs import JsonFormatter
 from dssync_operator.owed import Owed
 from dssync_operator.policies.nodes import place_of, unreachable
@@ -24,12 +25,14 @@ def test_settings_are_read_by_name_and_kind() -> None:
         "DSSYNC_OPERATOR_QPS": "20.5",
         "DSSYNC_OPERATOR_NAMESPACES": "a, b",
         "DSSYNC_OPERATOR_NETWORK_POLICY": "true",
+        "DSSYNC_OPERATOR_WORKER_RBAC": "Namespace",
         "HOME": "/root",
     }
 
     settings = read_settings(given)
 
     assert (settings.qps, settings.namespaces, settings.network_policy) == (20.5, ("a", "b"), True)
+    assert settings.worker_rbac is WorkerRbac.NAMESPACE
 
 
 @pytest.mark.parametrize(
@@ -38,6 +41,7 @@ def test_settings_are_read_by_name_and_kind() -> None:
         ("QPS", "0", "expected more than 0"),
         ("BURST", "1.5", "expected a number"),
         ("NETWORK_POLICY", "yes", "expected true or false"),
+        ("WORKER_RBAC", "Cluster", "expected PerJob, Namespace or None"),
         ("QSP", "1", "is no setting"),
     ],
 )

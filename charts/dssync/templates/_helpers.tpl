@@ -50,18 +50,23 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [pods]
   verbs: [get, list, watch, create, delete]
 - apiGroups: [""]
-  resources: [services, serviceaccounts]
+  resources: [services{{ if eq .Values.workerRbac "PerJob" }}, serviceaccounts{{ end }}]
   verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [secrets]
   verbs: [create]
-# update is what the operator hands on to launchers; who grants a right must hold it.
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, list, watch, create, patch, update]
+  verbs: [list, watch{{ if ne .Values.workerRbac "None" }}, get, create, patch{{ end }}]
+{{- if eq .Values.workerRbac "PerJob" }}
+# What the operator hands on to launchers; who grants a right must hold it.
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [update]
 - apiGroups: [rbac.authorization.k8s.io]
   resources: [roles, rolebindings]
   verbs: [get, create, patch]
+{{- end }}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create]
@@ -83,6 +88,9 @@ spec:
   replicas: 2
   nprocPerNode: 1
   sync: {backend: gloo, groupSize: 2}
+  {{- if eq .values.workerRbac "None" }}
+  rendezvous: {mode: Static}
+  {{- end }}
   failurePolicy: {backoffLimit: 1}
   cleanPodPolicy: All
   # Nobody removes it where the trial itself is killed.
