@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from dssync_operator.job import Manifest, child, number
+from dssync_operator.job import Manifest, child, number, text
 from dssync_operator.status import (
     ACCEPTED,
     COMPLETE,
@@ -71,19 +71,19 @@ def _membership(old: Status, new: Status) -> tuple[Note, ...]:
     if any(before.get(key) != after.get(key) for key in ("term", "coordinator")):
         notes.append(_coordinator(old, before, after))
     if before.get("view") != after.get("view"):
-        pods, workers = new.display["activeReplicas"], after["worldSize"]
-        notes.append(
-            Note("ViewCommitted", f"view {after['view']}: {pods} pods with {workers} workers")
-        )
-        joined = number(new.display, "activeReplicas", 0) - number(old.display, "activeReplicas", 0)
-        if before and 0 < joined < number(new.display, "activeReplicas", 0):
+        pods, workers = number(new.display, "activeReplicas", 0), number(after, "worldSize", 0)
+        message = f"view {after.get('view')}: {pods} pods with {workers} workers"
+        notes.append(Note("ViewCommitted", message))
+        joined = pods - number(old.display, "activeReplicas", 0)
+        if before and 0 < joined < pods:
             notes.append(Note("WorkerJoined", f"{joined} pods have joined: {pods} take part"))
     return tuple(notes)
 
 
 def _coordinator(old: Status, before: Manifest, after: Manifest) -> Note:
     """One that follows another in a running world is a failover, which is told once."""
-    message = f"term {after['term']}: the pod with uid {after['coordinator']} coordinates"
+    term, uid = number(after, "term", 0), text(after, "coordinator")
+    message = f"term {term}: the pod with uid {uid} coordinates"
     degraded = old.conditions.get(DEGRADED)
     told = degraded is not None and degraded.reason == "CoordinatorFailover"
     if told or not before.get("coordinator") or old.clock.world_formed is None:

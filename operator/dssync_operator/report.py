@@ -9,11 +9,11 @@ from dataclasses import replace
 from typing import Final
 
 from dssync import contract
-from dssync_operator.job import Job, child, format_time
+from dssync_operator.job import Job, Manifest, child, format_time, number
 from dssync_operator.plan import view_name
 from dssync_operator.pod import Pod
 from dssync_operator.policies import lifecycle, nodes
-from dssync_operator.record import Progress, Record
+from dssync_operator.record import Progress, Record, View
 from dssync_operator.status import (
     ACCEPTED,
     COMPLETE,
@@ -28,6 +28,7 @@ from dssync_operator.status import (
 )
 
 MAX_PROBLEMS: Final = 16
+LAST_CHANGE: Final = ("lastChangeTime", "lastChangeReason")
 _IMAGE_REASONS: Final = (
     "ImagePullBackOff",
     "ErrImagePull",
@@ -104,18 +105,31 @@ def _display(
             "term": view.term,
             "worldSize": view.workers,
             "coordinator": record.holder,
-            "lastChangeTime": _last_change(status, view_name(record), now),
+            **_last_change(status, view_name(record), view, now),
         }
     if progress is not None:
         display["progress"] = _progress(progress, status)
     return display
 
 
-def _last_change(status: Status, view: str, now: float) -> object:
-    """When the view was first seen; what the status says of it already stays."""
+def _last_change(status: Status, name: str, view: View, now: float) -> dict[str, object]:
+    """When the view was first seen and what it changed; what the status says already stays."""
     before = child(status.display, "membership")
-    known = before.get("lastChangeTime") if before.get("view") == view else None
-    return known or format_time(now)
+    if before.get("view") == name:
+        return {key: before[key] for key in LAST_CHANGE if key in before}
+    return dict(zip(LAST_CHANGE, (format_time(now), _change(before, view)), strict=True))
+
+
+def _change(before: Manifest, view: View) -> str:
+    """What distinguishes a view from the one that was seen before it."""
+    size = number(before, "worldSize", 0)
+    if size == 0:
+        return "WorldFormed"
+    if number(before, "term", 0) != view.term:
+        return "CoordinatorChanged"
+    if view.workers == size:
+        return "WorkersReplaced"
+    return "WorkersJoined" if view.workers > size else "WorkersLeft"
 
 
 def _progress(progress: Progress, status: Status) -> dict[str, object]:

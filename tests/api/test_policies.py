@@ -93,6 +93,7 @@ def test_view_and_progress_in_the_lease_reach_the_status(scene: Scene) -> None:
         "term": 1,
         "worldSize": 2,
         "coordinator": "launcher-7",
+        "lastChangeReason": "WorldFormed",
     }
     assert status["progress"].pop("lastUpdateTime").endswith("Z")
     assert status["progress"] == {"step": 30, "totalSteps": 120, "percent": 25}

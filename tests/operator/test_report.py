@@ -100,6 +100,49 @@ def test_time_of_the_last_change_moves_only_with_the_view() -> None:
     assert times == [format_time(START + seconds) for seconds in (5, 5, 30)]
 
 
+def membership(status: Status) -> dict[str, object]:
+    found = status.display["membership"]
+    assert isinstance(found, dict)
+    return found
+
+
+def test_reason_of_the_last_change_is_what_the_view_gained_or_lost() -> None:
+    status, reasons = FORMED, []
+    for sequence, (uids, term) in enumerate(
+        [("ab", 1), ("abc", 1), ("a", 1), ("b", 1), ("b", 1), ("bc", 2), ("", 2), ("ab", 3)]
+    ):
+        size = len(uids)
+        record = Record(None, "a", term, View(term, sequence, size, size), None, False, ())
+        status = told(PODS, record, status)
+        reasons.append(membership(status)["lastChangeReason"])
+
+    assert reasons == [
+        "WorldFormed",
+        "WorkersJoined",
+        "WorkersLeft",
+        "WorkersReplaced",
+        "WorkersReplaced",
+        "CoordinatorChanged",
+        "WorkersLeft",
+        "WorldFormed",
+    ]
+
+
+def test_reason_of_the_last_change_stays_with_the_view() -> None:
+    first = told(PODS, make_lease(4, "uid-0-0"))
+    grown = told(PODS, make_lease(5, "uid-0-0", "uid-1-0"), first)
+
+    same = told(PODS, make_lease(5, "uid-0-0", "uid-1-0"), grown, now=START + 60)
+
+    assert membership(same) == membership(grown)
+
+
+def test_membership_of_another_version_is_told_as_far_as_it_goes() -> None:
+    partial = Status(display={"membership": {"view": "1.2"}})
+
+    assert reasons(Status(), partial) == ["ViewCommitted"]
+
+
 def test_pods_that_a_view_gains_are_told_as_joined_and_a_first_view_is_not() -> None:
     first = told(PODS, make_lease(4, "uid-0-0", "uid-1-0"))
     grown = told(PODS, make_lease(5, "uid-0-0", "uid-1-0", "uid-2-0"), first)
