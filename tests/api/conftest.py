@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,23 +30,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
     """The control plane that the session's operator looks after."""
-    with _started(audit=True) as found:
+    with started(audit=True) as found:
         yield found
 
 
 @pytest.fixture(scope="session")
 def quiet_plane() -> Iterator[ControlPlane]:
     """Another control plane, for tests that bring their own operators or break things."""
-    with _started() as found:
+    with started() as found:
         yield found
 
 
 @contextmanager
-def _started(audit: bool = False) -> Iterator[ControlPlane]:
+def started(**options: Any) -> Iterator[ControlPlane]:
+    """A control plane that knows DSSyncJobs; options are its attributes."""
     missing = build.missing()
     if missing and os.environ.get("DSSYNC_REQUIRE_GROUND") != "1":
         pytest.skip(f"no {', '.join(missing)}: run `make ground` to test against a real API server")
-    found = ControlPlane(audit=audit)
+    found = ControlPlane(**options)
     try:
         found.start()
         found.define(CRD)
