@@ -45,8 +45,6 @@ ENV_AVERAGE_OPTIMIZER_STATE: Final = "DSSYNC_AVERAGE_OPTIMIZER_STATE"
 ENV_ARBITER: Final = "DSSYNC_ARBITER"
 """``file:PATH``, ``static:HOST:PORT`` or ``lease:NAME``."""
 ENV_RENDEZVOUS_PORT: Final = "DSSYNC_RENDEZVOUS_PORT"
-ENV_SEEDS: Final = "DSSYNC_SEEDS"
-"""Comma-separated addresses, or one DNS name, where launchers may be found."""
 ENV_JOIN_WINDOW_SECONDS: Final = "DSSYNC_JOIN_WINDOW_SECONDS"
 ENV_HEARTBEAT_MILLISECONDS: Final = "DSSYNC_HEARTBEAT_MILLISECONDS"
 ENV_LEASE_MILLISECONDS: Final = "DSSYNC_LEASE_MILLISECONDS"
@@ -70,7 +68,6 @@ ENV_LINK_FD: Final = "DSSYNC_LINK_FD"
 """Descriptor of the socket pair to the launcher; absent means a world of one."""
 
 DEFAULT_PORT: Final = 29400
-DEFAULT_METRICS_PORT: Final = 9400
 TERMINATION_LOG: Final = "/dev/termination-log"
 WORKER_CONTAINER: Final = "worker"
 

@@ -116,10 +116,6 @@ class KeyedQueue:
         self.add_after(key, delay)
         return delay
 
-    def oldest_seconds(self) -> float:
-        """How long the key that waits longest has waited."""
-        return self._clock() - min(self._since.values()) if self._since else 0.0
-
     def _release(self, key: Key) -> None:
         self._busy.discard(key)
         if key not in self._dirty:

@@ -325,7 +325,6 @@ def _values(job: Job, template: Manifest, new: NewPod) -> dict[str, object]:
         contract.ENV_ARBITER: f"static:{job.name}-w0.{domain}:{meeting.port}"
         if meeting.static
         else f"lease:{job.child_name}",
-        contract.ENV_SEEDS: domain,
         contract.ENV_RENDEZVOUS_PORT: port,
         contract.ENV_JOIN_WINDOW_SECONDS: meeting.join_window_seconds,
         contract.ENV_HEARTBEAT_MILLISECONDS: meeting.heartbeat_milliseconds,

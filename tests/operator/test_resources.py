@@ -66,7 +66,6 @@ def test_launcher_is_told_what_the_contract_says() -> None:
         "strict",
     )
     assert said["DSSYNC_ARBITER"] == "lease:demo-job-uid"
-    assert said["DSSYNC_SEEDS"] == "demo-job-uid.ns.svc"
     assert said["DSSYNC_CHECKPOINT_PATH"] == "/c"
     assert said["GLOO_SOCKET_IFNAME"] == said["NCCL_SOCKET_IFNAME"] == "eth1"
     assert said["DSSYNC_POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}

@@ -44,10 +44,7 @@ def test_the_launcher_reads_every_variable_that_a_pod_gets() -> None:
 
 @pytest.mark.parametrize("writer", [OPERATOR, LOCAL], ids=["operator", "local"])
 def test_each_variable_is_set_on_a_cluster_and_on_one_machine(writer: tuple[str, ...]) -> None:
-    # On one machine the file that is the arbiter is what launchers find each other by.
-    left_out = {"ENV_SEEDS"} if writer is LOCAL else set()
-
-    assert names("ENV") - named_in(writer, "ENV") - BY_PEOPLE - INSIDE == left_out
+    assert names("ENV") - named_in(writer, "ENV") - BY_PEOPLE - INSIDE == set()
 
 
 @pytest.mark.parametrize("prefix", ["RECORD", "VERDICT", "EXIT"])

@@ -129,11 +129,6 @@ class Coordination:
         if self._uplink is not None and self._linked:
             self._uplink.send(message)
 
-    @property
-    def hosts_others(self) -> bool:
-        """Whether this launcher coordinates others besides itself."""
-        return self._host is not None and bool(self._host.others)
-
     def finished(self) -> None:
         """The job is done: what is lost from now on is no loss."""
         self._campaign.handle(b.Finished())

@@ -117,8 +117,6 @@ class ControlSettings:
     """Network interface of the workers' groups; empty: the one that holds ``address``."""
     port: int = 0
     """Port that this launcher's control plane listens on; 0 lets the system choose."""
-    seeds: tuple[str, ...] = ()
-    """Addresses, or one DNS name, where other launchers may be found."""
     token_file: Path | None = None
     """File with the job's shared secret; None: connections are not authenticated."""
     heartbeat_seconds: float = 0.25

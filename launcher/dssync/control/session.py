@@ -28,11 +28,6 @@ class Session:
         self._received = 0
         self._unacknowledged: deque[tuple[int, bytes]] = deque()
 
-    @property
-    def backlog(self) -> int:
-        """Number of messages that the other side has not acknowledged."""
-        return len(self._unacknowledged)
-
     def number(self, payload: bytes) -> bytes:
         """Return the frame of a message and keep the message until it is acknowledged."""
         self._sent += 1

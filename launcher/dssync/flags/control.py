@@ -34,14 +34,12 @@ def control_settings(
             f"--lease is {lease:g} s with --heartbeat {heartbeat:g} s: a lease must last two "
             "heartbeats or more"
         )
-    seeds = values.variable(contract.ENV_SEEDS)
     settings = ControlSettings(
         arbiter=arbiter.kind,
         arbiter_target=arbiter.target,
         address=_address(values, arbiter),
         interface=_interface(values),
         port=_own_port(values, arbiter, slot),
-        seeds=tuple(filter(None, (seeds.text if seeds else "").split(","))),
         token_file=values.file("token-file"),
         heartbeat_seconds=heartbeat,
         lease_seconds=lease,
