@@ -31,6 +31,11 @@ class Metrics:
             "watch_age_seconds", "Time since the last event or bookmark of a watch", "kind"
         )
         self.jobs = self._gauge("jobs", "Jobs by state", "state")
+        self.state_since = self._gauge(
+            "state_since_timestamp_seconds",
+            "When the job that is in a state for longest has come into it",
+            "state",
+        )
         self.pod_create_seconds = self._histogram("pod_create_seconds", "Time of one pod creation")
         self.replacement_seconds = self._histogram(
             "replacement_seconds", "Time to make the pods that replace lost ones of one job"

@@ -28,6 +28,7 @@ from dssync_operator.queue import Key
 from dssync_operator.record import Record, Wanted, parse_record
 from dssync_operator.report import not_permitted, report
 from dssync_operator.settings import Settings
+from dssync_operator.states import States
 from dssync_operator.status import RUNNING, Status, parse_status, render_status
 from dssync_operator.topology import Topology
 
@@ -65,7 +66,7 @@ class Reconciler:
         self._topology = Topology(cluster, settings.topology_keys)
         self._damper = Damper()
         self._looking = 0
-        self._states: dict[Key, str] = {}
+        self._states = States(metrics)
         self._written_at: dict[Key, float] = {}
 
     async def look(self, key: Key) -> float | None:
@@ -232,22 +233,16 @@ class Reconciler:
                 _log.info("event %s of job %s/%s: %s", note.reason, job.namespace, job.name, error)
 
     def _observe_state(self, key: Key, status: Status) -> None:
-        state = str(status.display.get("state", ""))
-        before = self._states.get(key)
-        if before == state:
+        state, clock = str(status.display.get("state", "")), status.clock
+        since = max((each.since for each in status.conditions.values()), default=self._wall())
+        before = self._states.note(key, state, self._wall(), since)
+        if before in (None, state):
             return
-        if before is not None:
-            self._metrics.jobs.labels(before).dec()
-        self._metrics.jobs.labels(state).inc()
-        self._states[key] = state
-        clock = status.clock
-        if before is not None and status.is_true(RUNNING) and clock.world_formed and clock.started:
+        if status.is_true(RUNNING) and clock.world_formed and clock.started:
             self._metrics.time_to_running_seconds.observe(clock.world_formed - clock.started)
 
     def _forget(self, key: Key) -> None:
-        state = self._states.pop(key, None)
-        if state is not None:
-            self._metrics.jobs.labels(state).dec()
+        self._states.forget(key)
         self._written_at.pop(key, None)
 
 
