@@ -80,8 +80,9 @@ def test_pod_on_a_node_that_does_not_answer_is_lost_and_not_draining() -> None:
 
 def test_view_before_the_world_formed_again_has_lost_nobody() -> None:
     resumed = replace(FORMED, clock=Clock(started=START))
+    record = make_lease(4, "former-0", "former-1", holder="former-0")
 
-    status = told(PODS, make_lease(4, "former-0", "former-1"), resumed)
+    status = told(PODS, record, resumed)
 
     assert workers(status)["lost"] == 0
     assert status.conditions["Degraded"].reason == "AsWanted"
