@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import yaml
 
@@ -33,22 +34,33 @@ class Trial:
             assert scene.plane.request("POST", path, self.parts[kind])[0] == 201, kind
 
     def start(self) -> subprocess.Popen[str]:
-        pod = self.parts["Pod"]["spec"]
-        (container,) = pod["containers"]
-        account = (self._scene.namespace, pod["serviceAccountName"])
-        kubeconfig = self._scene.plane.kubeconfig_of_account(*account)
-        return subprocess.Popen(
-            [sys.executable, *container["command"][1:], *container["args"]],
-            env={**os.environ, "KUBECONFIG": str(kubeconfig)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return start(self._scene, self.parts["Pod"])
+
+
+def start(scene: Scene, pod: Manifest) -> subprocess.Popen[str]:
+    """Run what the trial's pod runs, as its account."""
+    (container,) = pod["spec"]["containers"]
+    account = (scene.namespace, pod["spec"]["serviceAccountName"])
+    kubeconfig = scene.plane.kubeconfig_of_account(*account)
+    return subprocess.Popen(
+        [sys.executable, *container["command"][1:], *container["args"]],
+        env={**os.environ, "KUBECONFIG": str(kubeconfig)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def take_away(scene: Scene, pods: list[Manifest]) -> None:
     """End the grace period of pods that are being deleted, as their kubelets would."""
-    scene.pods_until(lambda found: all("deletionTimestamp" in p["metadata"] for p in found))
+    uids = {pod["metadata"]["uid"] for pod in pods}
+    scene.pods_until(
+        lambda found: all(
+            "deletionTimestamp" in pod["metadata"]
+            for pod in found
+            if pod["metadata"]["uid"] in uids
+        )
+    )
     for pod in pods:
         scene.kubelet.remove(pod)
 
@@ -91,6 +103,40 @@ def test_trial_that_nobody_serves_gives_up(empty_scene: Scene) -> None:
 
     assert trial.returncode == 1
     assert "not complete after 2 s" in said
+
+
+def test_helm_test_of_a_release_runs_both_checks_and_leaves_nothing_of_them(scene: Scene) -> None:
+    plane, where = scene.plane, ("--namespace", scene.namespace)
+    values = ("--set", "test.image=example/trainer,crds.enabled=false")
+    helm(plane, "install", "dssync", str(CHART), *where, *values)
+
+    with ThreadPoolExecutor(1) as executor:
+        testing = executor.submit(helm, plane, "test", "dssync", *where)
+        (pod,) = scene.names("dssync-test-job")
+        with start(scene, pod) as trial:
+            found = scene.live_pods(3)
+            workers = [each for each in found if "ownerReferences" in each["metadata"]]
+            for worker in workers:
+                scene.kubelet.run(worker)
+            for worker in workers:
+                scene.kubelet.end(worker)
+            take_away(scene, workers)
+            said, _ = trial.communicate(timeout=60)
+        scene.kubelet.end(pod)
+        ready = scene.pods_until(lambda pods: any("ready" in p["metadata"]["name"] for p in pods))
+        scene.kubelet.end(ready[-1])
+        told = testing.result(timeout=60)
+
+    assert trial.returncode == 0, said
+    assert told.count("Phase:          Succeeded") >= 2
+    assert scene.pods() == []
+    for plural, group in (
+        ("serviceaccounts", "/api/v1"),
+        ("roles", RBAC),
+        ("configmaps", "/api/v1"),
+    ):
+        left = plane.request("GET", scene.path(plural, group))[1]["items"]
+        assert [each for each in left if "test-job" in each["metadata"]["name"]] == []
 
 
 def test_pods_of_the_trial_fit_the_restricted_level(
