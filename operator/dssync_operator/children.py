@@ -8,6 +8,7 @@ it should be. So neither a quiet job nor a restart of the operator costs a singl
 import asyncio
 import time
 from collections.abc import Mapping
+from typing import Final
 
 from dssync_operator import errors, resources
 from dssync_operator.cluster import Cluster
@@ -16,6 +17,20 @@ from dssync_operator.metrics import Metrics
 from dssync_operator.paths import collection_of, path_of
 from dssync_operator.record import Wanted
 from dssync_operator.settings import Settings
+
+MOST_TEMPLATE_BYTES: Final = 200 * 1024
+"""The Service keeps the template as an annotation; all of an object may have 256 KiB."""
+
+
+def oversize(template: Manifest) -> str | None:
+    """Say that a template is too large to be kept; None for one that is not."""
+    size = len(resources.canonical(template).encode())
+    if size <= MOST_TEMPLATE_BYTES:
+        return None
+    return (
+        f"spec.template has {size // 1024} KiB; at most {MOST_TEMPLATE_BYTES // 1024} can be kept "
+        "beside the pods: mount large values from a ConfigMap"
+    )
 
 
 class Children:

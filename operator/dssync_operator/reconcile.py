@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from dssync import contract
 from dssync_operator import errors, resources
-from dssync_operator.children import Children
+from dssync_operator.children import Children, oversize
 from dssync_operator.cluster import Cluster
 from dssync_operator.echoes import Echoes
 from dssync_operator.events import Damper, Note, announce
@@ -121,8 +121,11 @@ class Reconciler:
     async def _dry_run(self, job: Job) -> str | None:
         """Let the API server judge the template; only a definite refusal makes it invalid."""
         new = NewPod(0, 0, "DryRun")
+        template = job.spec.template
+        too_large = oversize(template)
+        if too_large is not None:
+            return too_large
         try:
-            template = job.spec.template
             pod = resources.pod(job, template, digest(template), new)
             await self._cluster.create(pods_path(job.namespace), pod, dry_run=True)
         except errors.InvalidError as error:

@@ -136,7 +136,7 @@ def service(job: Job, template: Manifest, children_hash: str) -> Object:
     """
     annotations = {
         ANNOTATION_CHILDREN: children_hash,
-        ANNOTATION_TEMPLATE: _canonical(template),
+        ANNOTATION_TEMPLATE: canonical(template),
     }
     return {
         **_object(job, "v1", "Service", annotations),
@@ -358,7 +358,8 @@ def template_of(service_manifest: Manifest) -> Manifest | None:
     return json.loads(kept) if kept else None
 
 
-def _canonical(template: Manifest) -> str:
+def canonical(template: Manifest) -> str:
+    """A template as the job's Service keeps it."""
     return json.dumps(template, sort_keys=True, separators=(",", ":"))
 
 

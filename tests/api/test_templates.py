@@ -112,6 +112,18 @@ def test_refused_pod_is_a_message_and_no_verdict_on_the_template(scene: Scene) -
     strict.condition("Degraded", "False")
 
 
+def test_template_that_is_too_large_to_be_kept_is_refused_with_its_size(scene: Scene) -> None:
+    job = make_job()
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    container["env"] = [{"name": f"TABLE_{number}", "value": "x" * 10_000} for number in range(30)]
+    scene.create(job)
+
+    condition = scene.condition("Accepted", "False", "InvalidPodTemplate")
+
+    assert "has 293 KiB; at most 200" in condition["message"]
+    assert scene.pods() == []
+
+
 def test_what_may_not_be_made_beside_the_pods_is_shown_until_it_may(scene: Scene) -> None:
     quotas = scene.path("resourcequotas")
     hard = {"hard": {"count/services": "0"}}
