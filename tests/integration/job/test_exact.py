@@ -47,11 +47,13 @@ def check(job: Job, kind: str, seed: int, faults: int, epochs: int, is_mild: boo
     spec |= {"pace_file": str(pace), "pace_seconds": 0.06, "sync": {"group_size": 3}}
     flags = ("--commit", "strict", "--max-restarts", "1000", "--seed", str(seed))
     chaos = Chaos(job, seed, flags, spec, is_mild)
-    chaos.start()
-    while len(chaos.done) < faults:
-        assert chaos.strike(), f"the data was over after {chaos.done}"
-    (job.folder / "chaos").write_text("\n".join(chaos.done))
-    chaos.settle()
+    try:
+        chaos.start()
+        while len(chaos.done) < faults:
+            assert chaos.strike(), f"the data was over after {chaos.done}"
+        chaos.settle()
+    finally:
+        (job.folder / "chaos").write_text("\n".join(chaos.done))
     pace.unlink()
     chaos.end()
 
