@@ -72,7 +72,7 @@ class World:
         where = (
             ("--standalone",)
             if shape.pods == 1
-            else ("--nnodes", f"2:{shape.pods}", "--arbiter", f"file:{self.folder}/arbiter.json")
+            else ("--nnodes", f"2:{shape.pods}", "--arbiter", f"file:{self.folder}/arbiter")
         )
         log = (self.folder / f"launcher.{slot}.{self._starts}.log").open("wb")
         with log:

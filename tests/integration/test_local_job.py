@@ -44,7 +44,9 @@ if os.fork() == 0:  # a grandchild that no launcher looks after
     while True:
         signal.pause()
 folder = os.path.dirname(os.environ["DSSYNC_TOKEN_FILE"])
-record = json.load(open(os.path.join(folder, "arbiter.json")))["values"]
+records = os.path.join(folder, "arbiter")
+latest = max(int(name) for name in os.listdir(records) if name.isdigit())
+record = json.load(open(os.path.join(records, str(latest))))["values"]
 hello = {"slot": int(os.environ["DSSYNC_SLOT"]), "uid": os.environ["DSSYNC_POD_UID"],
          "pid": os.getpid(), "folder": folder, "gone": record.get("dssync.io/gone", "[]"),
          "desired": record["dssync.io/desired"]}

@@ -2,19 +2,16 @@
 
 An arbiter is one record under compare-and-swap. It is deliberately this small: elections, terms
 and views are decided by the state machines of ``dssync.control``; what they need from outside is
-only that two candidates who read the same version cannot both win. A JSON file serves the
-launchers of one machine, a fixed endpoint serves jobs that want no failover; the Lease of a job on
-Kubernetes is in ``lease``.
+only that two candidates who read the same version cannot both win. A folder serves the launchers
+of one machine, a fixed endpoint serves jobs that want no failover; the Lease of a job on Kubernetes
+is in ``lease``.
 """
 
 import asyncio
-import fcntl
 import json
 import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, replace
+import secrets
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -23,9 +20,8 @@ from dssync.control.address import address_of
 from dssync.control.record import Record as Record
 from dssync.errors import ArbiterError
 
-LOCK_WAIT_SECONDS: Final = 5.0
-"""A swap holds the lock for milliseconds; longer means that its holder was stopped inside."""
-_LOCK_RETRY_SECONDS: Final = 0.001
+KEPT: Final = 64
+"""Records of the past that stay, and so cannot be claimed anew by a process that was stopped."""
 
 
 class Arbiter(Protocol):
@@ -56,46 +52,82 @@ class Arbiter(Protocol):
 
 
 class FileArbiter:
-    """A JSON file; the arbiter of jobs that live on one machine.
+    """A folder of numbered records, of which the last one counts; for jobs of one machine.
 
-    Readers take no lock: the file is replaced by rename, so they see one state or the next. The
-    lock is a side file, because the renamed file is a new inode each time. It is released by an
-    explicit unlock and not by closing alone, so that a process forked meanwhile cannot keep it.
+    A swap claims the next number by a hard link, which succeeds for one process alone. There is no
+    lock: a coordinator that is stopped inside a swap would keep it, and with it the election of
+    its successor.
     """
 
-    def __init__(self, path: Path, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock_wait_seconds = lock_wait_seconds
-        self._lock_path = path.with_name(path.name + ".lock")
 
     async def read(self) -> Record:
         """See ``Arbiter.read``."""
-        return await asyncio.to_thread(self._read)
+        return await asyncio.to_thread(self.read_now)
 
     async def swap(self, expected: Record, new: Record) -> Record | None:
         """See ``Arbiter.swap``."""
         return await asyncio.to_thread(self._swap, expected, new)
 
-    def _read(self) -> Record:
+    def read_now(self) -> Record:
+        """See ``Arbiter.read``; blocks, for the disk alone."""
         try:
-            text = self._path.read_bytes()
-        except FileNotFoundError:
-            return Record()
+            while number := self._latest():
+                try:
+                    text = (self._path / str(number)).read_bytes()
+                except FileNotFoundError:
+                    continue  # Others have gone on by so many records meanwhile.
+                return _decode(text, self._path / str(number), str(number))
         except OSError as error:
-            raise ArbiterError(f"arbiter file {self._path} cannot be read: {error}") from error
-        return _decode(text, self._path)
+            raise ArbiterError(f"arbiter folder {self._path} cannot be read: {error}") from error
+        return Record()
 
     def _swap(self, expected: Record, new: Record) -> Record | None:
         try:
-            with locked(self._lock_path, self._lock_wait_seconds):
-                current = self._read()
-                if current.version != expected.version:
-                    return None
-                written = replace(new, version=str(int(current.version or 0) + 1))
-                _publish(self._path, json.dumps(asdict(written), sort_keys=True).encode())
-                return written
+            if (self.read_now().version or "0") != (expected.version or "0"):
+                return None
+            number = int(expected.version or 0) + 1
+            if self._claim(number, _encode(new)) and self._tidy() - number < KEPT:
+                return replace(new, version=str(number))
         except OSError as error:
-            raise ArbiterError(f"arbiter file {self._path} cannot be written: {error}") from error
+            raise ArbiterError(f"arbiter folder {self._path} cannot be written: {error}") from error
+        return None
+
+    def _latest(self) -> int:
+        """Return the highest number there is, or 0."""
+        try:
+            names = os.listdir(self._path)
+        except FileNotFoundError:
+            return 0
+        return max((int(name) for name in names if name.isdigit()), default=0)
+
+    def _claim(self, number: int, content: bytes) -> bool:
+        """Write a record under a number that nobody has used; tell whether that was so."""
+        self._path.mkdir(mode=0o700, exist_ok=True)
+        fresh = self._path / f".{number}.{secrets.token_hex(8)}"
+        try:
+            _write(fresh, content)
+            os.link(fresh, self._path / str(number))
+        except (FileExistsError, FileNotFoundError):
+            return False  # Somebody was faster, or so much faster that this was tidied up.
+        finally:
+            fresh.unlink(missing_ok=True)
+        _make_durable(self._path)
+        return True
+
+    def _tidy(self) -> int:
+        """Remove what is old, and what crashes left; return the highest number.
+
+        One that was removed is at least ``KEPT`` below the highest number ever after, by which a
+        process that was stopped in between sees that it claimed it for the second time.
+        """
+        latest = self._latest()
+        for name in os.listdir(self._path):
+            number = name.removeprefix(".").partition(".")[0]
+            if number.isdigit() and int(number) <= latest - KEPT:
+                (self._path / name).unlink(missing_ok=True)
+        return latest
 
 
 class StaticArbiter:
@@ -123,66 +155,35 @@ class StaticArbiter:
         return self._record
 
 
-@contextmanager
-def locked(path: Path, wait_seconds: float) -> Iterator[None]:
-    """Hold an exclusive lock on a side file, which is created where it is missing.
-
-    Raises:
-        ArbiterError: Somebody else held it for ``wait_seconds``.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        _lock(descriptor, path, wait_seconds)
-        try:
-            yield
-        finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
-    finally:
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path, wait_seconds: float) -> None:
-    give_up = time.monotonic() + wait_seconds
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > give_up:
-                raise ArbiterError(
-                    f"arbiter lock {path} was held by another process for more than "
-                    f"{wait_seconds:g} s; a stopped process may hold it: continue or end it"
-                ) from None
-        time.sleep(_LOCK_RETRY_SECONDS)
-
-
-def _publish(path: Path, content: bytes) -> None:
-    """Replace the file in one step that survives a power loss."""
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+def _write(path: Path, content: bytes) -> None:
+    """Make a file that survives a loss of power."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.rename(fresh, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _make_durable(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
-def _decode(text: bytes, path: Path) -> Record:
+def _encode(record: Record) -> bytes:
+    fields = {"holder": record.holder, "term": record.term, "values": dict(record.values)}
+    return json.dumps(fields, sort_keys=True).encode()
+
+
+def _decode(text: bytes, path: Path, version: str) -> Record:
     match _load(text):
-        case {
-            "version": str(version),
-            "holder": str(holder),
-            "term": int(term),
-            "values": values,
-        } if version.isascii() and version.isdigit() and _is_text_map(values):
+        case {"holder": str(holder), "term": int(term), "values": values} if _is_text_map(values):
             return Record(version, holder, term, values)
     raise ArbiterError(
-        f"arbiter file {path} is not an arbiter record: it begins with {text[:40]!r}; "
-        "expected JSON with version, holder, term and values. Name another file or remove it"
+        f"file {path} is not an arbiter's record: it begins with {text[:40]!r}; expected JSON "
+        "with holder, term and values. Name another folder or remove it"
     )
 
 

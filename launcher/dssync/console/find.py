@@ -1,6 +1,5 @@
 """Where to ask, and with which token: an address, a run folder, or what the environment says."""
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -8,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dssync import contract
+from dssync.agent.arbiters import FileArbiter
 from dssync.agent.office import read_token
 from dssync.control.address import address_of, endpoint_of
-from dssync.errors import ProtocolError, UsageError
+from dssync.errors import ArbiterError, ProtocolError, UsageError
 
 RUN_FOLDERS = "dssync-*"
 """Run folders of ``dssync local`` in the directory for temporary files."""
+RECORD = "arbiter"
+"""The arbiter in one of them."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,8 @@ def target(at: str | None, token_file: str | None, environ: Mapping[str, str]) -
 
 def _of_folder(folder: Path, token_path: str | None) -> Target:
     try:
-        record = json.loads((folder / "arbiter.json").read_bytes())
-        address = str(record["values"][contract.RECORD_ADDRESS])
-    except (OSError, ValueError, KeyError, TypeError):
+        address = FileArbiter(folder / RECORD).read_now().values[contract.RECORD_ADDRESS]
+    except (ArbiterError, KeyError):
         raise UsageError(
             f"folder {folder} holds no record of a job that somebody coordinates: name the run "
             "folder of 'dssync local', or HOST:PORT"
@@ -74,7 +75,7 @@ def _only_run() -> Path:
     folders = sorted(
         each
         for each in Path(tempfile.gettempdir()).glob(RUN_FOLDERS)
-        if (each / "arbiter.json").is_file() and os.access(each, os.W_OK)
+        if (each / RECORD).is_dir() and os.access(each, os.W_OK)
     )
     if not folders:
         raise UsageError(

@@ -34,8 +34,8 @@ class Run:
 
     @property
     def record(self) -> Path:
-        """File of the arbiter."""
-        return self.folder / "arbiter.json"
+        """Folder of the arbiter."""
+        return self.folder / "arbiter"
 
     @property
     def token(self) -> Path:

@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from dssync.agent.arbiters import FileArbiter
+from dssync.agent.arbiters import FileArbiter, Record
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PATIENCE_SECONDS = 100.0
@@ -283,7 +283,7 @@ class Job:
 
     def pod(self, slot: int, workers: int, *flags: str, pods: str = "1:4", **spec: Any) -> Launcher:
         """Start one of several launchers that find each other by a file."""
-        arbiter = f"file:{self.folder / 'arbiter.json'}"
+        arbiter = f"file:{self.folder / 'arbiter'}"
         common = [
             "--nnodes",
             pods,
@@ -300,16 +300,15 @@ class Job:
         """Write the wanted number of pods, and what else, where the coordinator will read it."""
         values = {"dssync.io/desired": str(desired), "dssync.io/min": str(least)}
         values |= {f"dssync.io/{key}": text for key, text in entries.items()}
-        path = self.folder / "arbiter.json"
-        record = {"version": "1", "holder": "", "term": 0, "values": values}
-        path.write_text(json.dumps(record))
+        first = FileArbiter(self.folder / "arbiter").swap(Record(), Record(values=values))
+        assert asyncio.run(first) is not None
 
     def note(self, key: str, text: str) -> None:
         """Write one entry into the record beside what the coordinator writes."""
         asyncio.run(self._note(f"dssync.io/{key}", text))
 
     async def _note(self, key: str, text: str) -> None:
-        arbiter = FileArbiter(self.folder / "arbiter.json")
+        arbiter = FileArbiter(self.folder / "arbiter")
         while True:
             record = await arbiter.read()
             values = {**record.values, key: text}

@@ -57,10 +57,10 @@ def linked(job: Job, term: int, pods: list[Launcher]) -> list[Line]:
 
 @contextmanager
 def arbiter_away(job: Job) -> Iterator[None]:
-    """Put a folder where the arbiter's file is: it can be neither read nor written."""
-    record, kept = job.folder / "arbiter.json", job.folder / "kept.json"
+    """Put a file where the arbiter's folder is: it can be neither read nor written."""
+    record, kept = job.folder / "arbiter", job.folder / "kept"
     record.rename(kept)
-    record.mkdir()
+    record.touch()
     yield
-    record.rmdir()
+    record.unlink()
     kept.rename(record)

@@ -1,7 +1,6 @@
 """Arbiters: one winner per version, whoever races, and files that are not records are refused."""
 
 import asyncio
-import fcntl
 import json
 import os
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from dssync import contract
-from dssync.agent.arbiters import Arbiter, FileArbiter, Record, StaticArbiter, locked
+from dssync.agent.arbiters import KEPT, Arbiter, FileArbiter, Record, StaticArbiter
 from dssync.errors import ArbiterError
 
 PROCESSES = 8
@@ -33,21 +32,88 @@ async def win(path: Path, holder: str) -> list[tuple[int, str]]:
         record = await arbiter.swap(current, Record(holder=holder, term=current.term + 1))
         if record is not None:
             won.append((record.term, record.version))
+            if len(won) == 1:
+                print("won", flush=True)
     return won
 
 
-def test_racing_processes_win_each_version_exactly_once(tmp_path: Path) -> None:
-    racers = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(tmp_path / "cell"), f"p{index}"], stdout=subprocess.PIPE
-        )
-        for index in range(PROCESSES)
+def race(cell: Path) -> list[subprocess.Popen[bytes]]:
+    return [
+        subprocess.Popen([sys.executable, __file__, str(cell), f"p{n}"], stdout=subprocess.PIPE)
+        for n in range(PROCESSES)
     ]
 
-    won = sorted(tuple(pair) for racer in racers for pair in json.loads(racer.communicate()[0]))
 
-    assert won == [(number, str(number)) for number in range(1, PROCESSES * SWAPS + 1)]
-    assert json.loads((tmp_path / "cell").read_bytes())["term"] == PROCESSES * SWAPS
+def wins(racers: list[subprocess.Popen[bytes]], within_seconds: float) -> list[tuple[int, str]]:
+    """Wait until racers have won all they want; return what they won, in order."""
+    said = [racer.communicate(timeout=within_seconds)[0] for racer in racers]
+    return sorted(tuple(pair) for each in said for pair in json.loads(each.splitlines()[-1]))
+
+
+ALL = [(number, str(number)) for number in range(1, PROCESSES * SWAPS + 1)]
+
+
+def test_racing_processes_win_each_version_exactly_once(tmp_path: Path) -> None:
+    racers = race(tmp_path / "cell")
+
+    assert wins(racers, within_seconds=50) == ALL
+    assert FileArbiter(tmp_path / "cell").read_now().term == PROCESSES * SWAPS
+
+
+def test_processes_that_are_stopped_inside_a_swap_hold_nobody_up(tmp_path: Path) -> None:
+    first, *others = racers = race(tmp_path / "cell")
+    for racer in racers:
+        assert racer.stdout is not None
+        racer.stdout.readline()  # It has won for the first time.
+
+    for other in others:
+        other.send_signal(signal.SIGSTOP)
+    try:
+        won = wins([first], within_seconds=20)
+    finally:
+        for other in others:
+            other.send_signal(signal.SIGCONT)
+
+    assert sorted([*won, *wins(others, within_seconds=50)]) == ALL
+
+
+@pytest.mark.parametrize("is_tidied", [True, False])
+async def test_who_was_stopped_until_its_number_is_free_again_wins_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_tidied: bool
+) -> None:
+    slow = FileArbiter(tmp_path / "cell")
+    first = await swapped(slow, Record(), Record(holder="a", term=1))
+    link = os.link
+
+    def stopped_meanwhile(source: Path, target: Path) -> None:
+        monkeypatch.setattr(os, "link", link)
+        others = FileArbiter(tmp_path / "cell")
+        latest = first
+        for term in range(2, 2 * KEPT):
+            swap = others._swap(latest, Record(holder="b", term=term))
+            assert swap is not None
+            latest = swap
+        if not is_tidied:
+            source.write_bytes((tmp_path / "cell" / latest.version).read_bytes())
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", stopped_meanwhile)
+    late = await slow.swap(first, Record(holder="a", term=2))
+
+    assert late is None
+    assert (await slow.read()).holder == "b"
+
+
+async def test_few_records_of_the_past_stay_and_nothing_of_crashes(tmp_path: Path) -> None:
+    arbiter, latest = FileArbiter(tmp_path / "cell"), Record()
+    for term in range(3 * KEPT):
+        latest = await swapped(arbiter, latest, Record(holder="a", term=term))
+        if term == 2:
+            (tmp_path / "cell" / ".3.of-a-crash").touch()
+
+    names = os.listdir(tmp_path / "cell")
+
+    assert sorted(map(int, names)) == list(range(2 * KEPT + 1, 3 * KEPT + 1))
 
 
 async def test_missing_file_reads_as_the_empty_record(tmp_path: Path) -> None:
@@ -81,24 +147,34 @@ async def test_swap_from_an_old_version_changes_nothing(tmp_path: Path) -> None:
     "content",
     [
         b"",
-        b'{"version": "3", "hol',
+        b'{"holder": "a", "te',
         b"[]",
-        b'{"version": 3, "holder": "", "term": 0, "values": {}}',
-        b'{"version": "x", "holder": "", "term": 0, "values": {}}',
-        b'{"version": "3", "holder": "", "term": 0, "values": {"a": 1}}',
+        b'{"holder": "", "term": "0", "values": {}}',
+        b'{"holder": "", "term": 0, "values": {"a": 1}}',
         b"\xff\xfe",
     ],
 )
-async def test_torn_or_foreign_file_is_refused_and_left_as_it_is(
+async def test_a_torn_or_foreign_record_is_refused_and_left_as_it_is(
     tmp_path: Path, content: bytes
 ) -> None:
-    path = tmp_path / "cell"
+    path = tmp_path / "cell" / "3"
+    path.parent.mkdir()
     path.write_bytes(content)
 
-    with pytest.raises(ArbiterError, match="is not an arbiter record"):
-        await FileArbiter(path).swap(Record(), Record(holder="a", term=1))
+    with pytest.raises(ArbiterError, match="is not an arbiter's record"):
+        await FileArbiter(path.parent).swap(Record("3"), Record(holder="a", term=1))
 
     assert path.read_bytes() == content
+    assert os.listdir(path.parent) == ["3"]
+
+
+async def test_a_file_in_place_of_the_folder_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "cell").write_text("mine")
+
+    with pytest.raises(ArbiterError, match="cannot be read"):
+        await FileArbiter(tmp_path / "cell").swap(Record(), Record(holder="a", term=1))
+
+    assert (tmp_path / "cell").read_text() == "mine"
 
 
 async def test_unreachable_folder_is_an_arbiter_error(tmp_path: Path) -> None:
@@ -108,36 +184,12 @@ async def test_unreachable_folder_is_an_arbiter_error(tmp_path: Path) -> None:
         await arbiter.swap(Record(), Record(holder="a", term=1))
 
 
-async def test_files_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
+async def test_records_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
     await swapped(FileArbiter(tmp_path / "cell"), Record(), Record(holder="a", term=1))
 
-    modes = {entry.name: entry.stat().st_mode & 0o777 for entry in os.scandir(tmp_path)}
-    assert modes == {"cell": 0o600, "cell.lock": 0o600}
+    found = [tmp_path / "cell", *(tmp_path / "cell").iterdir()]
 
-
-def test_a_child_forked_inside_a_swap_does_not_keep_the_lock(tmp_path: Path) -> None:
-    with locked(tmp_path / "cell.lock", wait_seconds=1):
-        child = os.fork()
-        if child == 0:
-            signal.pause()
-    try:
-        written = asyncio.run(FileArbiter(tmp_path / "cell").swap(Record(), Record(holder="a")))
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-    assert written is not None
-
-
-async def test_lock_that_stays_held_ends_as_an_error(tmp_path: Path) -> None:
-    arbiter = FileArbiter(tmp_path / "cell", lock_wait_seconds=0.05)
-    descriptor = os.open(tmp_path / "cell.lock", os.O_RDWR | os.O_CREAT)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-    with pytest.raises(ArbiterError, match="held by another process"):
-        await arbiter.swap(Record(), Record(holder="a", term=1))
-
-    os.close(descriptor)
+    assert [each.stat().st_mode & 0o777 for each in found] == [0o700, 0o600]
 
 
 async def test_static_host_swaps_in_its_memory() -> None:

@@ -14,7 +14,9 @@ ADDRESS = "dssync.io/address"
 def run_folder(parent: Path, name: str, address: str = "127.0.0.1:4000") -> Path:
     folder = parent / name
     folder.mkdir()
-    (folder / "arbiter.json").write_text(json.dumps({"values": {ADDRESS: address}}))
+    record = {"holder": "a", "term": 1, "values": {ADDRESS: address}}
+    (folder / "arbiter").mkdir()
+    (folder / "arbiter" / "1").write_text(json.dumps(record))
     (folder / "token").write_text("of the run\n")
     return folder
 
@@ -85,8 +87,8 @@ def test_a_wrong_place_gets_one_sentence(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     Path("empty").mkdir()
-    Path("torn").mkdir()
-    Path("torn/arbiter.json").write_text('{"values": 3')
+    Path("torn/arbiter").mkdir(parents=True)
+    Path("torn/arbiter/1").write_text('{"values": 3')
     Path("blank").touch()
 
     with pytest.raises(UsageError) as caught:

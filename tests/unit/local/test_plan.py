@@ -36,7 +36,7 @@ def test_a_pod_is_told_who_it_is_and_where_the_others_are() -> None:
     assert pod.working_directory == Path("/home/me")
     assert told[contract.ENV_SLOT] == "2"
     assert told[contract.ENV_POD_UID] == "pod-9"
-    assert told[contract.ENV_ARBITER] == "file:/run/x/arbiter.json"
+    assert told[contract.ENV_ARBITER] == "file:/run/x/arbiter"
     assert told[contract.ENV_TOKEN_FILE] == "/run/x/token"
     assert told[contract.ENV_TERMINATION_LOG] == "/run/x/verdict-pod-9.json"
     assert told[contract.ENV_DRAIN_TIMEOUT_SECONDS] == "20"
