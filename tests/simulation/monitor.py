@@ -139,6 +139,7 @@ class Monitor:
         if note.kind not in ("leave", "evict"):
             return set()
         self._view.discard(note.member)
+        self._starved.discard(note.member)
         if note.cause in ("lease", "deadline", "eof"):
             self._require_touched(note.member, f"evicted ({note.cause})")
         if note.cause == "drain":

@@ -1,11 +1,16 @@
 """What invariants forgive, they forgive for a fault: without one they raise."""
 
+from collections.abc import Iterable
+
 import pytest
 
 from dssync.control import messages as m
+from dssync.control.events import Effect
 from simulation.assignments import Assignments
+from simulation.monitor import Monitor
 from simulation.run import Simulation
 from simulation.violation import ViolationError
+from unit.control.job import JobOnPaper
 
 NEAR, MATE, FAR = (f"{slot}.0.{slot:032x}" for slot in range(3))
 GROUPS = {4: (MATE, FAR), 5: (NEAR, MATE), 6: (NEAR, MATE), 7: (NEAR, FAR)}
@@ -113,3 +118,38 @@ def test_who_began_anew_misses_nothing_of_before_and_all_since(assignments: Assi
 
     assert assignments.missed(FAR, MATE) == set()
     assert assignments.missed(NEAR, MATE) == {(5, 0), (6, 0)}
+
+
+class WatchedJob(JobOnPaper):
+    """A coordinator whose effects a monitor looks at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._monitor = Monitor(self.coordinator, Simulation(0).observer, is_strict=False)
+
+    def _take(self, effects: Iterable[Effect]) -> None:
+        listed = list(effects)
+        self._monitor.after(listed)
+        super()._take(listed)
+
+
+def test_who_asked_in_vain_and_began_anew_waits_for_nothing() -> None:
+    """It was the last one: the data count anew, and it has not asked again yet."""
+    job = WatchedJob()
+    job.begin(NEAR)
+    job.says(NEAR, m.Register((m.Track("", 1),), 1), m.Take(2, 0), m.Take(2, 0), m.Leave("nan"))
+
+    job.enters(NEAR)
+
+    assert job.coordinator.ledger.available == 1
+
+
+def test_who_asked_in_vain_waits_for_what_comes_back() -> None:
+    job = WatchedJob()
+    job.begin(NEAR)
+    job.says(NEAR, m.Register((m.Track("", 1),), 1), m.Take(2, 0), m.Take(2, 0))
+
+    with pytest.raises(ViolationError, match="not offered"):
+        job.coordinator.ledger.release(NEAR)
+        job.coordinator.ledger.fresh_holes = False
+        job.says(NEAR, m.Blob("c", NEAR, ""))
