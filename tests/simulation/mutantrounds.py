@@ -173,8 +173,8 @@ class FlushesOldView(Training):
 class DrainsAtOnce(Departures):
     """A draining pod is dropped from the rounds that it is in."""
 
-    def drain_pod(self, pod: Pod) -> None:
-        super().drain_pod(pod)
+    def drain_pod(self, pod: Pod, now: float) -> None:
+        super().drain_pod(pod, now)
         for key in self._job.roster.of_slot(pod.slot):
             self.gone(key, "drain", pod.heard_seconds)
 
@@ -182,7 +182,7 @@ class DrainsAtOnce(Departures):
 class DrainsTwice(Departures):
     """The second announcement of a drain counts as news."""
 
-    def drain_pod(self, pod: Pod) -> None:
+    def drain_pod(self, pod: Pod, now: float) -> None:
         pod.draining = True
         for key in self._job.roster.of_slot(pod.slot):
             self._drain(key)

@@ -196,7 +196,7 @@ class Coordinator:
         is_over = adopt(self.job, gathering)
         for pod in self.roster.pods.values():
             if pod.draining:
-                self.departures.drain_pod(pod)
+                self.departures.drain_pod(pod, now)
         self.admission.open_window(now)
         self.training.answer_all()
         deferred, self._deferred = self._deferred, []
@@ -241,7 +241,7 @@ class Coordinator:
                 self.job.put_out.pop(key, None)
                 pod.workers -= not restarting
             case m.Drain():
-                self.departures.drain_pod(pod)
+                self.departures.drain_pod(pod, now)
             case m.Standing() as standing:
                 pod.workers = standing.workers
                 self._hear_late(pod, standing)

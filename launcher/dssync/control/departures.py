@@ -14,6 +14,8 @@ class Departures:
 
     def __init__(self, job: Job) -> None:
         self._job = job
+        self._waiting: dict[int, Pod] = {}
+        """Pods that drain once a round may be frozen, by slot."""
 
     def gone(self, key: str, cause: str, now: float) -> None:
         """Forget a member: its data become holes and its groups shrink."""
@@ -60,21 +62,40 @@ class Departures:
         put_out = self._job.put_out
         self._job.put_out = {key: uid for key, uid in put_out.items() if uid not in ended}
 
-    def drain_pod(self, pod: Pod) -> None:
-        """Let the members of a pod finish the rounds that they are in, then go."""
+    def drain_pod(self, pod: Pod, now: float) -> None:
+        """Let the members of a pod finish the rounds that they are in, then go.
+
+        The last of a view go with its exact mean, and a checkpoint of that. To freeze this flush
+        is to decide: they wait for that if need be.
+        """
         pod.draining = True
-        self._suspend(pod)
+        if self._is_last(pod):
+            if not self._job.may_decide(now):
+                self._waiting[pod.slot] = pod
+                return
+            self._suspend()
         for key in self._job.roster.of_slot(pod.slot):
             if self._job.roster.peers[key].phase is not Phase.DRAINING:
                 self._drain(key)
         self._announce_drained(pod.slot)
 
-    def _suspend(self, pod: Pod) -> None:
-        """Let the last of a view go with its exact mean, and a checkpoint of that."""
-        world, of_pod = self._job.world, set(self._job.roster.of_slot(pod.slot))
+    def drain_waiting(self, now: float) -> None:
+        """Let pods go that had to wait, if they are here still."""
+        waiting, self._waiting = self._waiting, {}
+        for slot, pod in waiting.items():
+            if self._job.roster.pods.get(slot) is pod:
+                self.drain_pod(pod, now)
+
+    def _is_last(self, pod: Pod) -> bool:
+        """Tell whether nobody of the view is left without a pod."""
+        world, of_pod = self._job.world, self._job.roster.of_slot(pod.slot)
         if world is None or not world.view.members or world.final_frozen:
-            return
-        if of_pod.issuperset(world.view.members):
+            return False
+        return set(of_pod).issuperset(world.view.members)
+
+    def _suspend(self) -> None:
+        world = self._job.world
+        if world is not None:
             progress = self._job.ledger.progress
             layouts = self._job.layouts(world, "suspend")
             world.rounds.freeze(world.view, "suspend", True, progress, layouts)

@@ -127,6 +127,7 @@ class Training:
 
     def advance(self, now: float) -> None:
         """Do what has become possible: take results, freeze, give up a world without members."""
+        self._departures.drain_waiting(now)
         world = self._job.world
         if world is None:
             return

@@ -115,6 +115,24 @@ def test_a_coordinator_that_nobody_succeeds_freezes_rounds_again() -> None:
     assert frozen(job) > before
 
 
+def test_the_last_pod_to_drain_waits_for_a_look_while_somebody_is_missing() -> None:
+    # Its flush would be a round that is frozen without one.
+    job = two()
+    job.disconnect(1)
+    job.wait(0.5, 0)
+    before = frozen(job)
+    job.hear(0, m.Drain())
+    job.hear(0, m.Drain())
+    held = (frozen(job), job.of("0.0.a", m.LastRound))
+
+    job.takes(Looked())
+
+    assert held == (before, [])
+    assert frozen(job) == before + 1
+    assert job.assignment("0.0.a").kind == "suspend"
+    assert job.of("0.0.a", m.LastRound) == [m.LastRound(before)]
+
+
 def test_a_member_that_was_put_out_is_named_to_all_launchers_until_its_pod_has_ended() -> None:
     job = two()
     job.says("0.0.a", m.Register((m.Track("", 10),), 1))
