@@ -148,8 +148,8 @@ def test_who_asked_in_vain_waits_for_what_comes_back() -> None:
     job = WatchedJob()
     job.begin(NEAR)
     job.says(NEAR, m.Register((m.Track("", 1),), 1), m.Take(2, 0), m.Take(2, 0))
+    job.coordinator.ledger.release(NEAR)
+    job.coordinator.ledger.fresh_holes = False
 
     with pytest.raises(ViolationError, match="not offered"):
-        job.coordinator.ledger.release(NEAR)
-        job.coordinator.ledger.fresh_holes = False
         job.says(NEAR, m.Blob("c", NEAR, ""))
