@@ -3,6 +3,9 @@
 An operation completes at each member at another time, and only if every member of the
 communicator started the same one. If a member dies or gives up in the middle, some of the others
 still complete, some get an error and some hang: nobody may draw conclusions from any of these.
+
+That all members start the same one is for the coordinator to see to, but for provisional rounds:
+then members may know different views, and what tells is the marks in the sum (`worker.buckets`).
 """
 
 from collections.abc import Callable
@@ -27,6 +30,8 @@ class Party:
     """The batches in what it gives."""
     done: Callable[[Numbers, int], None]
     failed: Callable[[], None]
+    provisional: bool = False
+    """It is in a round that nobody has assigned."""
     over: bool = False
 
 
@@ -36,6 +41,13 @@ class _Operation:
     members: tuple[str, ...]
     parties: dict[str, Party] = field(default_factory=dict)
     broken: bool = False
+    mixed: bool = False
+    """Its members are in different rounds."""
+
+    @property
+    def provisional(self) -> bool:
+        """Whether a member is in a round that nobody has assigned."""
+        return any(each.provisional for each in self.parties.values())
 
     @property
     def stalled(self) -> bool:
@@ -66,12 +78,14 @@ class Fabric:
         operation = numbered.get(number)
         if operation is None:
             operation = numbered[number] = _Operation(token, members)
-        elif (operation.token, operation.members) != (token, members):
-            raise ViolationError(
-                f"{key} starts {token} of {members} on communicator {communicator}, where its "
-                f"mates are in {operation.token} of {operation.members}"
-            )
         operation.parties[key] = party
+        if (operation.token, operation.members) != (token, members):
+            if operation.members != members or not operation.provisional:
+                raise ViolationError(
+                    f"{key} starts {token} of {members} on communicator {communicator}, where its "
+                    f"mates are in {operation.token} of {operation.members}"
+                )
+            operation.mixed = True
         left = self._left.get(communicator, ())
         if not self._dead.isdisjoint(members) or not set(left).isdisjoint(members):
             self._break(operation)
@@ -102,12 +116,21 @@ class Fabric:
     def _complete(self, operation: _Operation) -> None:
         columns = zip(*(operation.parties[m].scaled for m in operation.members), strict=True)
         off = abs(sum(party.weight for party in operation.parties.values()) - 1)
+        if operation.provisional and (operation.mixed or off >= 1e-9):
+            self._refuse(operation)
+            return
         require(off < 1e-9, f"weights of {operation.members} sum to 1 but for {off}")
         total, support = [sum(column) for column in columns], 0
         for party in operation.parties.values():
             support |= party.support
         for party in operation.parties.values():
             self._finish(operation, party, (total, support))
+
+    def _refuse(self, operation: _Operation) -> None:
+        """All members see in the sum that it is none of their round and view."""
+        for party in operation.parties.values():
+            party.over = True
+            party.process.later(self._scheduler.random.uniform(0.002, 0.02), party.failed)
 
     def _finish(self, operation: _Operation, party: Party, result: tuple[Numbers, int]) -> None:
         waits_for_frozen = self._scheduler.random.random() < 0.5

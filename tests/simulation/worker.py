@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.member import MemberState
+from dssync.control.provisional import CAUSE
 from dssync.control.takeover import Adopt
 from simulation import wire
 from simulation.builds import Builds
@@ -352,7 +353,8 @@ class Worker(Process):
         self.later(ARRIVE_AFTER_SECONDS, lambda: self._announce_operation(attempt, number))
         self.later(OPERATION_TIMEOUT_SECONDS, lambda: self._time_out_operation(attempt, number))
         support = attempt.support if stage.weight else 0
-        part = Party(self, scaled, stage.weight, support, done, failed)
+        provisional = attempt.assign.cause == CAUSE
+        part = Party(self, scaled, stage.weight, support, done, failed, provisional)
         self.job.fabric.start(stage.communicator, stage.members, token, self.key, part)
 
     def _time_out_operation(self, attempt: Attempt, number: int) -> None:

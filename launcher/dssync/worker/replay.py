@@ -314,7 +314,7 @@ class ReplaySession:
 
     def _sum(self, act: Round, buckets: Buckets) -> None:
         stages = act.assign.stages
-        buckets.stage(stages[0].weight)
+        buckets.stage(stages[0].weight, act.assign.round)
         if buckets.total().hex() != act.total:
             raise ReplayError(
                 f"{self._own} brings other values into round {act.assign.round} than the log's: "

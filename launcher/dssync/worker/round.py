@@ -173,7 +173,7 @@ class RoundEngine:
             return Result.ABANDONED
         if assign.moments:
             buckets = buckets.joined(self._moments.buckets())
-        buckets.stage(assign.stages[0].weight)
+        buckets.stage(assign.stages[0].weight, assign.round)
         total = buckets.total()
         finite = buckets.finite(total)
         clock.stage = time.monotonic() - started
@@ -235,7 +235,9 @@ class RoundEngine:
                 buckets.renew()
                 operations.tell()
         clock.allreduce += time.monotonic() - started
-        return operations.succeeded or self._fail(assign, operations.error or "no answer")
+        if not operations.succeeded:
+            return self._fail(assign, operations.error or "no answer")
+        return buckets.is_sum_of(assign.round) or self._fail(assign, "a mate is in another round")
 
     def _group(self, assign: m.Assign, communicator: str, pending: Pending) -> Group | None:
         """Return the group of a stage when it is built; None if the attempt is over before."""

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.worker.buckets import Buckets
-from dssync.worker.communicator import Communicators
+from dssync.worker.communicator import Communicator, Communicators
 from dssync.worker.gloo import GlooBackend, GlooSettings
 from dssync.worker.journal import Journal
 from dssync.worker.moments import Moments
@@ -26,11 +26,14 @@ def alone(strict: bool) -> m.Assign:
 
 
 def engine_of(
-    coordinator: Coordinator, optimizer: torch.optim.Optimizer | None = None
+    coordinator: Coordinator,
+    optimizer: torch.optim.Optimizer | None = None,
+    mailbox: Mailbox | None = None,
 ) -> RoundEngine:
     reaper, link = Reaper(), coordinator.link
     backend = GlooBackend(OWN, reaper, GlooSettings("127.0.0.1"))
-    communicators = Communicators(backend, Mailbox(link.send_blob), reaper)
+    mailbox = Mailbox(link.send_blob) if mailbox is None else mailbox
+    communicators = Communicators(backend, mailbox, reaper)
     parameter = torch.zeros(1)
     moments = Moments(optimizer or torch.optim.SGD([parameter]))
     return RoundEngine(
@@ -81,6 +84,41 @@ def test_a_layout_that_has_grown_since_the_round_was_frozen_goes_into_no_sum() -
 
         assert result.result(10) is Result.ABANDONED
     assert coordinator.heard[-1] == m.Abandoned(0, 0)
+
+
+@pytest.mark.parametrize(
+    ("number", "weight", "counts"), [(0, 0.5, True), (1, 0.5, False), (0, 0.25, False)]
+)
+def test_a_sum_with_a_mate_in_another_round_or_view_counts_not(
+    number: int, weight: float, counts: bool
+) -> None:
+    """While nobody leads, members may know different views."""
+    mine = Mailbox(lambda *blob: others.deliver(*blob))
+    others = Mailbox(lambda *blob: mine.deliver(*blob))
+    coordinator, members = Coordinator(), (OWN, MATE)
+    coordinator.tell(m.Start(0, 0, True))
+    coordinator.tell(replace(alone(strict=False), stages=(m.Stage("c", members, 0.5),)))
+    known = coordinator.link.state.assignment
+    assert known is not None
+    engine = engine_of(coordinator, mailbox=mine)
+
+    def take_part() -> None:
+        backend = GlooBackend(MATE, Reaper(), GlooSettings("127.0.0.1"))
+        group, buckets = backend.build(Communicator("c", members), others), Buckets([torch.ones(1)])
+        buckets.stage(weight, number)
+        for operation in [group.allreduce(each) for each in buckets.buckets()]:
+            assert operation.wait(10)
+        group.close()
+
+    with ThreadPoolExecutor(2) as workers:
+        mate = workers.submit(take_part)
+        result = workers.submit(engine.run, known, (7,), False, Clock())
+        if not counts:
+            coordinator.hears(m.Failed(0, 0, "a mate is in another round"))
+            coordinator.tell(m.Abandon(0, 0))
+        mate.result(30)
+
+        assert result.result(30) is (Result.COMMITTED if counts else Result.ABANDONED)
 
 
 def train(optimizer: torch.optim.Optimizer, parameter: torch.nn.Parameter) -> None:
