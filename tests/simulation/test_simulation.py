@@ -12,7 +12,7 @@ import pytest
 
 from simulation.__main__ import shrink
 from simulation.mutants import MUTANTS
-from simulation.profile import MIXED, OUTAGES, PARTITIONS, Profile
+from simulation.profile import LEADERS, MIXED, OUTAGES, PARTITIONS, Profile
 from simulation.run import Simulation
 from simulation.violation import ViolationError
 
@@ -37,6 +37,10 @@ def test_every_invariant_holds_whatever_fails(profile: Profile, first: int) -> N
 @pytest.mark.parametrize("seed", [291, 341, 622, 1728, 4719, 5476, 6008, 6128, 6596])
 def test_a_seed_that_failed_once_passes(seed: int) -> None:
     Simulation(seed).run()
+
+
+def test_a_seed_of_another_profile_that_failed_once_passes() -> None:
+    Simulation(535, profile=LEADERS).run()
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -207,6 +207,8 @@ class Election:
         if (self._finished or self._fenced) and not self.leads:
             return
         if self.phase is Phase.SUSPECTING and now - self._since >= self._patience:
+            # What others said when it last asked, they said before it followed somebody.
+            self._answers.clear()
             self._enter(Phase.CANDIDATE, now)
         if self.phase in (Phase.FOLLOWING, Phase.SUSPECTING):
             return

@@ -101,6 +101,24 @@ def test_a_candidate_with_more_than_half_takes_over_with_the_next_term() -> None
     assert lead.electorate.reached == {"pod1", "pod2", "pod3", "pod4", "pod5"}
 
 
+def test_answers_from_before_it_followed_somebody_count_no_longer() -> None:
+    """They said that nobody leads: it is cut off from all who have found a coordinator since."""
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8))
+    candidate.does(b.LinkLost())
+    candidate.waits(0.25)
+    second = Leader(2, "pod2", "host:2")
+    candidate.record = replace(RECORD, version="2", holder="pod2", term=2)
+    candidate.does(b.Heard(second), b.Linked(2))
+    candidate.answers.clear()
+
+    candidate.does(b.LinkLost())
+    candidate.waits(0.5)
+
+    assert candidate.election.phase in (Phase.CANDIDATE, Phase.CHALLENGING)
+    assert candidate.record.holder == "pod2"
+
+
 def test_lower_slots_come_first() -> None:
     lower, higher = Candidate(1), Candidate(5)
     for candidate in (lower, higher):
