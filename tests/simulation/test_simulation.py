@@ -12,7 +12,7 @@ import pytest
 
 from simulation.__main__ import shrink
 from simulation.mutants import MUTANTS
-from simulation.profile import LEADERS, MIXED, OUTAGES, PARTITIONS, Profile
+from simulation.profile import LEADERS, MEMBERS, MIXED, OUTAGES, PARTITIONS, Profile
 from simulation.run import Simulation
 from simulation.violation import ViolationError
 
@@ -39,8 +39,9 @@ def test_a_seed_that_failed_once_passes(seed: int) -> None:
     Simulation(seed).run()
 
 
-def test_a_seed_of_another_profile_that_failed_once_passes() -> None:
-    Simulation(535, profile=LEADERS).run()
+@pytest.mark.parametrize(("profile", "seed"), [(LEADERS, 535), (MEMBERS, 886)])
+def test_a_seed_of_another_profile_that_failed_once_passes(profile: Profile, seed: int) -> None:
+    Simulation(seed, profile=profile).run()
 
 
 @pytest.mark.parametrize("seed", range(3))

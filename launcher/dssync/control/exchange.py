@@ -91,7 +91,7 @@ class Exchange:
     @property
     def undecided(self) -> bool:
         """Strict: whether nobody but the coordinator, which may not decide, is waited for."""
-        return self.all_confirmed and not self.decided
+        return self.all_confirmed and not (self.decided or self.closed)
 
     def expire_at(self, seconds: float) -> None:
         """Set the deadline, unless it is earlier."""

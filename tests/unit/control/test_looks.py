@@ -115,6 +115,25 @@ def test_a_coordinator_that_nobody_succeeds_freezes_rounds_again() -> None:
     assert frozen(job) > before
 
 
+def test_an_end_that_waits_for_looks_does_not_come_when_its_last_member_has_left() -> None:
+    job = two()
+    job.disconnect(1)
+    job.wait(0.5, 0)
+    job.takes(Looked())
+    job.says("0.0.a", m.Abandoned(0, 0), m.Register((m.Track("", 1),), 1), m.Take(1, 0))
+    job.apply("0.0.a", batches=(0,))
+    final = job.assignment("0.0.a")
+    job.says("0.0.a", m.Confirm(final.round, final.attempt, ()))
+
+    job.says("0.0.a", m.Leave("nan"))
+    job.enters("0.0.a")
+    for _ in range(3):
+        job.takes(Looked())
+
+    assert final.kind == "final"
+    assert not job.coordinator.completed
+
+
 def test_the_last_pod_to_drain_waits_for_a_look_while_somebody_is_missing() -> None:
     # Its flush would be a round that is frozen without one.
     job = two()
