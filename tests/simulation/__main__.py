@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterable
 from functools import partial
 
@@ -52,6 +53,8 @@ def _tell(seed: int, profile: Profile, omitted: frozenset[int], *, trace: bool) 
         failed = False
     except ViolationError as error:
         last, failed = f"seed {seed} FAILS: {error}", True
+        if error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
     print(*simulation.faults.log, last, sep="\n")
     return 1 if failed else 0
 

@@ -137,7 +137,9 @@ class Assignments:
         self._last_round.pop(key, None)
 
     def drains(self, key: str, last_round: int) -> None:
-        self._last_round[key] = max(last_round, self._last_round.get(key, -1))
+        known = self._last_round.setdefault(key, last_round)
+        require(last_round >= known, f"{key} drains with {known}, and is told {last_round}")
+        self._last_round[key] = last_round
         self._observer.drained.add(key)
 
     def of(self, key: str, number: int, attempt: int) -> m.Assign | None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import Effect, Event, Note, Received, Send
+from dssync.control.events import Effect, Event, Note, Received, Resigning, Send
 from dssync.control.ledger import committed_in
 from dssync.control.takeover import Adopt, Report
 from dssync.control.view import slot_of
@@ -48,6 +48,8 @@ class Monitor:
         self._standing: dict[int, m.Standing] = {}
         """What each launcher says before the term begins."""
         self._adopted: dict[str, Adopt] = {}
+        self._resigning = False
+        """It was told to freeze nothing more."""
         self._starved: set[str] = set()
         """Members that asked for batches in vain, last."""
         self._seconds = 0.0
@@ -57,6 +59,8 @@ class Monitor:
         """Look at an event before the coordinator, whose clock says ``now``, handles it."""
         self._seconds = now
         self._observer.coverage.observe(self.coordinator, event, now)
+        if type(event) is Resigning:
+            self._resigning = event.wanted
         if type(event) is not Received:
             return
         if type(event.message) is m.Standing:
@@ -119,6 +123,7 @@ class Monitor:
         if self.coordinator.gathering is None:
             self._check_ledger()
             self._check_fed()
+            self._check_frozen()
 
     def _decides(self, key: str, what: str) -> None:
         """A round is frozen or committed with a member that follows from elsewhere."""
@@ -276,6 +281,14 @@ class Monitor:
             and self.coordinator.ledger.available_of(0)
         ):
             require(False, f"{sorted(hungry)} are not offered what is available again")
+
+    def _check_frozen(self) -> None:
+        """Who takes part has a round to go on with, unless the coordinator is to freeze none."""
+        world, job = self.coordinator.world, self.coordinator.job
+        if world is None or world.rounds.lead or not self._view or self._resigning:
+            return
+        waits = job.completed or world.final_frozen or not job.may_decide(self._seconds)
+        require(waits, f"{sorted(self._view)} have no round to go on with")
 
     def _check_ledger(self) -> None:
         ledger = self.coordinator.ledger

@@ -136,12 +136,13 @@ class Pod(Host):
     def _lead(self, record: Record, electorate: Electorate) -> None:
         coordinator, monitor = self.world.new_coordinator(record, electorate, self)
         self._take_uplink(None)
-        self.hub = Hub(self, coordinator, monitor)
-        self.hub.record(record)
-        self._uplink = LocalUplink(self, self.hub)
-        self.hub.introduce_local(self.hello())
-        self.hub.handle(Looked())
-        self.linked(record.term, first=True)
+        hub = self.hub = Hub(self, coordinator, monitor)
+        hub.record(record)
+        self._uplink = LocalUplink(self, hub)
+        hub.introduce_local(self.hello())
+        hub.handle(Looked())
+        if self.alive:
+            self.linked(record.term, first=True)
 
     def _take_uplink(self, uplink: RemoteUplink | None) -> None:
         former, self._uplink, self._linked = self._uplink, uplink, False

@@ -226,6 +226,8 @@ class Simulation:
             return self._run()
         except ProtocolError as error:
             raise ViolationError(f"one side of the protocol refuses the other: {error}") from error
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise ViolationError(f"a state machine ends with {error!r}") from error
 
     def _run(self) -> Outcome:
         observer, scheduler, faults = self.observer, self.scheduler, self.faults
