@@ -127,10 +127,12 @@ def test_an_end_that_waits_for_looks_does_not_come_when_its_last_member_has_left
 
     job.says("0.0.a", m.Leave("nan"))
     job.enters("0.0.a")
+    job.wait(5.2, 0)
     for _ in range(3):
         job.takes(Looked())
 
     assert final.kind == "final"
+    assert job.coordinator.world is not None
     assert not job.coordinator.completed
 
 
