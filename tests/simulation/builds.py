@@ -31,14 +31,21 @@ class Builds:
         self._open: dict[str, Build] = {}
         self._mailbox: dict[str, set[str]] = {}
         self._given_up: set[str] = set()
+        self._given_up_alone: set[str] = set()
+        """While nobody led."""
 
-    def build(self, stage: m.Stage) -> Build:
-        """Return a communicator, which is built if it is new."""
+    def build(self, stage: m.Stage, *, provisional: bool = False) -> Build:
+        """Return a communicator, which is built if it is new.
+
+        Nobody has assigned a provisional round, and its communicator may have been given up; what
+        this member has given up while nobody led, it may have been assigned before.
+        """
         known = self._open.get(stage.communicator)
         if known is not None:
             return known
         worker, build = self._worker, Build(stage.members)
-        if stage.communicator in self._given_up and worker.state.leaderless:
+        alone = provisional or stage.communicator in self._given_up_alone
+        if stage.communicator in self._given_up and alone:
             return Build(stage.members, failed=True)
         self._open[stage.communicator] = build
         if stage.communicator in self._given_up:
@@ -63,6 +70,11 @@ class Builds:
         """Release what is under way on a communicator."""
         if self.retire(communicator):
             self._worker.job.fabric.leave(communicator, self._worker.key)
+
+    def give_up_alone(self, communicator: str) -> None:
+        """Give a communicator up that a coordinator may have assigned for later rounds, too."""
+        self._given_up_alone.add(communicator)
+        self.give_up(communicator)
 
     def give_up_all(self) -> None:
         for communicator in list(self._open):

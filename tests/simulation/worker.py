@@ -297,7 +297,8 @@ class Worker(Process):
                 self.later(seconds, lambda: self._give_up(attempt))
             return
         if attempt.stage < len(assign.stages):
-            build = self._builds.build(assign.stages[attempt.stage])
+            stage = assign.stages[attempt.stage]
+            build = self._builds.build(stage, provisional=assign.cause == CAUSE)
             if build.failed:
                 self._report(attempt, "build")
             if not build.ready:
@@ -317,6 +318,8 @@ class Worker(Process):
     def _give_up(self, attempt: Attempt) -> None:
         """While nobody leads, leave the group of an attempt that cannot be completed."""
         if self.training.attempt is attempt and self.state.give_up(attempt.assign):
+            for stage in attempt.assign.stages:
+                self._builds.give_up_alone(stage.communicator)
             self._drop_attempt()
             self.advance()
 

@@ -251,7 +251,7 @@ class RoundEngine:
             if pending.done():
                 return pending.result()
         except BuildCancelledError:
-            pass
+            self._fail(assign, f"communicator {communicator} was given up")
         except CommunicatorError as error:
             self._fail(assign, error)
         # It may have been prepared here after the link had given it up.

@@ -86,6 +86,25 @@ def test_a_layout_that_has_grown_since_the_round_was_frozen_goes_into_no_sum() -
     assert coordinator.heard[-1] == m.Abandoned(0, 0)
 
 
+def test_a_communicator_that_was_given_up_fails_an_attempt_that_stands() -> None:
+    """A round that was provisional when a new term began is open until its coordinator ends it."""
+    coordinator = Coordinator()
+    coordinator.tell(m.Start(0, 0, True))
+    coordinator.tell(replace(alone(strict=False), stages=(m.Stage("c", (OWN, MATE), 0.5),)))
+    known = coordinator.link.state.assignment
+    assert known is not None
+    engine = engine_of(coordinator)
+    engine._communicators.abandon("c")
+
+    with ThreadPoolExecutor(1) as worker:
+        result = worker.submit(engine.run, known, (7,), False, Clock())
+        coordinator.hears(m.Failed(0, 0, "communicator c was given up"))
+        assert not result.done()
+        coordinator.tell(m.Abandon(0, 0))
+
+        assert result.result(10) is Result.ABANDONED
+
+
 @pytest.mark.parametrize(
     ("number", "weight", "counts"), [(0, 0.5, True), (1, 0.5, False), (0, 0.25, False)]
 )
