@@ -50,6 +50,8 @@ class Monitor:
         self._adopted: dict[str, Adopt] = {}
         self._resigning = False
         """It was told to freeze nothing more."""
+        self._beats = False
+        """A launcher only says that it is there; nothing follows from that before the next tick."""
         self._starved: set[str] = set()
         """Members that asked for batches in vain, last."""
         self._seconds = 0.0
@@ -61,6 +63,7 @@ class Monitor:
         self._observer.coverage.observe(self.coordinator, event, now)
         if type(event) is Resigning:
             self._resigning = event.wanted
+        self._beats = type(event) is Received and type(event.message) is m.Heartbeat
         if type(event) is not Received:
             return
         if type(event.message) is m.Standing:
@@ -71,6 +74,8 @@ class Monitor:
         self._observer.note(f"{self.term} {key} {text}")
         body = wire.from_member(text)
         match body:
+            case m.Enter():
+                self.assignments.forget(key)
             case m.Applied() | m.Confirm():
                 self._check_trained(key, body)
             case m.Failed(number, tried, reason) if reason == wire.TIMED_OUT:
@@ -285,7 +290,7 @@ class Monitor:
     def _check_frozen(self) -> None:
         """Who takes part has a round to go on with, unless the coordinator is to freeze none."""
         world, job = self.coordinator.world, self.coordinator.job
-        if world is None or world.rounds.lead or not self._view or self._resigning:
+        if self._beats or world is None or world.rounds.lead or not self._view or self._resigning:
             return
         waits = job.completed or world.final_frozen or not job.may_decide(self._seconds)
         require(waits, f"{sorted(self._view)} have no round to go on with")
