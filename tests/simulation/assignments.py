@@ -28,7 +28,9 @@ class Assignments:
         """Whose values are in the mean of a flush."""
         self.weights: dict[tuple[Attempt, str], dict[str, float]] = defaultdict(dict)
         self.applied_at_members: dict[tuple[str, int], int] = {}
-        """The attempt that a member has applied in a round, before anybody hears of it."""
+        """The attempt that a member has applied in a round, before anybody hears of it.
+
+        It is -1 where nobody led."""
         self._observer = observer
         self._term = term
         self._views: dict[int, tuple[int, int, str]] = {}

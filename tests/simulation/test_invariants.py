@@ -3,12 +3,15 @@
 from collections.abc import Iterable
 
 import pytest
+from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.events import Effect
+from dssync.control.provisional import CAUSE
 from simulation.assignments import Assignments
 from simulation.monitor import Monitor
 from simulation.run import Simulation
+from simulation.values import Values
 from simulation.violation import ViolationError
 from unit.control.job import JobOnPaper
 
@@ -107,6 +110,19 @@ def test_who_has_not_applied_what_a_mate_has_misses_it(assignments: Assignments)
 
     assert assignments.missed(FAR, MATE) == {(4, 0)}
     assert assignments.missed(NEAR, MATE) == {(5, 0), (6, 0)}
+
+
+def test_who_did_a_provisional_round_has_not_applied_the_flush_of_its_number(
+    assignments: Assignments,
+) -> None:
+    """It had not heard of the flush when the coordinator was lost."""
+    values = Values(assignments)
+    assign = replace(assignments.of(MATE, 4, 0), strict=False, stages=(), cause=CAUSE)
+    values.begun(MATE, assign, [1.0])
+
+    values.applied(MATE, assign, [1.0])
+
+    assert assignments.missed(FAR, MATE) == set()
 
 
 def test_who_began_anew_misses_nothing_of_before_and_all_since(assignments: Assignments) -> None:

@@ -32,7 +32,9 @@ class Values:
         if number <= last:
             require(False, f"{key} applies round {number} after round {last}")
         self._last[key] = number
-        self._assignments.applied_at_members[key, number] = assign.attempt
+        # A provisional round is none of the attempts that a coordinator knows.
+        attempt = -1 if assign.cause == CAUSE else assign.attempt
+        self._assignments.applied_at_members[key, number] = attempt
         if assign.strict:
             self._check_agreement(key, assign)
         self._check_mean(key, assign, values)
