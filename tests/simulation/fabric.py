@@ -4,8 +4,9 @@ An operation completes at each member at another time, and only if every member 
 communicator started the same one. If a member dies or gives up in the middle, some of the others
 still complete, some get an error and some hang: nobody may draw conclusions from any of these.
 
-That all members start the same one is for the coordinator to see to, but for provisional rounds:
-then members may know different views, and what tells is the marks in the sum (`worker.buckets`).
+That all members start the same one is for the coordinator to see to. While nobody leads, members
+may have heard of different views and attempts, and what tells is the marks in the sum
+(`worker.buckets`).
 """
 
 from collections.abc import Callable
@@ -30,8 +31,8 @@ class Party:
     """The batches in what it gives."""
     done: Callable[[Numbers, int], None]
     failed: Callable[[], None]
-    provisional: bool = False
-    """It is in a round that nobody has assigned."""
+    leaderless: bool = False
+    """No coordinator sees to it that its mates know the same."""
     over: bool = False
 
 
@@ -45,9 +46,9 @@ class _Operation:
     """Its members are in different rounds."""
 
     @property
-    def provisional(self) -> bool:
-        """Whether a member is in a round that nobody has assigned."""
-        return any(each.provisional for each in self.parties.values())
+    def leaderless(self) -> bool:
+        """Whether no coordinator sees to it that all members know the same."""
+        return any(each.leaderless for each in self.parties.values())
 
     @property
     def stalled(self) -> bool:
@@ -80,7 +81,7 @@ class Fabric:
             operation = numbered[number] = _Operation(token, members)
         operation.parties[key] = party
         if (operation.token, operation.members) != (token, members):
-            if operation.members != members or not operation.provisional:
+            if operation.members != members or not operation.leaderless:
                 raise ViolationError(
                     f"{key} starts {token} of {members} on communicator {communicator}, where its "
                     f"mates are in {operation.token} of {operation.members}"
@@ -116,7 +117,7 @@ class Fabric:
     def _complete(self, operation: _Operation) -> None:
         columns = zip(*(operation.parties[m].scaled for m in operation.members), strict=True)
         off = abs(sum(party.weight for party in operation.parties.values()) - 1)
-        if operation.provisional and (operation.mixed or off >= 1e-9):
+        if operation.leaderless and (operation.mixed or off >= 1e-9):
             self._refuse(operation)
             return
         require(off < 1e-9, f"weights of {operation.members} sum to 1 but for {off}")

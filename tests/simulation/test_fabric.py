@@ -17,7 +17,7 @@ class Sum:
         self.fabric = Fabric(self.scheduler)
         self.ends: dict[str, str] = {}
 
-    def start(self, key: str, number: int, weight: float = 0.5, provisional: bool = False) -> None:
+    def start(self, key: str, number: int, weight: float = 0.5, leaderless: bool = False) -> None:
         def done(total: Numbers, support: int) -> None:
             self.ends[key] = "done"
 
@@ -25,7 +25,7 @@ class Sum:
             self.ends[key] = "failed"
 
         process = Process(self.scheduler)
-        part = Party(process, [weight], weight, 0, done, failed, provisional)
+        part = Party(process, [weight], weight, 0, done, failed, leaderless)
         self.fabric.start("c", PAIR, (number, 0), key, part)
 
     def run(self) -> dict[str, str]:
@@ -34,24 +34,24 @@ class Sum:
         return self.ends
 
 
-@pytest.mark.parametrize("provisional", [False, True])
-def test_members_of_one_round_get_its_sum(provisional: bool) -> None:
+@pytest.mark.parametrize("leaderless", [False, True])
+def test_members_of_one_round_get_its_sum(leaderless: bool) -> None:
     operation = Sum()
 
     operation.start("a", 4)
-    operation.start("b", 4, provisional=provisional)
+    operation.start("b", 4, leaderless=leaderless)
 
     assert operation.run() == {"a": "done", "b": "done"}
 
 
 @pytest.mark.parametrize(("number", "weight"), [(5, 0.5), (4, 0.3)])
-def test_nobody_gets_a_sum_of_two_rounds_or_views_if_one_is_provisional(
+def test_nobody_gets_a_sum_of_two_rounds_or_views_while_nobody_leads(
     number: int, weight: float
 ) -> None:
     operation = Sum()
 
     operation.start("a", 4)
-    operation.start("b", number, weight, provisional=True)
+    operation.start("b", number, weight, leaderless=True)
 
     assert operation.run() == {"a": "failed", "b": "failed"}
 

@@ -356,9 +356,13 @@ class Worker(Process):
         self.later(ARRIVE_AFTER_SECONDS, lambda: self._announce_operation(attempt, number))
         self.later(OPERATION_TIMEOUT_SECONDS, lambda: self._time_out_operation(attempt, number))
         support = attempt.support if stage.weight else 0
-        provisional = attempt.assign.cause == CAUSE
-        part = Party(self, scaled, stage.weight, support, done, failed, provisional)
+        part = Party(self, scaled, stage.weight, support, done, failed, self._is_leaderless)
         self.job.fabric.start(stage.communicator, stage.members, token, self.key, part)
+
+    @property
+    def _is_leaderless(self) -> bool:
+        """Whether its coordinator is lost, or a new one has not adopted it yet."""
+        return self.state.leaderless or self.state.term != self.state.member_since
 
     def _time_out_operation(self, attempt: Attempt, number: int) -> None:
         if attempt.operating and attempt.stage == number:
