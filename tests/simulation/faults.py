@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dssync.control.messages import AskFlush
+from simulation.echoes import ECHOES
 from simulation.outages import ARBITER_FAULTS, LEADER_FAULTS, NETWORK_FAULTS
 from simulation.profile import Profile
 
@@ -38,6 +39,7 @@ class Faults:
         """A line for each fault that has struck."""
         kinds = ("members",) * profile.members + ("leaders",) * profile.leaders
         kinds += ("network",) * profile.network + ("arbiter",) * profile.arbiter
+        kinds += ("echoes",) * profile.echoes
         plan = sorted(
             (self.random.randint(*SPAN), self.random.choice(kinds), self.random.choice(MOMENTS))
             for _ in range(self.random.randint(5, 8))
@@ -55,6 +57,8 @@ class Faults:
             return
         if self._plan and self.world.observer.events >= self._plan[0][0]:
             _, kind, moment = self._plan[0]
+            # What is confirmed and not decided is what an echo can bring back.
+            moment = "confirming" if kind == "echoes" else moment
             if self._strike(kind, moment) or self._give_up(kind):
                 self._plan.pop(0)
         elif self._late and self._strike("members", self._late):
@@ -83,8 +87,9 @@ class Faults:
 
     def _do(self, kind: str, moment: str, victims: list[Worker]) -> str:
         """Strike, and return what struck whom."""
-        if kind == "members":
+        if kind in ("members", "echoes"):
             faults = _LATE_FAULTS if moment in LATE_MOMENTS else _FAULTS
+            faults = ECHOES if kind == "echoes" else faults
             victim, fault = self.random.choice(victims), self.random.choice(faults)
             fault(self, victim)
             return f"{fault.__name__.lstrip('_')} {victim.key}"
@@ -143,7 +148,8 @@ class Faults:
         pod.drain()
         self.world.operator.replace(pod)
 
-    def _pod_of(self, worker: Worker) -> Pod:
+    def pod_of(self, worker: Worker) -> Pod:
+        """Return where a worker runs."""
         return next(pod for pod in self.world.pods if worker in pod.workers)
 
     def _touch(self, *workers: Worker) -> None:
@@ -166,10 +172,10 @@ class Faults:
         self._kill_worker(donor or victim)
 
     def _kill_pod(self, victim: Worker) -> None:
-        self.kill(self._pod_of(victim))
+        self.kill(self.pod_of(victim))
 
     def _kill_all_but_one(self, victim: Worker) -> None:
-        keep = self._pod_of(victim)
+        keep = self.pod_of(victim)
         for pod in self.world.live_pods:
             if pod is not keep:
                 self.kill(pod)
@@ -182,20 +188,20 @@ class Faults:
     def _freeze_worker(self, victim: Worker) -> None:
         self._touch(victim)
         seconds = self.random.choice((0.05, 0.5, 2.0, 6.0, 40.0))
-        self._pod_of(victim).freeze_worker(victim)
+        self.pod_of(victim).freeze_worker(victim)
         self.later(seconds, lambda: victim.thaw() if victim.alive else None)
 
     def _freeze_pod(self, victim: Worker) -> None:
-        self.freeze(self._pod_of(victim), self.random.choice((0.1, 1.0, 2.5, 6.0, 20.0)))
+        self.freeze(self.pod_of(victim), self.random.choice((0.1, 1.0, 2.5, 6.0, 20.0)))
 
     def _cut(self, victim: Worker) -> None:
-        pod = self._pod_of(victim)
+        pod = self.pod_of(victim)
         self._touch_link(pod)
         self.world.network.reset(pod.uid)
 
     def _cut_off(self, victim: Worker) -> None:
         """Nobody reaches a pod for some time."""
-        pod, network = self._pod_of(victim), self.world.network
+        pod, network = self.pod_of(victim), self.world.network
         self._touch_link(pod)
         others = [other.uid for other in self.world.live_pods if other is not pod]
         ways = [way for uid in others for way in ((pod.uid, uid), (uid, pod.uid))]
@@ -210,7 +216,7 @@ class Faults:
         self.later(self.random.choice((0.1, 0.5, 3.0, 14.0)), heal)
 
     def _slow_link(self, victim: Worker) -> None:
-        pod, extra = self._pod_of(victim), self.random.uniform(0.02, 1.0)
+        pod, extra = self.pod_of(victim), self.random.uniform(0.02, 1.0)
         self._touch_link(pod)
         pod.extra_latency_seconds += extra
 
@@ -238,7 +244,7 @@ class Faults:
         self.world.add_pod(self.random.randint(1, 3))
 
     def _drain(self, victim: Worker) -> None:
-        self.drain(self._pod_of(victim))
+        self.drain(self.pod_of(victim))
 
     def _flush(self, victim: Worker) -> None:
         if victim.state.started:

@@ -16,6 +16,8 @@ class Profile:
     """Partitions one way and both, links that flap, a slow network."""
     arbiter: int = 0
     """Slow, silent, or silent though a swap takes effect."""
+    echoes: int = 0
+    """What one coordinator did reaches the next one late or not at all."""
     commit: str = ""
 
 
@@ -26,7 +28,8 @@ LEADERS = Profile("leaders", members=1, leaders=2)
 STRICT_LEADERS = Profile("strict leaders", members=1, leaders=2, commit="strict")
 PARTITIONS = Profile("partitions", members=1, leaders=1, network=4, arbiter=1)
 OUTAGES = Profile("outages", members=1, leaders=3, network=1, arbiter=3)
+ECHOES = Profile("echoes", members=1, leaders=1, echoes=4, commit="strict")
 PROFILES = {
     each.name: each
-    for each in (MIXED, MEMBERS, STRICT, LEADERS, STRICT_LEADERS, PARTITIONS, OUTAGES)
+    for each in (MIXED, MEMBERS, STRICT, LEADERS, STRICT_LEADERS, PARTITIONS, OUTAGES, ECHOES)
 }

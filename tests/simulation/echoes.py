@@ -1,0 +1,68 @@
+"""Chains of faults by which what one coordinator did reaches the next one late, or not at all.
+
+Drawn one by one, faults meet in this way once in some ten thousand seeds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simulation.faults import Faults
+    from simulation.pod import Pod
+    from simulation.worker import Worker
+
+
+def lose_unheard(faults: Faults, victim: Worker) -> None:
+    """A pod is put out by a coordinator that it does not hear any more, and which then dies."""
+    pod, leader = _apart_from_leader(faults, victim)
+    if leader is None:
+        return
+    network = faults.world.network
+    ways = [(leader.uid, pod.uid), (pod.uid, leader.uid)]
+    faults.touch(pod)
+    faults.touch(leader)
+    network.block(ways)
+
+    def end() -> None:
+        network.reset(pod.uid)
+        if leader.alive:
+            faults.kill(leader)
+        network.unblock(ways)
+        faults.touch(pod)
+
+    faults.later(faults.random.uniform(2.1, 3.5), end)
+
+
+def split_shortly(faults: Faults, victim: Worker) -> None:
+    """The coordinator goes on with one pod, the rest elects another, which dies after the split."""
+    pod, leader = _apart_from_leader(faults, victim)
+    if leader is None:
+        return
+    network, side = faults.world.network, (leader.uid, pod.uid)
+    others = [each.uid for each in faults.world.live_pods if each.uid not in side]
+    ways = [way for near in side for far in others for way in ((near, far), (far, near))]
+    faults.touch_all()
+    network.block(ways)
+
+    def heal() -> None:
+        network.unblock(ways)
+        faults.touch_all()
+        faults.later(faults.random.uniform(0.02, 0.6), lose_successor)
+
+    def lose_successor() -> None:
+        successor = faults.world.leader
+        if successor is not None and successor is not leader:
+            faults.kill(successor)
+
+    faults.later(faults.random.uniform(0.6, 2.0), heal)
+
+
+def _apart_from_leader(faults: Faults, victim: Worker) -> tuple[Pod, Pod | None]:
+    """Return the pod of a worker, and the coordinator's if that is another one."""
+    pod = faults.pod_of(victim)
+    leader = faults.world.leader
+    return pod, None if leader is pod else leader
+
+
+ECHOES = (lose_unheard, lose_unheard, split_shortly)
