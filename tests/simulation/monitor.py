@@ -210,6 +210,7 @@ class Monitor:
         state = ledger.state
         done = [batch for batch in range(ledger.total) if committed_in(state, batch)]
         require(len(done) == ledger.committed, f"{ledger.committed} of {len(done)} are counted")
+        self._check_history(done)
         self._recommit(done)
         if self.is_strict:
             for key in self._adopted:
@@ -217,11 +218,30 @@ class Monitor:
             self._observer.forget(self._commits.keys())
         self._repeated_before = ledger.repeated
 
+    def _latest(self) -> int:
+        """Return the last term in which a survivor was admitted or adopted."""
+        started = [r.member_since for r in self._reports.values() if r.started and r.enter]
+        return max(started, default=0)
+
+    def _check_history(self, done: list[int]) -> None:
+        """Nothing counts as committed that only a side has committed which was given up."""
+        latest = self._latest()
+        if not latest or not self._adopted:
+            return
+        known = {
+            b for body in self._adopted.values() for each in body.commits for b in each.batches
+        }
+        for term, former in self._observer.monitors.items():
+            if latest <= term < self.term:
+                known |= former._commits.keys() | self._observer.applied_batches[term]
+        lost = [batch for batch in done if batch not in known]
+        require(not lost, f"term {self.term} counts {lost} of a history that was given up")
+
     def _check_adopted(self) -> None:
         """Whom the last term knows goes on; what one survivor applied is committed for all."""
         told = self._adopted
         started = {key: r for key, r in self._reports.items() if r.started and r.enter}
-        latest = max((r.member_since for r in started.values()), default=0)
+        latest = self._latest()
         former = self._observer.monitors.get(latest)
         if former is None:
             return

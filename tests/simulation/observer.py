@@ -77,6 +77,8 @@ class Observer:
         """Members that came when others were training."""
         self.decided: dict[tuple[str, int, int, int], tuple[int, ...]] = {}
         """Strict: what the decisions commit that a member was told: by key, term and attempt."""
+        self.applied_batches: dict[int, set[int]] = defaultdict(set)
+        """What members have committed by themselves, by the term that they were in."""
         self.final_assigned = False
         """Somebody was told of a final flush."""
         self.drained: set[str] = set()
@@ -140,6 +142,10 @@ class Observer:
 
     def begun(self, key: str, term: int, assign: m.Assign, values: Numbers) -> None:
         self.monitors[term].values.begun(key, assign, values)
+
+    def committed(self, term: int, batches: tuple[int, ...]) -> None:
+        """A member commits by itself what it has trained on."""
+        self.applied_batches[term].update(batches)
 
     def applied(self, key: str, term: int, assign: m.Assign, result: tuple[Numbers, int]) -> None:
         """A member applies a result, in which some batches are."""

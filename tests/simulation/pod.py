@@ -238,8 +238,7 @@ class Pod(Host):
 
     def _stand(self) -> None:
         keys = tuple(worker.key for worker in self.workers)
-        workers = len(self.workers) + self._starting
-        self._send(m.Standing(keys, workers, self._records.report))
+        self._send(m.Standing(keys, len(keys) + self._starting, self._records.report))
 
     def _heartbeat(self) -> None:
         self._send(m.Heartbeat(()))

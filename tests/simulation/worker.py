@@ -376,6 +376,7 @@ class Worker(Process):
         self.training.support, self.training.consumed_support = attempt.support, 0
         self.training.attempt, self.training.stepped = None, False
         self.say(applied)
+        self.job.observer.committed(attempt.term, applied.batches)
         self.final_state = attempt.assign.kind == "final"
         result = (attempt.values, attempt.support)
         self.job.observer.applied(self.key, attempt.term, attempt.assign, result)
