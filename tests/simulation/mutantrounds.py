@@ -179,16 +179,6 @@ class DrainsAtOnce(Departures):
             self.gone(key, "drain", pod.heard_seconds)
 
 
-class DrainsTwice(Departures):
-    """The second announcement of a drain counts as news."""
-
-    def drain_pod(self, pod: Pod, now: float) -> None:
-        pod.draining = True
-        for key in self._job.roster.of_slot(pod.slot):
-            self._drain(key)
-        self._announce_drained(pod.slot)
-
-
 class ForgetsFrozenPods(Coordinator):
     """A pod whose lease ran out is unknown, although its connection stands."""
 
