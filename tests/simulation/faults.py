@@ -22,6 +22,12 @@ MOMENTS = (
 LATE_MOMENTS = ("last data", "final")
 SPAN = (40, 700)
 """Events between which faults strike."""
+FEWEST_EVENTS = 500
+"""Of a run; where it would have fewer, another pod joins."""
+EVENTS_OF_A_BATCH = 3
+"""At a member that trains alone; with mates there are more."""
+FEW_MEMBERS = 2
+LATE_WORKERS = 4
 PATIENCE = 60
 """Events for which a fault waits for its moment."""
 
@@ -50,11 +56,15 @@ class Faults:
         late = self.random.choice(("last data", *LATE_MOMENTS, None))
         self._late = None if self.planned in omitted else late
         self._patience = 0
+        self._prolonged = False
 
     def look(self) -> None:
         """Strike if the time and the moment of a fault have come."""
         if self.world.completed:
             return
+        if not self._prolonged and self._would_be_short:
+            self._prolonged = True
+            self.world.add_pod(LATE_WORKERS)
         if self._plan and self.world.observer.events >= self._plan[0][0]:
             _, kind, moment = self._plan[0]
             # What is confirmed and not decided is what an echo can bring back.
@@ -63,6 +73,18 @@ class Faults:
                 self._plan.pop(0)
         elif self._late and self._strike("members", self._late):
             self._late = None
+
+    @property
+    def _would_be_short(self) -> bool:
+        """Whether a member that is left alone would end the job before most faults have struck."""
+        events, leader = self.world.observer.events, self.world.leader
+        if events >= FEWEST_EVENTS or leader is None or leader.hub is None:
+            return False
+        world, ledger = leader.hub.coordinator.world, leader.hub.coordinator.ledger
+        if world is None or len(world.view.members) > FEW_MEMBERS or not ledger.total:
+            return False
+        left = ledger.total - ledger.committed
+        return events + EVENTS_OF_A_BATCH * left < FEWEST_EVENTS
 
     def _give_up(self, kind: str) -> bool:
         """Wait for a moment for some time, then strike anyway."""
