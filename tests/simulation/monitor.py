@@ -38,6 +38,8 @@ class Monitor:
         self.coordinator = coordinator
         self._view: set[str] = set()
         self._commits: Counter[int] = Counter()
+        self.ever_committed: set[int] = set()
+        """Also before the data began to count anew: a survivor may go on with that."""
         self._said = 0
         """Batches that members have said to be committed."""
         self._twice: set[int] = set()
@@ -233,7 +235,7 @@ class Monitor:
         }
         for term, former in self._observer.monitors.items():
             if latest <= term < self.term:
-                known |= former._commits.keys() | self._observer.applied_batches[term]
+                known |= former.ever_committed | self._observer.applied_batches[term]
         lost = [batch for batch in done if batch not in known]
         require(not lost, f"term {self.term} counts {lost} of a history that was given up")
 
@@ -282,6 +284,7 @@ class Monitor:
             self._commit(batches)
 
     def _commit(self, batches: tuple[int, ...]) -> None:
+        self.ever_committed.update(batches)
         for batch in batches:
             self._commits[batch] += 1
             if self._commits[batch] > 1:
@@ -290,6 +293,7 @@ class Monitor:
 
     def _recommit(self, batches: Iterable[int]) -> None:
         self._commits = Counter(batches)
+        self.ever_committed.update(self._commits)
         self._said = self._commits.total()
         self._twice.clear()
 

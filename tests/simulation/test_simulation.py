@@ -40,7 +40,8 @@ def test_a_seed_that_failed_once_passes(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("profile", "seed"), [(LEADERS, 535), (MEMBERS, 886), (PARTITIONS, 151), (PARTITIONS, 247)]
+    ("profile", "seed"),
+    [(LEADERS, 118), (LEADERS, 535), (MEMBERS, 886)] + [(PARTITIONS, s) for s in (44, 151, 247)],
 )
 def test_a_seed_of_another_profile_that_failed_once_passes(profile: Profile, seed: int) -> None:
     Simulation(seed, profile=profile).run()

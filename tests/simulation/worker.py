@@ -281,8 +281,9 @@ class Worker(Process):
 
     def _attempt(self, assign: m.Assign) -> Attempt:
         training = self.training
-        # Nobody has sent a provisional one.
-        term = self._terms.get((assign.round, assign.attempt), self.state.member_since)
+        known = self._terms.get((assign.round, assign.attempt))
+        # Nobody has sent a provisional one; one of its number may be known of an earlier life.
+        term = self.state.member_since if known is None or assign.cause == CAUSE else known
         self.job.observer.begun(self.key, term, assign, training.values)
         support = training.support | training.consumed_support
         return Attempt(assign, term, list(training.values), support)
