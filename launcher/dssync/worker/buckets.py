@@ -167,7 +167,9 @@ class Arena:
 
 def _cut(flat: torch.Tensor) -> list[torch.Tensor]:
     step = BUCKET_BYTES // flat.element_size()
-    return [flat[start : start + step] for start in range(0, flat.numel(), step)]
+    # The marks go with the last values, not in a sum of their own.
+    starts = range(0, max(1, flat.numel() - MARKS), step)
+    return [*(flat[start : start + step] for start in starts[:-1]), flat[starts[-1] :]]
 
 
 @dataclass(frozen=True)

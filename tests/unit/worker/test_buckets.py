@@ -92,12 +92,22 @@ def test_tensors_that_the_script_replaced_are_followed() -> None:
     assert buckets.buckets()[0].tolist()[:2] == [1.0, 2.0]
 
 
-def test_a_bucket_holds_at_most_sixteen_megabytes() -> None:
-    buckets = Buckets([torch.zeros((5 << 20) - 2), torch.zeros(7, dtype=torch.float64)])
+@pytest.mark.parametrize(
+    ("elements", "sizes"),
+    [
+        (4 << 20, [(16 << 20) + 8]),
+        ((4 << 20) + 1, [16 << 20, 12]),
+        (5 << 20, [16 << 20, (4 << 20) + 8]),
+    ],
+)
+def test_a_bucket_holds_sixteen_megabytes_of_values_and_no_marks_go_alone(
+    elements: int, sizes: list[int]
+) -> None:
+    buckets = Buckets([torch.zeros(elements), torch.zeros(7, dtype=torch.float64)])
 
-    sizes = [bucket.numel() * bucket.element_size() for bucket in buckets.buckets()]
+    found = [bucket.numel() * bucket.element_size() for bucket in buckets.buckets()]
 
-    assert sizes == [16 << 20, 4 << 20, 72]
+    assert found == [*sizes, 72]
 
 
 def test_the_total_is_that_of_the_values_as_they_were_before_they_are_scaled() -> None:
