@@ -205,7 +205,9 @@ class Assignments:
             hit = hit or self._observer.is_over(self._term)
             hit = hit or (assign.cause == "failed" and self._timed_out[number].issuperset(first))
             require(hit, f"{key} retries {number} ({assign.cause}) though no fault hit {first}")
-        done = [mate for mate in now if (mate, number) in self.applied_at_members]
+        # Who has done the round while nobody led enters anew now that somebody is heard again; that
+        # it has abandoned the attempt before may be heard first.
+        done = [mate for mate in now if self.applied_at_members.get((mate, number), -1) >= 0]
         require(not done, f"{key} retries round {number} with {done}, who applied it")
         if assign.strict:
             last = assign.attempt - 1

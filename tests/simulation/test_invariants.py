@@ -125,6 +125,25 @@ def test_who_did_a_provisional_round_has_not_applied_the_flush_of_its_number(
     assert assignments.missed(FAR, MATE) == set()
 
 
+def test_a_retry_with_a_mate_that_has_applied_the_round_is_not_forgiven(
+    assignments: Assignments,
+) -> None:
+    assignments._observer.touched.add(MATE)
+    assignments.applied_at_members[MATE, 5] = 0
+
+    with pytest.raises(ViolationError, match="who applied it"):
+        freeze(assignments, 5, attempt=1)
+
+
+def test_it_is_forgiven_with_a_mate_that_has_done_the_round_while_nobody_led(
+    assignments: Assignments,
+) -> None:
+    assignments._observer.touched.add(MATE)
+    assignments.applied_at_members[MATE, 5] = -1
+
+    freeze(assignments, 5, attempt=1)
+
+
 def test_who_began_anew_misses_nothing_of_before_and_all_since(assignments: Assignments) -> None:
     for number in GROUPS:
         assignments.applied_at_members[MATE, number] = 0
