@@ -2,8 +2,9 @@
 
 A member says which samples it holds when it enters a round, and which samples a committed round
 counted. Whoever was killed between the commit and its report cannot say so. Then a mate may: a
-round that one member of a group reports is committed for all of them. If nobody of the group was
-left to report, what the dead held stays *open*: committed as a whole or not at all.
+round that one member of a group reports is committed for all of them, also for one that was frozen
+in it, put out, and has entered again. If nobody of the group was left to report, what the others
+held stays *open*: committed as a whole or not at all.
 """
 
 from collections import Counter
@@ -38,21 +39,30 @@ class Tally:
 def tally(lines: list[Line]) -> Tally:
     """Add up what the members of a strict job said."""
     committed: Counter[int] = Counter()
-    held: dict[str, list[int]] = {}
     last: dict[str, int] = {}
+    held: dict[str, list[int]] = {}
+    put_down: list[tuple[str, list[int], range]] = []
+    """Members, what they held, and the rounds in which that may have been committed."""
     witnessed: dict[str, set[int]] = {}
     for line in lines:
+        own = line["own"]
         if line["event"] == "step":
-            held[line["own"]] = line["pending"]
+            held[own] = line["pending"]
         elif line["event"] == "round":
             committed.update(line["samples"])
-            held.pop(line["own"], None)
-            last[line["own"]] = line["round"]
+            unanswered = held.pop(own, [])
+            if not line["samples"]:
+                # It was put out meanwhile, and entered again with nothing.
+                put_down.append((own, unanswered, range(last.get(own, -1) + 1, line["round"])))
+            last[own] = line["round"]
             for mate in line["members"] if line["kind"] == "train" else ():
                 witnessed.setdefault(mate, set()).add(line["round"])
+    for own, samples in held.items():
+        seen = max(witnessed.get(own, {-1}))
+        put_down.append((own, samples, range(last.get(own, -1) + 1, seen + 1)))
     undecided = []
-    for member, samples in held.items():
-        if any(number > last.get(member, -1) for number in witnessed.get(member, ())):
+    for own, samples, rounds in put_down:
+        if witnessed.get(own, set()).intersection(rounds):
             committed.update(samples)
         else:
             undecided.append(Counter(samples))

@@ -36,6 +36,22 @@ def test_a_mate_is_the_witness_of_who_died_before_its_report() -> None:
     assert tally(both(0)).committed == DATA
 
 
+def test_a_mate_is_the_witness_of_who_was_put_out_before_its_report_and_entered_again() -> None:
+    back = committed("b", 5, ("a", "b"))
+
+    assert tally([*both(0), back]).committed == DATA
+
+
+def test_rounds_after_it_entered_again_say_nothing_of_what_a_member_held_before() -> None:
+    held = [step("b", 3, 4), committed("a", 0, ("a",), 1, 2)]
+    back = [committed("a", 5, ("a", "b")), committed("b", 5, ("a", "b"))]
+
+    found = tally([*held, *back])
+
+    assert found.committed == Counter([1, 2])
+    assert found.explains(DATA)
+
+
 def test_who_died_alone_has_committed_all_or_nothing() -> None:
     found = tally([step("a", 1, 2), committed("a", 0, ("a",), 1, 2), step("b", 3, 4)])
 
