@@ -77,7 +77,9 @@ def committed(job: Job, chaos: Chaos, expected: Counter[int]) -> Tally:
     """Return what was committed, with what only a lost coordinator knew where that still stands."""
     lines = job.board.select(lambda line: line["event"] in ("step", "round"))
     doubtful: list[Line] = [line for line in lines if chaos.is_doubtful(line)]
-    found = tally([line for line in lines if not chaos.is_doubtful(line)])
+    # They tell where their members were, but neither what is committed nor with whom.
+    silent: dict[str, object] = {"samples": [], "members": []}
+    found = tally([{**line, **silent} if chaos.is_doubtful(line) else line for line in lines])
     for line in doubtful:
         samples = Counter(line["samples"])
         if samples <= expected - found.committed:
