@@ -10,9 +10,10 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import torch
 
@@ -41,9 +42,13 @@ def write_files(folder: Path, files: Mapping[str, Mapping[str, torch.Tensor]]) -
         CheckpointError: a tensor is of a type that the format does not have.
     """
     parts = {name: _parts_of(tensors) for name, tensors in files.items()}
-    digests = [partial(_digest, each) for each in parts.values()]
-    writes = [partial(_write, folder / name, each) for name, each in parts.items()]
-    found = side_by_side([*digests, *writes])
+    with ExitStack() as stack:
+        opened = [stack.enter_context((folder / name).open("xb")) for name in parts]
+        # All is given to the disk first: checksums at the same time would take the cores from it,
+        # and the disk would begin later.
+        side_by_side([partial(_fill, *each) for each in zip(opened, parts.values(), strict=True)])
+        digests = [partial(_digest, each) for each in parts.values()]
+        found = side_by_side([*digests, *(partial(os.fsync, file.fileno()) for file in opened)])
     return {
         name: {"bytes": sum(map(len, each)), "sha256": digest}
         for (name, each), digest in zip(parts.items(), found, strict=False)
@@ -81,12 +86,10 @@ def _digest(parts: Sequence[memoryview]) -> str:
     return digest.hexdigest()
 
 
-def _write(path: Path, parts: Sequence[memoryview]) -> None:
-    with path.open("xb") as file:
-        for part in parts:
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
+def _fill(file: BinaryIO, parts: Sequence[memoryview]) -> None:
+    for part in parts:
+        file.write(part)
+    file.flush()
 
 
 def side_by_side(calls: Sequence[Callable[[], object]]) -> list[object]:
