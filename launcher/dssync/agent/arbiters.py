@@ -100,7 +100,7 @@ class FileArbiter:
             names = os.listdir(self._path)
         except FileNotFoundError:
             return 0
-        return max((int(name) for name in names if name.isdigit()), default=0)
+        return _highest(names)
 
     def _claim(self, number: int, content: bytes) -> bool:
         """Write a record under a number that nobody has used; tell whether that was so."""
@@ -122,8 +122,9 @@ class FileArbiter:
         One that was removed is at least ``KEPT`` below the highest number ever after, by which a
         process that was stopped in between sees that it claimed it for the second time.
         """
-        latest = self._latest()
-        for name in os.listdir(self._path):
+        names = os.listdir(self._path)
+        latest = _highest(names)
+        for name in names:
             number = name.removeprefix(".").partition(".")[0]
             if number.isdigit() and int(number) <= latest - KEPT:
                 (self._path / name).unlink(missing_ok=True)
@@ -153,6 +154,10 @@ class StaticArbiter:
             return None
         self._record = replace(new, version=str(int(expected.version or 0) + 1))
         return self._record
+
+
+def _highest(names: list[str]) -> int:
+    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def _write(path: Path, content: bytes) -> None:
