@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from dssync.control import messages as m
 from dssync.control.events import Note
-from dssync.control.job import Job
+from dssync.control.job import Job, World
 from dssync.control.roster import Phase, Pod
 from dssync.control.view import slot_of
 
@@ -69,11 +69,12 @@ class Departures:
         is to decide: they wait for that if need be.
         """
         pod.draining = True
-        if self._is_last(pod):
+        world = self._world_of_last(pod)
+        if world is not None:
             if not self._job.may_decide(now):
                 self._waiting[pod.slot] = pod
                 return
-            self._suspend()
+            self._suspend(world)
         for key in self._job.roster.of_slot(pod.slot):
             if self._job.roster.peers[key].phase is not Phase.DRAINING:
                 self._drain(key)
@@ -86,19 +87,17 @@ class Departures:
             if self._job.roster.pods.get(slot) is pod:
                 self.drain_pod(pod, now)
 
-    def _is_last(self, pod: Pod) -> bool:
-        """Tell whether nobody of the view is left without a pod."""
+    def _world_of_last(self, pod: Pod) -> World | None:
+        """Return the world if nobody of its view is left without a pod."""
         world, of_pod = self._job.world, self._job.roster.of_slot(pod.slot)
         if world is None or not world.view.members or world.final_frozen:
-            return False
-        return set(of_pod).issuperset(world.view.members)
+            return None
+        return world if set(of_pod).issuperset(world.view.members) else None
 
-    def _suspend(self) -> None:
-        world = self._job.world
-        if world is not None:
-            progress = self._job.ledger.progress
-            layouts = self._job.layouts(world, "suspend")
-            world.rounds.freeze(world.view, "suspend", True, progress, layouts)
+    def _suspend(self, world: World) -> None:
+        progress = self._job.ledger.progress
+        layouts = self._job.layouts(world, "suspend")
+        world.rounds.freeze(world.view, "suspend", True, progress, layouts)
 
     def _drain(self, key: str) -> None:
         job = self._job
