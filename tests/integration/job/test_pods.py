@@ -140,24 +140,30 @@ def test_a_second_signal_ends_a_drain(job: Job) -> None:
     assert "verdict=Drained" in pod.text
 
 
-def test_a_pod_that_was_replaced_while_it_was_frozen_is_turned_away_for_good(job: Job) -> None:
-    def pod(slot: int, uid: str) -> Launcher:
-        environment = {"DSSYNC_POD_UID": uid}
-        return job.pod(slot, 1, environment=environment)
+def pod_with(job: Job, slot: int, uid: str) -> Launcher:
+    """Start a pod of one worker under a uid."""
+    return job.pod(slot, 1, environment={"DSSYNC_POD_UID": uid})
 
+
+def replaced(job: Job, before: Line) -> Line:
+    """Replace a pod that has the uid ``old``; return the first round of its successor."""
+    job.note("gone", '["old"]')
+    pod_with(job, before["slot"], "new")
+    ended = matching(event="round", slot=before["slot"])
+    (after,) = job.board.wait(lambda line: ended(line) and line["own"] != before["own"])
+    return after
+
+
+def test_a_pod_that_was_replaced_while_it_was_frozen_is_turned_away_for_good(job: Job) -> None:
     job.resize(desired=2)
-    first = pod(0, "first")
+    first = pod_with(job, 0, "first")
     assert job.coordinator() is first
-    frozen = pod(1, "old")
+    frozen = pod_with(job, 1, "old")
     (before,) = job.board.wait(matching(event="round", slot=1))
     frozen.signal(signal.SIGSTOP)
     job.freeze(before["pid"])
     job.board.wait(first.says("evict", "member=1.0.", "cause=lease"))
-    job.note("gone", '["old"]')
-    pod(1, "new")
-    (after,) = job.board.wait(
-        lambda line: line["event"] == "round" and line["slot"] == 1 and line["own"] != before["own"]
-    )
+    after = replaced(job, before)
 
     frozen.signal(signal.SIGCONT)
     job.thaw(before["pid"])
@@ -171,22 +177,15 @@ def test_a_pod_that_was_replaced_while_it_was_frozen_is_turned_away_for_good(job
 
 
 def test_a_coordinator_that_was_replaced_while_it_was_frozen_gives_way_for_good(job: Job) -> None:
-    def pod(slot: int, uid: str) -> Launcher:
-        return job.pod(slot, 1, environment={"DSSYNC_POD_UID": uid})
-
     job.resize(desired=3)
-    frozen = pod(0, "old")
+    frozen = pod_with(job, 0, "old")
     assert job.coordinator() is frozen
-    others = [pod(1, "first"), pod(2, "second")]
+    others = [pod_with(job, 1, "first"), pod_with(job, 2, "second")]
     (before,) = job.board.wait(matching(event="round", slot=0))
     frozen.signal(signal.SIGSTOP)
     job.freeze(before["pid"])
     job.board.wait(lambda line: any(each.says("coordinating")(line) for each in others))
-    job.note("gone", '["old"]')
-    pod(0, "new")
-    (after,) = job.board.wait(
-        lambda line: line["event"] == "round" and line["slot"] == 0 and line["own"] != before["own"]
-    )
+    after = replaced(job, before)
 
     frozen.signal(signal.SIGCONT)
     job.thaw(before["pid"])
