@@ -5,6 +5,7 @@ that stand for pods, and the launcher reads them. Nothing else in the project sp
 Imports nothing of the project, so that the operator can use it without anything of the launcher.
 """
 
+import json
 import zlib
 from base64 import b64decode, b64encode
 from typing import Final
@@ -126,6 +127,15 @@ def unpack(entry: str) -> str:
     except (ValueError, zlib.error):
         return ""
     return text if unpacking.eof else ""
+
+
+def value_of(entry: str) -> object:
+    """Return the JSON value of an entry, packed or not; None where it has none that can be read."""
+    text = unpack(entry)
+    try:
+        return json.loads(text) if text else None
+    except (ValueError, RecursionError):
+        return None
 
 
 # --- Verdicts of a launcher, in its termination message. ------------------------------------

@@ -148,12 +148,12 @@ def _wanted(annotations: Manifest) -> Wanted | None:
 
 
 def _integer(annotations: Manifest, key: str) -> int:
-    value = _value(text(annotations, key))
+    value = contract.value_of(text(annotations, key))
     return value if isinstance(value, int) else -1
 
 
 def _texts(written: str) -> tuple[str, ...]:
-    value = _value(written)
+    value = contract.value_of(written)
     return tuple(each for each in value if isinstance(each, str)) if isinstance(value, list) else ()
 
 
@@ -162,20 +162,12 @@ def _paths(written: str) -> dict[str, str]:
 
 
 def _launchers(written: str) -> tuple[str, ...]:
-    return tuple(text(each, "uid") for each in children({"": _value(written)}, ""))
+    return tuple(text(each, "uid") for each in children({"": contract.value_of(written)}, ""))
 
 
 def _object(written: str) -> Manifest:
-    value = _value(written)
+    value = contract.value_of(written)
     return value if isinstance(value, dict) else {}
-
-
-def _value(written: str) -> object:
-    plain = contract.unpack(written)
-    try:
-        return json.loads(plain) if plain else None
-    except (ValueError, RecursionError):
-        return None
 
 
 def _view(said: Manifest) -> View | None:

@@ -46,7 +46,7 @@ class Record:
     @property
     def paths(self) -> Mapping[str, str]:
         """Where nodes stand: name to path, such as ``zone-a/rack-7``."""
-        found = _json(self.values.get(contract.RECORD_NODES, ""))
+        found = contract.value_of(self.values.get(contract.RECORD_NODES, ""))
         return {k: str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
     @property
@@ -66,16 +66,8 @@ def launchers_value(launchers: tuple[Launcher, ...]) -> str:
     return contract.pack(json.dumps(listed, separators=(",", ":"), default=asdict))
 
 
-def _json(entry: str) -> object:
-    text = contract.unpack(entry)
-    try:
-        return json.loads(text) if text else None
-    except (ValueError, RecursionError):
-        return None
-
-
 def _list(entry: str) -> list[object]:
-    found = _json(entry)
+    found = contract.value_of(entry)
     return found if isinstance(found, list) else []
 
 
