@@ -44,8 +44,6 @@ WATCH_SECONDS = 0.2
 LEASE_WATCH_SECONDS = 1.0
 """An API server is asked less often than a file: it has many jobs to answer."""
 POLL_SECONDS = 0.02
-REACH_SECONDS = 60.0
-"""How long a launcher that starts waits for the arbiter, or for a coordinator that is fixed."""
 LINGER_SECONDS = 10.0
 """How long a coordinator stays for launchers that have not left after completion."""
 HAND_OVER_SECONDS = 2.0
@@ -172,8 +170,17 @@ class Coordination:
         waited = asyncio.get_running_loop().time() - self._began
         if self._linked:
             self._began += waited
-        elif waited > REACH_SECONDS and not self._election.settings.may_stand:
-            self._handlers.on_given_up("no coordinator answered")
+        elif waited > office.REACH_SECONDS and not self._election.settings.may_stand:
+            self._handlers.on_given_up(self._unreached)
+
+    @property
+    def _unreached(self) -> str:
+        where, trouble = (
+            self._settings.control.arbiter_target,
+            self._uplink and self._uplink.trouble,
+        )
+        waited = f"no coordinator answered at {where} for {office.REACH_SECONDS:g} s"
+        return f"{waited}: {trouble}" if trouble else waited
 
     async def close(self) -> None:
         """End connections, server and recorder."""
@@ -324,7 +331,7 @@ class Coordination:
             ArbiterError: It could not be read for ``REACH_SECONDS``.
         """
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + REACH_SECONDS
+        give_up = loop.time() + office.REACH_SECONDS
         while True:
             try:
                 await self._arbiter.read()

@@ -2,7 +2,7 @@
 
 import sys
 
-from dssync.agent import termination
+from dssync.agent import office, termination
 from dssync.agent.endpoint import MetricsEndpoint
 from dssync.agent.launcher import Launcher
 from dssync.agent.metrics import Metrics
@@ -17,6 +17,7 @@ async def run(settings: Settings) -> int:
         print(f"dssync: {notice}", file=sys.stderr)
     metrics = Metrics()
     reporter = Reporter(metrics)
+    settings = await office.with_address(settings, reporter)
     endpoint = None
     supervision = settings.supervision
     if supervision.metrics_port is not None:

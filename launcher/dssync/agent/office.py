@@ -1,12 +1,19 @@
-"""Where a launcher finds what its settings name: the arbiter and the job's secret."""
+"""Where a launcher finds what its settings name: the arbiter, the job's secret, its own address."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from dssync.agent.arbiters import Arbiter, FileArbiter, StaticArbiter
 from dssync.agent.lease import LeaseArbiter
+from dssync.agent.naming import address_towards
+from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
 from dssync.control.address import endpoint_of
 from dssync.errors import UsageError
+
+REACH_SECONDS: Final = 60.0
+"""How long a launcher that starts waits: for a name, for the arbiter, for a fixed coordinator."""
 
 
 def read_token(path: Path | None) -> bytes:
@@ -46,3 +53,19 @@ def port_of(settings: Settings) -> int:
     if control.arbiter == "static" and settings.job.slot == 0 and control.arbiter_target:
         return endpoint_of(control.arbiter_target)[1]
     return 0
+
+
+async def with_address(settings: Settings, reporter: Reporter) -> Settings:
+    """Return settings that say this machine's address: the one towards the static endpoint.
+
+    Raises:
+        UsageError: The endpoint's name stayed unknown, or there was no way to it.
+    """
+    control = settings.control
+    if control.address or control.arbiter != "static" or not control.arbiter_target:
+        return settings
+    host, port = endpoint_of(control.arbiter_target)
+    address = await address_towards(
+        host, port, lambda why: reporter.log("waiting", host=host, reason=repr(why)), REACH_SECONDS
+    )
+    return replace(settings, control=replace(control, address=address))

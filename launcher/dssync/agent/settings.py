@@ -112,7 +112,7 @@ class ControlSettings:
     arbiter_target: str = ""
     """Path, ``HOST:PORT`` or a Lease's name; empty: this launcher is the only one."""
     address: str = "127.0.0.1"
-    """Address that this launcher and its workers bind to and publish."""
+    """Address that this launcher and its workers bind to and publish; empty until it is found."""
     interface: str = ""
     """Network interface of the workers' groups; empty: the one that holds ``address``."""
     port: int = 0

@@ -8,6 +8,7 @@ members were waiting for will never come. Another term is another uplink.
 import asyncio
 import contextlib
 import json
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,10 +25,16 @@ from dssync.control.transport import FrameProtocol, connect
 from dssync.errors import DssyncError, ProtocolError
 
 RETRY_SECONDS = 0.02
+NAME_RETRY_SECONDS = 0.2
+"""The same, where the coordinator's name does not resolve: others ask that server, too."""
 
 
 class Uplink(Protocol):
     """Where a launcher's messages go."""
+
+    @property
+    def trouble(self) -> str:
+        """Why the last attempt to connect failed; nothing if it did not."""
 
     def send(self, message: m.FromLauncher) -> None:
         """Send a message; it arrives unless the coordinator gives this launcher up."""
@@ -38,6 +45,8 @@ class Uplink(Protocol):
 
 class LocalUplink:
     """To the coordinator in this process."""
+
+    trouble = ""
 
     def __init__(
         self, host: CoordinatorHost, hello: m.Hello, deliver: Callable[[m.ToLauncher], None]
@@ -106,7 +115,15 @@ class RemoteUplink:
         self._beat_seconds: float | None = None
         """When the heartbeat went out that was not answered yet."""
         self._lost = asyncio.Event()
+        self._trouble: Exception | None = None
         self._task = asyncio.create_task(self._keep_connected())
+
+    @property
+    def trouble(self) -> str:
+        """See ``Uplink.trouble``."""
+        if self._trouble is None:
+            return ""
+        return f"{getattr(self._trouble, 'strerror', '') or self._trouble}" or "no answer"
 
     def send(self, message: m.FromLauncher) -> None:
         """See ``Uplink.send``."""
@@ -143,7 +160,8 @@ class RemoteUplink:
             if await self._try_once():
                 await self._lost.wait()
             else:
-                await asyncio.sleep(RETRY_SECONDS)
+                unknown = isinstance(self._trouble, socket.gaierror)
+                await asyncio.sleep(NAME_RETRY_SECONDS if unknown else RETRY_SECONDS)
 
     async def _try_once(self) -> bool:
         self._lost.clear()
@@ -164,8 +182,10 @@ class RemoteUplink:
             connection = await connect(
                 host, port, self._token, frame, lambda: self._disconnected(attempt)
             )
-        except (OSError, DssyncError):
+        except (OSError, DssyncError) as error:
+            self._trouble = error
             return False
+        self._trouble = None
         hello = m.LAUNCHER.encode(self._hello()).decode()
         connection.send(json.dumps([hello, self._session.name, self._leader.term]).encode())
         return True

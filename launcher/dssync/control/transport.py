@@ -18,6 +18,8 @@ from dssync.errors import AuthenticationError, ProtocolError
 
 MAX_FRAME_BYTES = 16 << 20
 HANDSHAKE_SECONDS = 5.0
+NEXT_ADDRESS_SECONDS = 0.25
+"""A name's next address is tried when the one before has not answered for so long; RFC 8305."""
 _HANDSHAKE_FRAME_BYTES = 128
 _NONCE_BYTES = 32
 _READ_BYTES = 1 << 16
@@ -243,7 +245,10 @@ async def connect(
 
     async with asyncio.timeout(handshake_seconds):
         _, connection = await loop.create_connection(
-            lambda: FrameProtocol(handle, lost, limit_bytes=_HANDSHAKE_FRAME_BYTES), host, port
+            lambda: FrameProtocol(handle, lost, limit_bytes=_HANDSHAKE_FRAME_BYTES),
+            host,
+            port,
+            happy_eyeballs_delay=NEXT_ADDRESS_SECONDS,
         )
         try:
             await ready

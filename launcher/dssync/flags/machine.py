@@ -25,15 +25,3 @@ def gpu_count(environ: Mapping[str, str], devices: Path = Path("/dev")) -> int:
 def interfaces() -> tuple[str, ...]:
     """Return the names of this machine's network interfaces."""
     return tuple(name for _, name in socket.if_nameindex())
-
-
-def address_towards(host: str, port: int) -> str:
-    """Return the address of this machine from which packets to ``host`` would leave.
-
-    Raises:
-        OSError: The name is unknown, or there is no way to it.
-    """
-    family, kind, protocol, _, target = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, kind, protocol) as probe:
-        probe.connect(target)  # a datagram socket: nothing is sent
-        return str(probe.getsockname()[0])

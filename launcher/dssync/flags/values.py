@@ -131,6 +131,8 @@ def port(said: Origin) -> int:
 def endpoint(said: Origin, default_port: int) -> tuple[str, int]:
     """Split ``HOST``, ``HOST:PORT``, ``[IPV6]`` or ``[IPV6]:PORT``."""
     text = said.text
+    if "," in text:
+        said.refuse("a host's name or address; one name may stand for several addresses")
     if text.startswith("["):
         host, closed, rest = text[1:].partition("]")
         colon, number = rest[:1], rest[1:]
@@ -140,7 +142,17 @@ def endpoint(said: Origin, default_port: int) -> tuple[str, int]:
         well_formed = ":" not in number
     if not host or not well_formed or (colon and not number):
         said.refuse("HOST:PORT, with an IPv6 address in brackets")
+    if not _may_be_looked_up(host):
+        Origin(host, said.where).refuse("a host's name, of parts of 1 to 63 characters")
     return host, port(Origin(number, said.where)) if number else default_port
+
+
+def _may_be_looked_up(host: str) -> bool:
+    try:
+        host.encode("idna")  # as the resolver's call does, with an error that is no OSError
+    except UnicodeError:
+        return False
+    return True
 
 
 def _variables(flag: Flag) -> tuple[str, ...]:

@@ -142,6 +142,13 @@ def test_the_ways_to_name_the_static_endpoint(flags: list[str], target: str) -> 
     assert control.port == int(target.rpartition(":")[2])
 
 
+def test_a_name_that_does_not_resolve_yet_is_no_wrong_value() -> None:
+    flags = ("--nnodes", "2", "--rdzv-endpoint", "no.such.host.invalid:7000")
+
+    assert settings(*flags).control.address == ""
+    assert settings(*flags, "--local-addr", "10.0.0.1").control.address == "10.0.0.1"
+
+
 def test_only_slot_zero_listens_on_the_endpoints_port() -> None:
     flags = ("--nnodes", "2", "--rdzv-endpoint", "localhost:7000", "--node-rank", "1")
 
@@ -238,7 +245,10 @@ def test_a_refused_variable_is_refused_too() -> None:
         (["--arbiter", "lease:job"], "lease:job' was given, expected file:PATH, static:HOST:PORT"),
         (["--rdzv-endpoint", "host:port"], "--rdzv-endpoint: 'port' was given, expected a port"),
         (["--rdzv-endpoint", "::1"], "brackets"),
-        (["--rdzv-endpoint", "no.such.host.invalid:1"], "'no.such.host.invalid' of the rendezv"),
+        (["--rdzv-endpoint", f"{'a' * 64}.job:1"], "job' was given, expected a host's name"),
+        (["--rdzv-endpoint", "a..job:1"], "--rdzv-endpoint: 'a..job' was given, expected a host"),
+        (["--rdzv-endpoint", "a,b:1"], "'a,b:1' was given, expected a host's name or address; one"),
+        (["--rdzv-endpoint", "a:1,b:1"], "'a:1,b:1' was given, expected a host's name or address;"),
         (["--rdzv-backend", "etcd"], "--rdzv-backend: 'etcd' was given, expected one of static"),
         (["--rdzv-conf", "timeout=5"], "--rdzv-conf: key 'timeout' is not supported"),
         (["--rdzv-id", "../up"], "--rdzv-id: '../up'"),
