@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Exchange:
     """The state of one group of one frozen round; one of many, found again by identity."""
 
@@ -71,7 +71,7 @@ class Exchange:
     @property
     def closed(self) -> bool:
         """Whether nobody is left who has to apply."""
-        return not self.waiting
+        return self.applied.issuperset(self.members)
 
     @property
     def running(self) -> bool:
@@ -125,3 +125,17 @@ class Exchange:
         self.abandoned.clear()
         self.deadline_seconds = None
         self.first_arrival_seconds = None
+
+
+@dataclass(frozen=True)
+class Closed:
+    """An exchange came to its end."""
+
+    round: int
+    kind: str
+    members: tuple[str, ...]
+    """Those who applied in the last attempt."""
+    attempts: int
+    cause: str
+    reform_seconds: float | None
+    """From the first evidence of a loss to the last survivor's commit."""

@@ -7,12 +7,11 @@ as an argument; messages go out through a callable.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
 from dssync.control.deadline import DeadlineSettings, RoundDeadline
 from dssync.control.directory import Directory
-from dssync.control.exchange import Exchange
+from dssync.control.exchange import Closed, Exchange
 from dssync.control.messages import (
     Abandon,
     Abandoned,
@@ -28,6 +27,7 @@ from dssync.control.messages import (
 )
 from dssync.control.stages import flush_stages, train_stages
 from dssync.control.view import View
+from dssync.control.watch import Watch
 from dssync.schedule import Settings, groups_of
 
 SendToMember = Callable[[str, ToMemberBody], None]
@@ -35,20 +35,6 @@ MOMENTS = 3
 """A round takes so many times as long with the optimizer's state: most keep two numbers for each
 parameter."""
 NO_LAYOUTS: Mapping[str, str] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Closed:
-    """An exchange came to its end."""
-
-    round: int
-    kind: str
-    members: tuple[str, ...]
-    """Those who applied in the last attempt."""
-    attempts: int
-    cause: str
-    reform_seconds: float | None
-    """From the first evidence of a loss to the last survivor's commit."""
 
 
 class Rounds:
@@ -73,10 +59,12 @@ class Rounds:
         self._deadline = RoundDeadline(deadline)
         self._directory = Directory(term)
         self._send = send
-        self._open: dict[int, list[Exchange]] = {}
+        self._open: dict[int, dict[Exchange, None]] = {}
+        """By round, in the order of its groups."""
         self._of_member: dict[int, dict[str, Exchange]] = {}
         """The open exchange of each member, by round."""
         self._views: dict[int, View] = {}
+        self._watch = Watch()
         self._ripe: list[Exchange] = []
         """Strict: exchanges that everybody has confirmed and nobody has decided."""
 
@@ -103,12 +91,12 @@ class Rounds:
         groups = (
             groups_of(view.layout, self.settings, number) if kind == "train" else (view.members,)
         )
-        self._open[number] = [
+        self._open[number] = dict.fromkeys(
             Exchange(
                 number, kind, strict, group, view.unweighted, progress, _common(layouts, group)
             )
             for group in groups
-        ]
+        )
         self._of_member[number] = {m: each for each in self._open[number] for m in each.members}
         # A layout that was replaced leaves communicators behind; those in use come round again
         # within one period of the schedule.
@@ -147,14 +135,15 @@ class Rounds:
         if exchange is None or exchange.attempt != message.attempt or exchange.collecting:
             return
         exchange.arrived.add(key)
+        self._watch.add(exchange)
         if message.idle and exchange.late:
             return
         if message.building:
-            exchange.expire_at(now + self._deadline.settings.build_seconds)
+            self._expire_at(exchange, now + self._deadline.settings.build_seconds)
         else:
             if exchange.first_arrival_seconds is None:
                 exchange.first_arrival_seconds = now
-            exchange.expire_at(now + self._limit_seconds(exchange))
+            self._expire_at(exchange, now + self._limit_seconds(exchange))
 
     def confirm(self, key: str, message: Confirm, now: float) -> None:
         """Strict: the commit can be decided when the last member holds its results."""
@@ -164,7 +153,7 @@ class Rounds:
         exchange.confirmed[key] = message.batches
         # A member whose operations are over soon does not announce them.
         exchange.arrived.add(key)
-        exchange.expire_at(now + self._limit_seconds(exchange))
+        self._expire_at(exchange, now + self._limit_seconds(exchange))
         if exchange.undecided:
             self._ripe.append(exchange)
 
@@ -188,6 +177,7 @@ class Rounds:
         exchange.decided = True
         self._note_flush(exchange)
         exchange.deadline_seconds = now + self._limit_seconds(exchange)
+        self._watch.add(exchange)
         done = [(member, exchange.confirmed[member]) for member in exchange.members]
         self.committed += done
         batches = tuple(batch for _, each in done for batch in each)
@@ -208,8 +198,8 @@ class Rounds:
             exchange.applied.add(key)
             if exchange.communicators:
                 self.earned.append((key, exchange.round))
-            if exchange.waiting and exchange.attempt == message.attempt:
-                exchange.expire_at(now + self._limit_seconds(exchange))
+            if not exchange.closed and exchange.attempt == message.attempt:
+                self._expire_at(exchange, now + self._limit_seconds(exchange))
             self._settle(exchange, now)
 
     def abandoned(self, key: str, message: Abandoned, now: float) -> None:
@@ -250,18 +240,27 @@ class Rounds:
 
     def tick(self, now: float) -> None:
         """Skip whoever holds a group up past its deadline."""
+        is_due = self._watch.is_due(now)
+        if not is_due and not self._watch.spans_rounds:
+            return
         held: set[str] = set()
-        for exchange in self.exchanges():
-            if exchange.deadline_seconds is None and not exchange.arrived:
-                continue  # Most of them: nobody has arrived, or all have applied at once.
+        # A deadline that is over sets others, of exchanges that share a communicator.
+        for exchange in self.exchanges() if is_due else self._watch.exchanges():
             if exchange.deadline_seconds is not None:
                 if not exchange.collecting and held.intersection(exchange.late):
                     # A mate of a lower round holds them up: their time starts when they are free.
                     exchange.deadline_seconds = now + self._limit_seconds(exchange)
+                    self._watch.add(exchange)
                 elif now >= exchange.deadline_seconds and not exchange.undecided:
                     self._expire(exchange, now)
                     self._settle(exchange, now)
             held.update(exchange.held)
+        if is_due:
+            self._watch.refresh()
+
+    def _expire_at(self, exchange: Exchange, seconds: float) -> None:
+        exchange.expire_at(seconds)
+        self._watch.add(exchange)
 
     def _expire(self, exchange: Exchange, now: float) -> None:
         late, exchange.deadline_seconds = exchange.late, None
@@ -302,6 +301,7 @@ class Rounds:
 
     def _abandon(self, exchange: Exchange, cause: str, now: float) -> None:
         exchange.collect(cause, now, now + self._deadline.settings.reply_seconds)
+        self._watch.add(exchange)
         for member in exchange.waiting:
             self._send(member, Abandon(exchange.round, exchange.attempt))
 
@@ -319,7 +319,8 @@ class Rounds:
 
     def _close(self, exchange: Exchange, now: float) -> None:
         number = exchange.round
-        self._open[number].remove(exchange)
+        self._watch.remove(exchange)
+        del self._open[number][exchange]
         for member in exchange.members:
             del self._of_member[number][member]
         if not self._open[number]:

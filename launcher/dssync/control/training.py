@@ -4,10 +4,10 @@ from dssync.control import messages as m
 from dssync.control.archive import ledger_copy
 from dssync.control.departures import Departures
 from dssync.control.events import Note
+from dssync.control.exchange import Closed
 from dssync.control.job import Job, World
 from dssync.control.pace import Pace
 from dssync.control.roster import Phase
-from dssync.control.rounds import Closed
 from dssync.errors import ProtocolError
 
 LEAD_ROUNDS = 2

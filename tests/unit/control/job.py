@@ -16,6 +16,7 @@ from dssync.control.events import (
     Send,
     Ticked,
 )
+from dssync.control.view import slot_of
 
 MODEL = ("w float32 3",)
 SYNC = m.SyncSettings("allreduce", 4, 1, "relaxed", 0)
@@ -64,7 +65,7 @@ class JobOnPaper:
 
     def says(self, key: str, *messages: m.FromMemberBody) -> None:
         for message in messages:
-            self.hear(int(key[0]), m.FromMember(key, m.MEMBER.encode_text(message)))
+            self.hear(slot_of(key), m.FromMember(key, m.MEMBER.encode_text(message)))
 
     def wait(self, seconds: float, *beating: int) -> None:
         """Let time go by, tick by tick; the launchers in ``beating`` stay alive."""
@@ -87,7 +88,7 @@ class JobOnPaper:
         """Form a world of these members, one pod each, and freeze round 0."""
         self.roster = keys
         for key in keys:
-            self.connect(int(key[0]))
+            self.connect(slot_of(key))
         self.enters(*keys)
         self.loads(*(key for key in keys if any(self.of(key, m.Fetch))))
 

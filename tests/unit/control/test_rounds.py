@@ -210,6 +210,25 @@ def test_a_member_held_up_by_a_lower_round_is_not_late_in_a_higher_one() -> None
     assert not job.of(held, m.Skip)
 
 
+@pytest.mark.parametrize("idle", [False, True])
+def test_who_was_held_up_has_the_whole_limit_once_it_is_free(idle: bool) -> None:
+    job = JobOnPaper(desired=4, sync=PAIRS)
+    job.begin("0.0.a", "1.0.b", "2.0.c", "3.0.d")
+    slow, held = job.mates("0.0.a")
+    others = [key for key in job.roster if key not in (slow, held)]
+    job.says(held, m.Arrive(0, 0, idle))
+    job.apply(*others)
+    for key in others:
+        job.says(key, m.Arrive(1, 0, False))
+    job.wait(4.0, 0, 1, 2, 3)
+    job.apply(slow, held)
+
+    job.wait(4.8, 0, 1, 2, 3)
+    assert not job.of(held, m.Skip)
+    job.wait(0.4, 0, 1, 2, 3)
+    assert job.of(held, m.Skip)
+
+
 def test_strict_a_member_that_confirms_has_arrived() -> None:
     job = JobOnPaper(desired=3, sync=STRICT)
     job.begin("0.0.a", "1.0.b", "2.0.c")
