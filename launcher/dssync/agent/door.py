@@ -9,13 +9,12 @@ from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from dssync.control.address import address_of
-from dssync.control.codec import tag_of
 from dssync.control.peers import PEER, Answer as PeerAnswer, Elected, Leader
 from dssync.control.requests import ANSWER, MARK, REQUEST, Answer, Request
 from dssync.control.transport import FrameProtocol, serve
 from dssync.errors import ProtocolError, UsageError
 
-PEER_TAGS = ("Ask", "Elected")
+PEER_STARTS = (b'["Ask"', b'["Elected"')
 Respond = Callable[[Request], Awaitable[Answer]]
 
 
@@ -93,7 +92,7 @@ class Door:
         if frame[:1] == MARK:
             self._guests.add(connection)
             self._ask(connection, REQUEST.decode(frame[1:]))
-        elif tag_of(frame[:16].decode(errors="replace")) in PEER_TAGS and self._voter is not None:
+        elif frame.startswith(PEER_STARTS) and self._voter is not None:
             self._guests.add(connection)
             self._peer(connection, frame, self._voter)
         elif self.launchers is not None and connection not in self._guests:

@@ -26,12 +26,13 @@ class Session:
         """Given by the coordinator; 0 before that."""
         self._sent = 0
         self._received = 0
-        self._unacknowledged: deque[tuple[int, bytes]] = deque()
+        self._unacknowledged: deque[bytes] = deque()
+        """The last messages that were sent; their numbers follow from ``_sent``."""
 
     def number(self, payload: bytes) -> bytes:
         """Return the frame of a message and keep the message until it is acknowledged."""
         self._sent += 1
-        self._unacknowledged.append((self._sent, payload))
+        self._unacknowledged.append(payload)
         return self._frame(self._sent, payload)
 
     def passing(self, payload: bytes = b"") -> bytes:
@@ -52,7 +53,7 @@ class Session:
                 f"message {number} of a session arrived but {self._received + 1} is next: "
                 "the sides do not speak of one session"
             )
-        while self._unacknowledged and self._unacknowledged[0][0] <= acknowledged:
+        while self._unacknowledged and self._first <= acknowledged:
             self._unacknowledged.popleft()
         if _UNNUMBERED < number <= self._received:
             return None
@@ -61,7 +62,13 @@ class Session:
 
     def resume(self) -> list[bytes]:
         """Return what to send again once the other side's first frame has been accepted."""
-        return [self._frame(number, payload) for number, payload in self._unacknowledged]
+        numbered = enumerate(self._unacknowledged, self._first)
+        return [self._frame(number, payload) for number, payload in numbered]
+
+    @property
+    def _first(self) -> int:
+        """Number of the first message that is not acknowledged."""
+        return self._sent - len(self._unacknowledged) + 1
 
     def _frame(self, number: int, payload: bytes) -> bytes:
         return _HEADER.pack(number, self._received) + payload

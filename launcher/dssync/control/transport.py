@@ -44,26 +44,30 @@ class Unframer:
         Raises:
             ProtocolError: a frame announces more bytes than the limit.
         """
+        if not self._buffer:  # Mostly whole frames come, and nothing has to be kept.
+            frames, used = self._cut(data)
+            self._buffer += data[used:]
+            return frames
         self._buffer += data
-        frames = []
-        while (payload := self._next()) is not None:
-            frames.append(payload)
+        frames, used = self._cut(self._buffer)
+        del self._buffer[:used]
         return frames
 
-    def _next(self) -> bytes | None:
-        if len(self._buffer) < _LENGTH.size:
-            return None
-        (size,) = _LENGTH.unpack_from(self._buffer)
-        if size > self.limit_bytes:
-            raise ProtocolError(
-                f"a peer announced a frame of {size} bytes; at most {self.limit_bytes} are allowed"
-            )
-        end = _LENGTH.size + size
-        if len(self._buffer) < end:
-            return None
-        payload = bytes(self._buffer[_LENGTH.size : end])
-        del self._buffer[:end]
-        return payload
+    def _cut(self, stream: bytes | bytearray | memoryview) -> tuple[list[bytes], int]:
+        """Return the whole frames at the beginning of a stream, and how long they are together."""
+        frames, at = [], 0
+        while len(stream) >= (start := at + _LENGTH.size):
+            (size,) = _LENGTH.unpack_from(stream, at)
+            if size > self.limit_bytes:
+                raise ProtocolError(
+                    f"a peer announced a frame of {size} bytes; "
+                    f"at most {self.limit_bytes} are allowed"
+                )
+            if len(stream) < start + size:
+                break
+            at = start + size
+            frames.append(bytes(stream[start:at]))
+        return frames, at
 
 
 class _Scratch(threading.local):
