@@ -13,8 +13,8 @@ import msgspec
 from dssync.errors import ProtocolError
 
 
-class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A part of messages."""
+class Record(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A part of messages: values all the way down, so that the collector need not look at it."""
 
 
 class Message(Record, frozen=True, tag=True):

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from dssync.control import messages as m
 from dssync.control.deadline import DeadlineSettings
 
@@ -53,9 +55,8 @@ class Disconnected:
     pod_uid: str
 
 
-@dataclass(frozen=True)
-class Received:
-    """A launcher said something."""
+class Received(msgspec.Struct, frozen=True, gc=False):
+    """A launcher said something. A struct, for there is one of it for each message."""
 
     slot: int
     message: m.FromLauncher
@@ -116,9 +117,8 @@ Event = (
 # --- what a coordinator wants ---------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Send:
-    """Send a message to the launcher of a slot."""
+class Send(msgspec.Struct, frozen=True, gc=False):
+    """Send a message to the launcher of a slot. A struct, as `Received`."""
 
     slot: int
     message: m.ToLauncher
