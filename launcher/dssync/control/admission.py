@@ -100,17 +100,25 @@ class Admission:
             self._job.roster.move(key, Phase.ENTERED)
             peer.avoid = donor
 
-    def advance(self, now: float) -> None:
-        """Do what has become possible: form the world, find donors, admit."""
+    def advance(self, now: float) -> bool:
+        """Do what has become possible: form the world, find donors, admit.
+
+        Returns:
+            Whether there was anybody to look at.
+        """
+        roster = self._job.roster
         if self._job.world is None and not self._job.completed:
             self._form(now)
+        elif roster.count(Phase.ENTERED) or roster.count(Phase.LOADED):
+            self._serve(roster.in_phase(Phase.ENTERED), Phase.ACTIVE)
         else:
-            self._serve(self._job.roster.in_phase(Phase.ENTERED), Phase.ACTIVE)
+            return False
         world = self._job.world
         if world is not None and not world.final_frozen:
-            for key in self._job.roster.in_phase(Phase.LOADED):
+            for key in roster.in_phase(Phase.LOADED):
                 if not self._has_mates_to_come(key, now):
                     self._admit(key, world)
+        return True
 
     # --- the first world --------------------------------------------------------------------
 

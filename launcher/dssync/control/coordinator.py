@@ -126,8 +126,8 @@ class Coordinator:
         if self.gathering is not None:
             return self.job.outbox.take()
         self.training.advance(now)
-        self.admission.advance(now)
-        self.training.advance(now)
+        if self.admission.advance(now) or self.training.has_results:
+            self.training.advance(now)
         if self.world is not None:
             self._gathered = None
         self.archive.note_view()

@@ -82,6 +82,8 @@ class Departures:
 
     def drain_waiting(self, now: float) -> None:
         """Let pods go that had to wait, if they are here still."""
+        if not self._waiting:
+            return  # Most of the time.
         waiting, self._waiting = self._waiting, {}
         for slot, pod in waiting.items():
             if self._job.roster.pods.get(slot) is pod:

@@ -144,7 +144,7 @@ class Roster:
     def in_phase(self, *phases: Phase) -> list[str]:
         """Return the keys of the workers in any of ``phases``, by slot and local rank."""
         found = [key for phase in phases for key in self._by_phase[phase]]
-        return sorted(found, key=lambda key: self.peers[key].member)
+        return found and sorted(found, key=lambda key: self.peers[key].member)
 
     def count(self, phase: Phase) -> int:
         """Return how many workers are in ``phase``."""

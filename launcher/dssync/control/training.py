@@ -125,6 +125,11 @@ class Training:
         self._published, self._published_out = changes, put_out
         job.publish()
 
+    @property
+    def has_results(self) -> bool:
+        """Whether rounds have brought something that is not taken in yet."""
+        return self._job.world is not None and self._job.world.rounds.has_results
+
     def advance(self, now: float) -> None:
         """Do what has become possible: take results, freeze, give up a world without members."""
         self._departures.drain_waiting(now)
