@@ -232,11 +232,13 @@ class Admission:
 
     def _has_mates_to_come(self, key: str, now: float) -> bool:
         """Tell whether others of its pod will hold the state in a moment, too."""
-        roster, peer = self._job.roster, self._job.roster.peers[key]
-        if now - peer.loaded_seconds >= self._job.settings.together_seconds:
-            return False
-        mates = roster.of_slot(peer.member.slot)
-        return any(roster.peers[mate].phase is Phase.FETCHING for mate in mates)
+        roster, settings = self._job.roster, self._job.settings
+        peer = roster.peers[key]
+        slot, waited_seconds = peer.member.slot, now - peer.loaded_seconds
+        if waited_seconds < settings.hello_seconds and not roster.is_complete(slot):
+            return True
+        fetching = any(roster.peers[mate].phase is Phase.FETCHING for mate in roster.of_slot(slot))
+        return fetching and waited_seconds < settings.together_seconds
 
     def _admit(self, key: str, world: World) -> None:
         if key not in world.view:

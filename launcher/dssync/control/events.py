@@ -27,6 +27,9 @@ class ControlSettings:
     together_seconds: float = 1.0
     """Longest wait of a joiner for others of its pod that fetch the state: each change of the view
     makes new groups of all members, so that a pod's workers had better come in one."""
+    hello_seconds: float = 0.1
+    """Longest wait of a joiner for others of its pod that have not even said hello: they start
+    side by side, so that a worker that is later than this has met with something."""
     ahead_seconds: float = 0.1
     """Rounds that follow each other faster are frozen two ahead and not one: else members wait
     for the coordinator between them. It delays joiners and leavers by no more than this."""

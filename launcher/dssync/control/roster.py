@@ -156,5 +156,8 @@ class Roster:
 
     def complete_slots(self) -> set[int]:
         """Return the slots all of whose workers said hello and are not leaving."""
-        present = [s for s in self.pods if not self.pods[s].draining]
-        return {s for s in present if len(self.of_slot(s)) >= max(1, self.pods[s].workers)}
+        return {s for s in self.pods if not self.pods[s].draining and self.is_complete(s)}
+
+    def is_complete(self, slot: int) -> bool:
+        """Tell whether all workers of a pod said hello."""
+        return len(self.of_slot(slot)) >= max(1, self.pods[slot].workers)

@@ -150,6 +150,20 @@ def test_the_workers_of_a_pod_join_together(job: JobOnPaper) -> None:
     assert job.last("3.0.d", m.Start).round == job.last("3.1.d", m.Start).round
 
 
+def test_a_joiner_waits_a_moment_for_workers_of_its_pod_that_are_about_to_say_hello(
+    job: JobOnPaper,
+) -> None:
+    job.connect(3, workers=2)
+    job.enters("3.0.d")
+
+    job.loads("3.0.d")
+    before = job.coordinator.world.view
+    job.wait(0.15, 0, 1, 3)
+
+    assert "3.0.d" not in before.members
+    assert "3.0.d" in job.coordinator.world.view.members
+
+
 def test_a_joiner_does_not_wait_long_for_the_others_of_its_pod(job: JobOnPaper) -> None:
     job.connect(3, workers=2)
     job.enters("3.0.d", "3.1.d")
