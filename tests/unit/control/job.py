@@ -92,6 +92,12 @@ class JobOnPaper:
         self.enters(*keys)
         self.loads(*(key for key in keys if any(self.of(key, m.Fetch))))
 
+    def joins(self, key: str) -> None:
+        """Let a member of a new pod come in."""
+        self.connect(slot_of(key))
+        self.enters(key)
+        self.loads(key)
+
     def arrive(self, *keys: str, round: int = 0, idle: bool = False) -> None:
         """Let members arrive at their latest attempt of a round."""
         for key in keys:
