@@ -52,6 +52,7 @@ class _Remote:
     """A launcher on the other side of a session."""
 
     hello: m.Hello
+    slot: int
     session: Session
     connection: FrameProtocol | None
 
@@ -76,7 +77,7 @@ class CoordinatorHost:
         self._clock = AwakeClock(read, HOST_PAUSE_SECONDS)
         self._local: tuple[int, Deliver] | None = None
         self._remotes: dict[int, _Remote] = {}
-        self._slots: dict[FrameProtocol, int] = {}
+        self._connected: dict[FrameProtocol, _Remote] = {}
         self._ticker: asyncio.Task[None] | None = None
         self.gone: frozenset[str] = frozenset()
         """Uids of pods that have ended for certain, as the record says; who comes back from there
@@ -141,7 +142,7 @@ class CoordinatorHost:
     @property
     def others(self) -> int:
         """Connected launchers besides this process."""
-        return len(self._slots)
+        return len(self._connected)
 
     @property
     def entries(self) -> dict[str, str]:
@@ -186,7 +187,8 @@ class CoordinatorHost:
     @property
     def successors(self) -> list[Launcher]:
         """Connected launchers that could take over, lowest slot first."""
-        pods, connected = self._coordinator.roster.pods, sorted(self._slots.values())
+        pods = self._coordinator.roster.pods
+        connected = sorted(remote.slot for remote in self._connected.values())
         return [pods[s].launcher for s in connected if s in pods and not pods[s].draining]
 
     async def close(self) -> None:
@@ -197,7 +199,7 @@ class CoordinatorHost:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
-        for connection in list(self._slots):
+        for connection in list(self._connected):
             connection.close()
 
     async def _tick(self) -> None:
@@ -244,11 +246,10 @@ class CoordinatorHost:
         Raises:
             ProtocolError: it is none that a launcher sends.
         """
-        slot = self._slots.get(connection)
-        if slot is None:
+        remote = self._connected.get(connection)
+        if remote is None:
             self._introduce(connection, frame)
             return
-        remote = self._remotes[slot]
         payload = remote.session.accept(frame)
         if remote.connection is None:
             # The first frame told what the launcher has; only now is the rest in order.
@@ -259,7 +260,7 @@ class CoordinatorHost:
             message = m.LAUNCHER.decode(payload)
             if isinstance(message, m.Heartbeat):
                 connection.send(remote.session.passing())
-            self.handle(Received(slot, message))
+            self.handle(Received(remote.slot, message))
 
     def _introduce(self, connection: FrameProtocol, frame: bytes) -> None:
         """Take the first frame of a connection: a hello, and whether it continues a session."""
@@ -285,20 +286,20 @@ class CoordinatorHost:
         resumed = known is not None and alive and known.is_continued_by(hello, session_name)
         if known is not None and resumed:
             session = known.session
-        self._remotes[hello.slot] = _Remote(hello, session, None)
-        self._slots[connection] = hello.slot
+        remote = _Remote(hello, hello.slot, session, None)
+        self._remotes[hello.slot] = self._connected[connection] = remote
         connection.send(json.dumps([session.name, self.term]).encode())
         connection.send(session.passing())
         self.handle(Connected(hello, resumed))
 
     def _forget_connections(self, slot: int) -> None:
-        for connection in [c for c, s in self._slots.items() if s == slot]:
-            del self._slots[connection]
+        for connection in [c for c, r in self._connected.items() if r.slot == slot]:
+            del self._connected[connection]
             connection.close()
 
     def lost(self, connection: FrameProtocol) -> None:
         """Take note that a connection of a launcher has ended."""
-        slot = self._slots.pop(connection, None)
-        if slot is not None:
-            self._remotes[slot].connection = None
-            self.handle(Disconnected(slot, self._remotes[slot].hello.pod_uid))
+        remote = self._connected.pop(connection, None)
+        if remote is not None:
+            remote.connection = None
+            self.handle(Disconnected(remote.slot, remote.hello.pod_uid))

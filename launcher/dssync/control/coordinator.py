@@ -116,8 +116,9 @@ class Coordinator:
         match event:
             case Received(slot, m.Heartbeat()):
                 # Many, and nothing follows from them but that a launcher is there.
-                if slot in self.roster.pods:
-                    self._heard(self.roster.pods[slot], now)
+                pod = self.job.roster.pods.get(slot)
+                if pod is not None:
+                    self._heard(pod, now)
                 return []
         if self.gathering is None:
             self._take(event, now)

@@ -26,6 +26,9 @@ _READ_BYTES = 1 << 16
 _LENGTH = struct.Struct(">I")
 
 
+OnFrame = Callable[["FrameProtocol", bytes], None]
+
+
 def frame(payload: bytes) -> bytes:
     """Return the payload with its length in front."""
     return _LENGTH.pack(len(payload)) + payload
@@ -46,7 +49,8 @@ class Unframer:
         """
         if not self._buffer:  # Mostly whole frames come, and nothing has to be kept.
             frames, used = self._cut(data)
-            self._buffer += data[used:]
+            if used < len(data):
+                self._buffer += data[used:]
             return frames
         self._buffer += data
         frames, used = self._cut(self._buffer)
@@ -89,7 +93,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def __init__(
         self,
-        on_frame: Callable[["FrameProtocol", bytes], None],
+        on_frame: OnFrame,
         on_lost: Callable[["FrameProtocol"], None],
         greeting: bytes = b"",
         limit_bytes: int = MAX_FRAME_BYTES,
@@ -119,9 +123,14 @@ class FrameProtocol(asyncio.BufferedProtocol):
         if self._greeting:
             self.send(self._greeting)
 
-    def trust(self) -> None:
-        """Let frames of the peer, which has proved the token, have any legal size."""
+    def trust(self, on_frame: OnFrame | None = None) -> None:
+        """Let frames of the peer, which has proved the token, have any legal size.
+
+        Args:
+            on_frame: takes them from now on, if another one than before.
+        """
         self.trusted = True
+        self._on_frame = on_frame or self._on_frame
         self._unframer.limit_bytes = MAX_FRAME_BYTES
 
     def get_buffer(self, sizehint: int) -> memoryview:
@@ -266,7 +275,7 @@ async def serve(
     host: str,
     port: int,
     token: bytes,
-    on_frame: Callable[[FrameProtocol, bytes], None],
+    on_frame: OnFrame,
     on_lost: Callable[[FrameProtocol], None],
     handshake_seconds: float = HANDSHAKE_SECONDS,
 ) -> asyncio.Server:
@@ -289,12 +298,9 @@ async def serve(
         handshake = ServerHandshake(token)
 
         def handle(connection: FrameProtocol, payload: bytes) -> None:
-            if connection.trusted:
-                on_frame(connection, payload)
-            else:
-                connection.send(handshake.answer(payload))
-                connection.trust()
-                expiry.cancel()
+            connection.send(handshake.answer(payload))
+            connection.trust(on_frame)
+            expiry.cancel()
 
         def lost(connection: FrameProtocol) -> None:
             expiry.cancel()
