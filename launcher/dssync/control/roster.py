@@ -27,7 +27,7 @@ class Phase(Enum):
     """Out of the view; finishes the rounds that were frozen with it."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Pod:
     """A launcher and where it runs."""
 
@@ -50,7 +50,7 @@ class Pod:
         return Launcher(self.slot, self.uid, self.address, self.process)
 
 
-@dataclass
+@dataclass(slots=True)
 class Peer:
     """A worker process that said hello."""
 

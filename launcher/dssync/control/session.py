@@ -21,6 +21,8 @@ _UNNUMBERED = 0
 class Session:
     """One side of a session."""
 
+    __slots__ = ("_received", "_sent", "_unacknowledged", "name")
+
     def __init__(self, name: int = 0) -> None:
         self.name = name
         """Given by the coordinator; 0 before that."""

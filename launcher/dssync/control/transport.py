@@ -37,6 +37,8 @@ def frame(payload: bytes) -> bytes:
 class Unframer:
     """Cuts a stream of bytes into frames."""
 
+    __slots__ = ("_buffer", "limit_bytes")
+
     def __init__(self, limit_bytes: int = MAX_FRAME_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self._buffer = bytearray()
@@ -90,6 +92,16 @@ _scratch = _Scratch()
 
 class FrameProtocol(asyncio.BufferedProtocol):
     """One connection: frames in by callback, frames out by ``send``."""
+
+    __slots__ = (
+        "_greeting",
+        "_on_frame",
+        "_on_lost",
+        "_transport",
+        "_unframer",
+        "broken",
+        "trusted",
+    )
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 import pytest
 
 from benchmarks.control.__main__ import Case, bars, figures
+from benchmarks.control.alone import measure
 
 
 def case(members: int, **changes: object) -> Case:
@@ -52,3 +53,10 @@ def test_each_size_has_its_figures() -> None:
         ("250 members", "replies per member and round"),
         ("250 members", "processor time per member and round"),
     ]
+
+
+async def test_the_coordinator_alone_is_measured_by_what_it_does() -> None:
+    used = await measure(8, seconds=0.2)
+
+    assert used.keys() >= {"heartbeat", "message", "tick"}
+    assert all(each > 0 for each in used.values())
