@@ -46,6 +46,8 @@ class Cell:
         """The winner of each term."""
         self.since: dict[int, float] = {}
         """When each term was won."""
+        self.ended_term = 0
+        """In which the record began to say that the job is done."""
         self._scheduler = scheduler
         self._weather: dict[str, Weather] = {}
         self.sky = Weather()
@@ -63,6 +65,8 @@ class Cell:
         if new_holder != held:
             require(new.term > self.record.term, f"{new.holder} takes term {new.term} again")
             self.holders[new.term], self.since[new.term] = new.holder, self._scheduler.now
+        if new.completed and not self.record.completed:
+            self.ended_term = new.term
         self.record = replace(new, version=str(int(self.record.version) + 1))
         return self.record
 

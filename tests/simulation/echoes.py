@@ -5,6 +5,7 @@ Drawn one by one, faults meet in this way once in some ten thousand seeds.
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,6 +57,61 @@ def split_shortly(faults: Faults, victim: Worker) -> None:
             faults.kill(successor)
 
     faults.later(faults.random.uniform(0.6, 2.0), heal)
+
+
+class Ending:
+    """A pod is out of reach while the job ends, and the coordinator dies as it ends it.
+
+    Args:
+        faults: what it belongs to.
+        random: of its own, so that a run is the same up to its end whether or not this happens.
+    """
+
+    def __init__(self, faults: Faults, random: Random) -> None:
+        self._faults = faults
+        self._random = random
+        self._cut = self._lost = False
+        self._cuts, self._loses = random.random() < 0.5, random.random() < 0.7
+
+    def look(self) -> None:
+        """Strike if the time has come."""
+        world = self._faults.world
+        leader = world.leader
+        if leader is None or leader.hub is None:
+            return
+        if self._cuts and not self._cut and world.observer.final_assigned:
+            self._cut = True
+            others = [pod for pod in world.live_pods if pod is not leader]
+            if others:
+                self._cut_off(self._random.choice(others))
+        if self._loses and not self._lost and leader.hub.completed:
+            self._lost = True
+            self._lose(leader)
+
+    def _cut_off(self, pod: Pod) -> None:
+        faults, network = self._faults, self._faults.world.network
+        others = [each.uid for each in faults.world.live_pods if each is not pod]
+        ways = [way for uid in others for way in ((pod.uid, uid), (uid, pod.uid))]
+        faults.strikes(f"cut_off {pod.uid} at the end")
+        faults.touch(pod)
+        network.block(ways)
+        network.reset(pod.uid)
+
+        def heal() -> None:
+            network.unblock(ways)
+            faults.touch(pod)
+
+        faults.later(self._random.uniform(1.0, 12.0), heal)
+
+    def _lose(self, leader: Pod) -> None:
+        """Let it die before, while or after it tells the others."""
+        faults = self._faults
+        faults.strikes(f"lose {leader.uid} at the end")
+        faults.touch(leader)
+        if self._random.random() < 0.5:
+            leader.fuse = self._random.randint(0, 12)
+        else:
+            faults.later(self._random.uniform(0.0, 2.0), lambda: faults.kill(leader))
 
 
 def _apart_from_leader(faults: Faults, victim: Worker) -> tuple[Pod, Pod | None]:

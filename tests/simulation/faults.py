@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING
 
 from dssync.control.messages import AskFlush
-from simulation.echoes import ECHOES
+from simulation.echoes import ECHOES, Ending
 from simulation.outages import ARBITER_FAULTS, LEADER_FAULTS, NETWORK_FAULTS
 from simulation.profile import Profile
 
@@ -55,6 +56,7 @@ class Faults:
         self._plan = [each for number, each in enumerate(plan) if number not in omitted]
         late = self.random.choice(("last data", *LATE_MOMENTS, None))
         self._late = None if self.planned in omitted else late
+        self._ending = Ending(self, Random(world.seed)) if profile.echoes else None
         self._patience = 0
         self._prolonged = False
 
@@ -62,6 +64,8 @@ class Faults:
         """Strike if the time and the moment of a fault have come."""
         if self.world.completed:
             return
+        if self._ending is not None:
+            self._ending.look()
         if not self._prolonged and self._would_be_short:
             self._prolonged = True
             self.world.add_pod(LATE_WORKERS)
@@ -101,11 +105,14 @@ class Faults:
         if not victims:
             return False
         self._patience = 0
-        self.injected += 1
-        name = self._do(kind, moment, victims)
-        self.log.append(f"{self.world.scheduler.now:.3f} {name} at {moment}")
-        self.world.observer.note(f"FAULT {self.log[-1]}")
+        self.strikes(f"{self._do(kind, moment, victims)} at {moment}")
         return True
+
+    def strikes(self, what: str) -> None:
+        """Note a fault that has struck."""
+        self.injected += 1
+        self.log.append(f"{self.world.scheduler.now:.3f} {what}")
+        self.world.observer.note(f"FAULT {self.log[-1]}")
 
     def _do(self, kind: str, moment: str, victims: list[Worker]) -> str:
         """Strike, and return what struck whom."""

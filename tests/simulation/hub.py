@@ -17,6 +17,7 @@ from dssync.control.events import (
     Note,
     Paused,
     Received,
+    Recorded,
     Resized,
     Send,
     Ticked,
@@ -62,6 +63,9 @@ class Hub:
         self._script = Script(pod.world.cell, pod, pod.uid)
         self._recorder: Recorder | None = None
         self._writing = False
+        self._concluded = False
+        """The record says that the job is done, or never will on behalf of this coordinator."""
+        self._then: list[Callable[[], None]] = []
         self._tick()
 
     @property
@@ -111,18 +115,29 @@ class Hub:
         self._writing = False
 
     def finish(self, then: Callable[[], None]) -> None:
-        """See that the record says that the job is done, for ten seconds if need be; go on."""
+        """Go on once there is no more to be written of a job that is done."""
+        if self._concluded:
+            then()
+        else:
+            self._then.append(then)
+
+    def _conclude(self) -> None:
+        """See that the record says that the job is done, for ten seconds if need be; tell then."""
         give_up = self.pod.clock() + FINISH_SECONDS
 
         def read(record: Record | ArbiterError | None) -> None:
             known = isinstance(record, Record)
-            over = known and (record.completed or record.term != self.term)
-            if over or self.pod.clock() > give_up:
-                then()
+            lasts = not known or (record.holder, record.term) == (self.pod.uid, self.term)
+            if lasts and not (known and record.completed) and self.pod.clock() <= give_up:
+                if known:
+                    self.heard(record)
+                self.pod.later(RECORD_SECONDS, look)
                 return
-            if known:
-                self.heard(record)
-            self.pod.later(RECORD_SECONDS, look)
+            self._concluded = True
+            if lasts:
+                self.handle(Recorded())
+            for then in self._then:
+                then()
 
         def look() -> None:
             self.pod.world.cell.read(self.pod, self.pod.uid, read)
@@ -198,6 +213,7 @@ class Hub:
                 self.tell(effect.slot, effect.message)
             elif isinstance(effect, Note) and effect.kind == "completed":
                 self.completed = True
+                self._conclude()
 
     def tell(self, slot: int, message: m.ToLauncher) -> None:
         """Send a message to a launcher."""

@@ -21,6 +21,9 @@ from simulation.observer import Observer
 from simulation.values import Values
 from simulation.violation import require
 
+LAST_WORD_SECONDS = 9.0
+"""So long at least, by any clock, a coordinator tries to write that the job is done."""
+
 
 class Monitor:
     """The invariants of one term."""
@@ -58,6 +61,8 @@ class Monitor:
         """Members that asked for batches in vain, last."""
         self._seconds = 0.0
         """The coordinator's own time, at its last event."""
+        self._completed_at: float | None = None
+        """When it called the job done."""
 
     def before(self, event: Event, now: float) -> None:
         """Look at an event before the coordinator, whose clock says ``now``, handles it."""
@@ -112,6 +117,9 @@ class Monitor:
                 joins = joins or type(body) is Adopt
                 if type(body) is m.Assign:
                     fresh.append((key, body))
+                    self._observer.goes_on(self.term)
+            elif type(effect) is Send and type(effect.message) is m.JobCompleted:
+                self._tells_of_the_end()
         eligible = self.assignments.eligible
         # A view that drains as a whole has a last flush.
         for present in (self._view, self._view | (self._draining - draining)):
@@ -132,6 +140,11 @@ class Monitor:
             self._check_fed()
             self._check_frozen()
 
+    def _tells_of_the_end(self) -> None:
+        since = self._completed_at
+        given_up = since is not None and self._observer.now - since >= LAST_WORD_SECONDS
+        self._observer.told_of_the_end(self.term, given_up=given_up)
+
     def _decides(self, key: str, what: str) -> None:
         """A round is frozen or committed with a member that follows from elsewhere."""
         if self._observer.follows(slot_of(key), self.term):
@@ -144,7 +157,7 @@ class Monitor:
             self._recommit(())
             self._observer.restarted()
         if note.kind == "completed":
-            self._observer.completed_term = self.term
+            self._completed_at = self._observer.now
         if note.kind == "adopted":
             self._recount()
             self._check_adopted()
@@ -252,6 +265,8 @@ class Monitor:
         dropped &= former.known & listed
         dropped -= {key for key in dropped if started[key].completed}
         dropped -= {key for key in dropped if self._is_overtaken(key, latest)}
+        if self._observer.cell.ended_term:
+            dropped &= self._observer.finalists  # The others get the last values, or hear of them.
         require(not dropped, f"term {self.term} does not adopt {dropped}")
         for key, body in told.items():
             commits = {(each.round, each.attempt) for each in body.commits}

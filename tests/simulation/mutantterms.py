@@ -18,8 +18,17 @@ from dssync.control.record import Record
 from dssync.control.records import CommitRecords
 from dssync.control.roster import Pod
 from dssync.control.takeover import Adopt, Report
+from dssync.control.training import Training
 
 # --- elections --------------------------------------------------------------------------------
+
+
+class TellsTooSoon(Training):
+    """Members and launchers hear of the end before the record tells of it."""
+
+    def complete(self) -> None:
+        super().complete()
+        self.recorded()
 
 
 class IgnoresTheLinked(Election):
@@ -42,6 +51,15 @@ class DoesNotWaitForAnswer(Election):
 
     def _is_unanswered(self, record: Record, now: float) -> bool:
         return self.phase is Phase.CHALLENGING
+
+
+class GoesOnAfterTheEnd(Election):
+    """A new coordinator does not heed that the record calls the job done."""
+
+    def _do(self, effect: b.Effect) -> None:
+        if isinstance(effect, b.Lead):
+            effect = replaced(effect, electorate=replaced(effect.electorate, over=False))
+        super()._do(effect)
 
 
 class AnswersNoChallenge(Election):

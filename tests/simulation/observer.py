@@ -64,8 +64,8 @@ class Observer:
         self.events = 0
         """What state machines have taken in so far, but for ticks and heartbeats."""
         self.progressed = False
-        self.completed_term = 0
-        """The last one whose coordinator has called the job done."""
+        self.told_term = 0
+        """The first one whose coordinator has told somebody that the job is done."""
         self.applied_count = 0
         self.finalists: set[str] = set()
         """Members that applied the final flush."""
@@ -97,8 +97,13 @@ class Observer:
 
     @property
     def completed(self) -> bool:
-        """Whether a coordinator has called the job done."""
-        return self.completed_term > 0
+        """Whether the job is done, as the record or a coordinator tells."""
+        return self.ended_term > 0
+
+    @property
+    def ended_term(self) -> int:
+        """The term in which the job was done; 0 before."""
+        return self.cell.ended_term or self.told_term
 
     # --- what happens -------------------------------------------------------------------------
 
@@ -139,6 +144,17 @@ class Observer:
         if later and not self.is_healing(self.cell.holders[term]):
             late = self.now - min(later)
             require(late <= DEPOSED_SECONDS, f"term {term} {what} {late:.1f} s after its end")
+
+    def told_of_the_end(self, term: int, *, given_up: bool) -> None:
+        """A coordinator tells that the job is done: the record says so, or cannot be written."""
+        self.told_term = self.told_term or term
+        recorded = self.cell.record.completed or given_up
+        require(recorded, f"term {term} tells of an end that the record does not tell of")
+
+    def goes_on(self, term: int) -> None:
+        """A coordinator assigns something."""
+        ended = self.cell.ended_term
+        require(not 0 < ended < term, f"term {term} goes on with a job that term {ended} has ended")
 
     def begun(self, key: str, term: int, assign: m.Assign, values: Numbers) -> None:
         self.monitors[term].values.begun(key, assign, values)

@@ -211,7 +211,7 @@ class Simulation:
 
     @property
     def completed(self) -> bool:
-        """Whether somebody knows that the job is done."""
+        """Whether the job is done, as the record or a coordinator tells."""
         return self.observer.completed
 
     # --- the run ------------------------------------------------------------------------------
@@ -263,7 +263,7 @@ class Simulation:
 
     def _check_end(self) -> None:
         """Every batch is committed, and all end with the same values."""
-        final = self.observer.monitors[self.observer.completed_term]
+        final = self.observer.monitors[self.observer.ended_term]
         ledger = final.coordinator.ledger
         total = self.job.batches[0] * EPOCHS
         require(ledger.committed == total, f"{ledger.committed} of {total} batches are committed")

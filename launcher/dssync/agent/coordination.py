@@ -32,6 +32,7 @@ from dssync.control.events import (
     Looked,
     Note,
     Placed,
+    Recorded,
     Resigning,
     Resized,
 )
@@ -184,8 +185,7 @@ class Coordination:
 
     async def close(self) -> None:
         """End connections, server and recorder."""
-        if self._completed and self._recorder is not None:
-            await self._finish(self._recorder)
+        await asyncio.gather(*self._closing)  # One of them may see to the last word in the record.
         await self._campaign.close()
         await self._stop_hosting()
         if self._uplink is not None:
@@ -230,6 +230,7 @@ class Coordination:
         coordinator = Coordinator(record.term, settings, electorate)
         host = CoordinatorHost(coordinator, self._note, self._handlers.log)
         host.start()
+        self._completed = False
         self._host = self._door.launchers = self._console.host = host
         self._recorder = Recorder(
             self._arbiter,
@@ -342,16 +343,21 @@ class Coordination:
                 self._reporter.log("waiting", arbiter=f"{error}")
             await asyncio.sleep(LEASE_WATCH_SECONDS)
 
-    async def _finish(self, recorder: Recorder) -> None:
+    async def _finish(self, recorder: Recorder, host: CoordinatorHost) -> None:
+        """See that the record says that the job is done, and let everybody be told then."""
         try:
-            await recorder.finish()
+            lasted = await recorder.finish()
         except ArbiterError as error:
             self._reporter.log("unrecorded", completed=True, arbiter=f"{error}")
+            lasted = True
+        if lasted and host is self._host:
+            host.handle(Recorded())
 
     def _note(self, note: Note) -> None:
-        if note.kind == "completed":
-            self._completed = True
         self._reporter.note(note)
+        if note.kind == "completed" and self._recorder is not None and self._host is not None:
+            self._completed = True
+            self._retire(self._finish(self._recorder, self._host))
 
     # --- settings -------------------------------------------------------------------------------
 

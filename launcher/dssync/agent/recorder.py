@@ -115,21 +115,21 @@ class Recorder:
             self._writing.cancel()
             await asyncio.gather(self._writing, return_exceptions=True)
 
-    async def finish(self) -> None:
-        """Write the last word.
+    async def finish(self) -> bool:
+        """Write that the job is done; tell whether this coordinatorship lasted until then.
 
         Raises:
             ArbiterError: The arbiter could not be reached for ``FINISH_SECONDS``.
         """
         clock = asyncio.get_running_loop().time
         give_up = clock() + FINISH_SECONDS
-        self._may_write = self._may_progress = 0.0
         while True:
+            self._may_write = self._may_progress = 0.0
             try:
                 if self._superseded(record := await self._arbiter.read()):
-                    return
+                    return False
                 if await self._write(record, clock()):
-                    return
+                    return True
             except ArbiterError:
                 if clock() > give_up:
                     raise
@@ -145,7 +145,12 @@ class Recorder:
             self._resized(sizes)
 
     async def _write(self, record: Record, now: float) -> bool:
-        """Write what is new, not too often; tell whether nothing is left to write."""
+        """Write what is new, not too often; tell whether nothing is left to write.
+
+        Who takes over after the end, to hear of it, knows no more than the record says.
+        """
+        if record.completed:
+            return True
         current = self._current()
         new = {key for key, text in current.items() if record.values.get(key) != text}
         if not new:

@@ -76,7 +76,7 @@ class Admission:
             return
         peer.loaded_seconds = now
         job.roster.move(key, Phase.LOADED)
-        if job.completed:
+        if job.recorded:
             job.outbox.tell(key, m.Completed(job.ledger.repeated))
 
     def resumed(self, key: str, ledger: m.LedgerState | None) -> None:
@@ -216,7 +216,7 @@ class Admission:
         for key in keys:
             if donors:
                 self._send_to_donor(key, donors)
-            elif self._job.completed:
+            elif self._job.recorded:
                 # Nobody who has the final state is left; a checkpoint may have it.
                 self._job.outbox.tell(key, m.Completed(self._job.ledger.repeated))
                 self._job.roster.remove(key)

@@ -36,6 +36,8 @@ class Electorate:
     """The launchers of the last view that are not confirmed gone."""
     reached: frozenset[str] = frozenset()
     """Those that have answered the candidate."""
+    over: bool = False
+    """The record says that the job is done."""
 
 
 @dataclass
@@ -52,7 +54,7 @@ class Gathering:
 
     def reopen(self, uid: str) -> None:
         """Wait for one more launcher."""
-        self.electorate = Electorate(frozenset({uid}), frozenset({uid}))
+        self.electorate = Electorate(frozenset({uid}), frozenset({uid}), self.electorate.over)
         self.began_seconds = None
 
     @property
@@ -99,16 +101,17 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     latest = max((r.member_since for r in present.values() if r.started), default=0)
     reports = {key: r for key, r in present.items() if key not in gathering.settled}
     gathering.settled |= reports.keys()
-    ledgers = gathering.ledgers(latest)
+    ledgers, over = gathering.ledgers(latest), gathering.electorate.over
     put_out = _put_out(ledgers)
     ledgers = [_without(each, put_out) for each in ledgers]
     newest = _newest_ledger(ledgers)
     known = _Known(ledgers, newest)
     candidates = {
-        # Of the latest history, and not put out.
+        # Of the latest history, and not put out; after the end, only with the last values.
         key: r
         for key, r in reports.items()
         if r.started and r.member_since == latest and key not in put_out
+        if not over or _has_applied_the_final(r)
     }
     stale = _stale(ledgers, candidates, known)
     adopted = {key: r for key, r in candidates.items() if key not in stale}
@@ -131,7 +134,8 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     _ask_again(job, reports)
     counts = f"adopted={len(adopted)} entering={len(job.roster.in_phase(Phase.ENTERED))}"
     job.outbox.note(Note("adopted", counts=counts))
-    return any(r.completed for r in everybody.values()) or _final(adopted, commits)
+    job.recorded = over
+    return over or any(r.completed for r in everybody.values()) or _final(adopted, commits)
 
 
 def read_report(body: str) -> Report:
@@ -371,6 +375,10 @@ def _ask_again(job: Job, reports: Mapping[str, Report]) -> None:
             takes = [m.MEMBER.decode(each) for each in report.takes]
             hungry = {take.track: take for take in takes if isinstance(take, m.Take)}
             job.roster.peers[key].hungry = hungry
+
+
+def _has_applied_the_final(report: Report) -> bool:
+    return any(vote.kind == "final" and vote.decided for vote in report.votes)
 
 
 def _final(adopted: Mapping[str, Report], commits: Mapping[str, tuple[Verdict, ...]]) -> bool:

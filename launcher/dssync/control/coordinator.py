@@ -27,6 +27,7 @@ from dssync.control.events import (
     Paused,
     Placed,
     Received,
+    Recorded,
     Resigning,
     Resized,
     Ticked,
@@ -142,10 +143,7 @@ class Coordinator:
                 if not resumed:
                     self._bulletin.tell(hello.slot)
             case Disconnected(slot, uid):
-                pod = self.roster.pods.get(slot)
-                if pod is not None and pod.uid == uid:
-                    pod.lost_seconds = now
-                    self._expiry_seconds = -math.inf
+                self._disconnected(slot, uid, now)
             case Received(slot, message):
                 self._received(slot, message, now)
             case Resized(desired, minimum):
@@ -157,6 +155,8 @@ class Coordinator:
                 self.archive.looked(now)
             case ExitsConfirmed(uids):
                 self.departures.confirm_gone(uids, now)
+            case Recorded():
+                self.training.recorded()
             case Resigning(wanted):
                 self.job.resigning = wanted
             case Paused():
@@ -226,8 +226,14 @@ class Coordinator:
             )
         pods[hello.slot].lost_seconds = None
         self._heard(pods[hello.slot], now)
-        if self.completed:
+        if self.job.recorded:
             self.job.outbox.send(hello.slot, m.JobCompleted())
+
+    def _disconnected(self, slot: int, uid: str, now: float) -> None:
+        pod = self.roster.pods.get(slot)
+        if pod is not None and pod.uid == uid:
+            pod.lost_seconds = now
+            self._expiry_seconds = -math.inf
 
     def _received(self, slot: int, message: m.FromLauncher, now: float) -> None:
         pod = self.roster.pods.get(slot)

@@ -52,6 +52,8 @@ class Election:
         self._challenged = False
         self._appointed = False
         self._finished = False
+        self._is_over = False
+        """The record says that the job is done; who was not told stands, to hear of it."""
         self._fenced = False
 
     @property
@@ -150,7 +152,7 @@ class Election:
         """Take in the record: it may name this launcher, a new coordinator, or nobody."""
         self._record, self._looked = record, now
         self._gone |= record.gone
-        self._finished = self._finished or record.completed
+        self._is_over = self._is_over or record.completed
         holder = Leader(record.term, record.holder, record.values.get(contract.RECORD_ADDRESS, ""))
         if self.me.uid in record.gone:
             self._fence(now)
@@ -193,7 +195,8 @@ class Election:
         self.leader = Leader(record.term, self.me.uid, self.me.address)
         self._appointed = False
         self._enter(Phase.LEADING, now)
-        self._do(b.Lead(record, Electorate(expected, reached), self._others))
+        electorate = Electorate(expected, reached, record.completed)
+        self._do(b.Lead(record, electorate, self._others))
 
     def _keep(self, record: Record) -> None:
         """Go on coordinating: answer a challenge."""
@@ -294,7 +297,8 @@ class Election:
         """Tell whether nobody leads, as far as can be known without the arbiter."""
         stands = self.phase in (Phase.CANDIDATE, Phase.CHALLENGING) and self.leader is not None
         waited = now - self._since >= self.settings.heard_seconds
-        return stands and waited and not (self._finished or self._somebody_is_linked(now))
+        over = self._finished or self._is_over
+        return stands and waited and not (over or self._somebody_is_linked(now))
 
     def _challenge(self, record: Record, now: float) -> None:
         self._enter(Phase.CHALLENGING, now)

@@ -107,13 +107,18 @@ class Resigning:
 
 
 @dataclass(frozen=True)
+class Recorded:
+    """The arbiter's record says that the job is done, or could not be made to say so in time."""
+
+
+@dataclass(frozen=True)
 class Paused:
     """This coordinator stood still for longer than a lease."""
 
 
 Event = (
     Connected | Disconnected | Received | Resized | Placed | Ticked | Looked | ExitsConfirmed
-    | Paused | Resigning
+    | Paused | Recorded | Resigning
 )  # fmt: skip
 
 

@@ -62,6 +62,9 @@ class Job:
     views: deque[ViewLine] = field(default_factory=lambda: deque(maxlen=VIEWS_KEPT))
     """The last ones."""
     completed: bool = False
+    """The final flush is committed."""
+    recorded: bool = False
+    """The arbiter's record says so, and everybody is told."""
     last_view: View | None = None
     """The view that completed the job; the world's is left by one member after the other."""
     quorum: Quorum = field(default_factory=Quorum)

@@ -224,8 +224,8 @@ class Training:
         slowest than the schedule lets it anyway: members whose rounds exchange nothing, because
         nobody in their groups has weight, would otherwise rush through them.
         """
-        rounds = world.rounds
-        if world.final_frozen or not world.view.members or self._job.resigning:
+        rounds, over = world.rounds, world.final_frozen or self._job.completed
+        if over or not world.view.members or self._job.resigning:
             return False
         ahead = 2 if world.pace_seconds < self._job.settings.ahead_seconds else 1
         if rounds.lead and world.latest_arrival < rounds.next_round - ahead:
@@ -245,16 +245,32 @@ class Training:
         world.rounds.freeze(world.view, kind, strict, self._job.ledger.progress, layouts)
 
     def complete(self) -> None:
-        """End the job: its members hold the final state, latecomers fetch it from them."""
+        """End the job: its members hold the final state, latecomers fetch it from them.
+
+        Nobody is told before the record says so: who hears of it leaves, and somebody who took
+        over then, without knowing, would end the job again.
+        """
         job = self._job
         job.completed = True
         ledger = job.ledger
         counts = f"committed={ledger.committed} total={ledger.total} repeated={ledger.repeated}"
         last_round = job.world.rounds.next_round - 1 if job.world else 0
         job.outbox.note(Note("completed", round=last_round, counts=counts))
-        for slot in job.roster.pods:
-            job.outbox.send(slot, m.JobCompleted())
-        for key in job.roster.in_phase(Phase.ACTIVE, Phase.DRAINING):
-            job.outbox.tell(key, m.Completed(job.ledger.repeated))
         for key in job.roster.in_phase(Phase.FETCHING, Phase.LOADED):
             job.roster.move(key, Phase.ENTERED)
+        if job.recorded:
+            self._tell_end()
+
+    def recorded(self) -> None:
+        """Tell everybody of the end, which nobody can undo or repeat any more."""
+        if self._job.completed and not self._job.recorded:
+            self._job.recorded = True
+            self._tell_end()
+
+    def _tell_end(self) -> None:
+        job = self._job
+        for key in job.roster.in_phase(Phase.ACTIVE, Phase.DRAINING, Phase.LOADED):
+            job.outbox.tell(key, m.Completed(job.ledger.repeated))
+        # Last: a launcher that knows takes over from nobody, so its members have to know.
+        for slot in job.roster.pods:
+            job.outbox.send(slot, m.JobCompleted())

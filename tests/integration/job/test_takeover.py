@@ -202,6 +202,28 @@ def test_a_coordinator_that_was_only_out_of_reach_has_members_enter_again(job: J
     assert workers_of(job, {0, 1, 2}) == before
 
 
+def test_a_coordinator_that_dies_before_its_end_is_recorded_leaves_one_end(job: Job) -> None:
+    job.resize(desired=3)
+    pods = [job.pod(slot, 1, samples=900) for slot in range(3)]
+    first = job.coordinator()
+    others = {slot: pod for slot, pod in enumerate(pods) if pod is not first}
+    job.board.wait(lambda line: line["event"] == "round" and line["round"] == 12, 3)
+
+    with arbiter_away(job):
+        job.board.wait(first.says("completed", "committed=900 total=900"))
+        first.signal(signal.SIGKILL)
+        for pod in others.values():
+            job.board.wait(pod.says("leaderless"))
+        assert not job.board.select(matching(event="over"))
+    assert [pod.end() for pod in others.values()] == [0, 0]
+
+    ends = job.board.select(matching(event="over"))
+    assert {line["slot"] for line in ends} == set(others)
+    assert len({str(line["bits"]) for line in ends}) == 1
+    (final,) = {line["round"] for line in job.board.rounds() if line["kind"] == "final"}
+    assert job.board.select(first.says("completed", f"round={final} "))
+
+
 def after(seconds: float, **fields: object) -> Test:
     """Return the test for a line with these values that came after a moment."""
     matches = matching(**fields)

@@ -1,5 +1,7 @@
 """What a coordinator's launcher writes into the record, how often, and what it reads there."""
 
+import asyncio
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -203,6 +205,20 @@ async def test_who_is_no_longer_coordinator_writes_nothing(job: JobOnPaper, cell
     await cell.file.swap(mine, Record(holder="other", term=2))
 
     await recorder.update(mine, now=0.0)
-    await recorder.finish()
+    lasted = await recorder.finish()
 
-    assert cell.writes == []
+    assert (cell.writes, lasted) == ([], False)
+
+
+async def test_the_end_is_written_at_once_and_nothing_after_it(
+    job: JobOnPaper, cell: Unsteady
+) -> None:
+    recorder = await recorder_of(job, cell, [])
+    await recorder.update(await cell.read(), now=asyncio.get_running_loop().time())
+    job.coordinator.job.completed = True
+    lasted = await recorder.finish()
+    job.says(A, m.Register((m.Track("", 10),), 1))
+    await recorder.update(await cell.read(), now=math.inf)
+
+    assert lasted
+    assert [each.completed for each in cell.writes] == [False, True]

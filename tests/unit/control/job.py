@@ -13,6 +13,7 @@ from dssync.control.events import (
     Event,
     Note,
     Received,
+    Recorded,
     Send,
     Ticked,
 )
@@ -48,6 +49,8 @@ class JobOnPaper:
         self.sent: list[tuple[int, object]] = []
         """Slots and what their launchers were told."""
         self.notes: list[Note] = []
+        self.records = True
+        """The arbiter's record says at once that the job is done."""
         self.roster: tuple[str, ...] = ()
         """The members of the first world."""
 
@@ -142,3 +145,5 @@ class JobOnPaper:
                     self.sent.append((slot, message))
                 case Note():
                     self.notes.append(effect)
+                    if effect.kind == "completed" and self.records:
+                        self.takes(Recorded())

@@ -78,11 +78,11 @@ def ledger(
 
 
 def taken_over(
-    ledgers: dict[int, m.LedgerReport], reports: dict[str, Report]
+    ledgers: dict[int, m.LedgerReport], reports: dict[str, Report], *, over: bool = False
 ) -> tuple[Coordinator, list[Effect]]:
     """A coordinator of term 2 that has heard these launchers and members, and what it does."""
     everybody = frozenset(f"pod{slot}" for slot in ledgers)
-    coordinator = Coordinator(2, ControlSettings(2, 1), Electorate(everybody, everybody))
+    coordinator = Coordinator(2, ControlSettings(2, 1), Electorate(everybody, everybody, over))
     for slot in ledgers:
         coordinator.handle(Connected(m.Hello(slot, f"pod{slot}", 1, ("", "", ""))), 0.0)
     for slot, report in ledgers.items():
@@ -96,7 +96,7 @@ def taken_over(
 
 
 def told(
-    effects: list[Effect], kind: type[Adopt | m.Assign | m.Bench | m.Fetch]
+    effects: list[Effect], kind: type[Adopt | m.Assign | m.Bench | m.Completed | m.Fetch]
 ) -> dict[str, object]:
     """What members are told, of one kind, by key."""
     sent = [each.message for each in effects if isinstance(each, Send)]
@@ -275,3 +275,30 @@ def test_who_stood_still_while_reports_came_in_adopts_nobody_before_it_has_looke
 
     assert early == {}
     assert told(effects, Adopt).keys() == {A}
+
+
+FINAL = Vote(5, 0, "final", (A, B), True, ())
+
+
+def test_a_job_that_the_record_calls_done_goes_on_with_nobody_who_lacks_its_last_values() -> None:
+    ended = replace(training(FINAL), next_round=6, applied_round=5)
+
+    coordinator, effects = taken_over(
+        {0: ledger(), 1: ledger()}, {A: ended, B: training()}, over=True
+    )
+
+    assert coordinator.completed
+    assert told(effects, Adopt).keys() == told(effects, m.Completed).keys() == {A}
+    assert told(effects, m.Bench).keys() == {B}
+    assert not told(effects, m.Assign)
+
+
+def test_whoever_is_left_of_a_job_that_the_record_calls_done_is_told_so() -> None:
+    coordinator, effects = taken_over({1: ledger()}, {B: training()}, over=True)
+    assert told(effects, m.Bench).keys() == {B}
+    assert Send(1, m.JobCompleted()) in effects
+
+    hello = m.FromMember(B, m.MEMBER.encode_text(replace(HELLO, applied_round=4)))
+    effects = coordinator.handle(Received(1, hello), 0.2)
+
+    assert told(effects, m.Completed).keys() == {B}

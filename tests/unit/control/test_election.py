@@ -303,6 +303,32 @@ def test_after_the_end_of_the_job_nothing_is_a_loss() -> None:
     assert not candidate.did
 
 
+def test_whoever_was_not_told_of_the_end_that_the_record_tells_of_takes_over_to_hear_of_it() -> (
+    None
+):
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8))
+    ended = {**candidate.record.values, contract.RECORD_COMPLETED: "true"}
+    candidate.record = replace(candidate.record, values=ended)
+    candidate.does(b.LinkLost())
+    candidate.waits(1.0)
+
+    assert [each.electorate.over for each in candidate.led] == [True]
+    assert candidate.record.completed
+
+
+def test_nobody_trains_by_itself_after_the_end_that_the_record_tells_of() -> None:
+    candidate = Candidate()
+    ended = {**candidate.record.values, contract.RECORD_COMPLETED: "true"}
+    candidate.record = replace(candidate.record, values=ended)
+    candidate.does(b.LinkLost())
+    candidate.waits(1.0)
+    candidate.reachable = False
+    candidate.waits(20.0)
+
+    assert b.NobodyLeads() not in candidate.did
+
+
 @pytest.mark.parametrize("leads", [True, False])
 def test_who_reads_that_its_pod_has_been_replaced_coordinates_no_more(leads: bool) -> None:
     """Its slot is another's: what it coordinated would have two pods in one slot."""

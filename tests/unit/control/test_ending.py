@@ -1,6 +1,7 @@
 """How the job ends: flushes, the end of the data, who comes late for it."""
 
 from dssync.control import messages as m
+from dssync.control.events import Recorded, Send
 from unit.control.job import JobOnPaper
 
 
@@ -30,6 +31,54 @@ def test_the_job_ends_with_a_strict_flush_when_all_data_are_committed(job: JobOn
     assert [note.round for note in job.notes if note.kind == "completed"] == [number]
     assert job.of("1.0.b", m.Completed) == [m.Completed(0)]
     assert (0, m.JobCompleted()) in job.sent
+
+
+def test_nobody_is_told_of_the_end_before_the_record_says_so(job: JobOnPaper) -> None:
+    """Who took over from a coordinator that tells of an end nobody knows would end it again."""
+    job.records = False
+    number = finish(job)
+    job.joins("2.0.c")
+    commit_final(job, number, "0.0.a", "1.0.b")
+    job.loads("2.0.c")
+    job.connect(3)
+    job.wait(1.0, 0, 1, 2, 3)
+    everybody = ("0.0.a", "1.0.b", "2.0.c")
+
+    assert job.coordinator.completed
+    assert not [key for key in everybody if job.of(key, m.Completed)]
+    assert m.JobCompleted() not in [message for _, message in job.sent]
+
+    job.takes(Recorded())
+
+    assert [job.of(key, m.Completed) for key in everybody] == [[m.Completed(0)]] * 3
+    assert {slot for slot, said in job.sent if said == m.JobCompleted()} == {0, 1, 2, 3}
+
+
+def test_a_launcher_is_told_of_the_end_after_its_members(job: JobOnPaper) -> None:
+    """It takes over from nobody then, so nobody else would tell them."""
+    heard: list[object] = []
+    job.records = False
+    commit_final(job, finish(job), "0.0.a", "1.0.b")
+
+    for effect in job.coordinator.handle(Recorded(), job.now):
+        if isinstance(effect, Send) and effect.slot == 1:
+            heard.append(type(effect.message))
+
+    assert heard == [m.ToMember, m.JobCompleted]
+
+
+def test_a_latecomer_waits_for_the_record_as_well(job: JobOnPaper) -> None:
+    job.records = False
+    commit_final(job, finish(job), "0.0.a", "1.0.b")
+    for key in ("0.0.a", "1.0.b"):
+        job.hear(int(key[0]), m.Exited(key, -9, False))
+    job.connect(2)
+    job.enters("2.0.c")
+    assert not job.of("2.0.c", m.Completed)
+
+    job.takes(Recorded())
+
+    assert job.of("2.0.c", m.Completed)
 
 
 def test_a_member_late_for_a_flush_is_benched_and_the_others_flush_without_it(
