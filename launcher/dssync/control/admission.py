@@ -116,7 +116,8 @@ class Admission:
         world = self._job.world
         if world is not None and not world.final_frozen:
             for key in roster.in_phase(Phase.LOADED):
-                if not self._has_mates_to_come(key, now):
+                # Members of the first world are in its view already: the others count on them.
+                if key in world.view or not self._has_mates_to_come(key, now):
                     self._admit(key, world)
         return True
 

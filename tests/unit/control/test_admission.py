@@ -241,3 +241,15 @@ def test_a_member_that_enters_again_starts_anew(job: JobOnPaper) -> None:
 
     assert job.last("0.0.a", m.Fetch).donor == "1.0.b"
     assert job.coordinator.ledger.available == 10
+
+
+def test_members_of_the_first_world_wait_for_nobody_once_it_stands() -> None:
+    job = JobOnPaper(desired=1)
+    job.connect(0, workers=3)
+    job.enters("0.0.a", "0.1.b", "0.2.c")
+    job.loads("0.1.b")
+
+    job.hear(0, m.Exited("0.2.c", -9, True))
+
+    assert job.of("0.0.a", m.Start) == [m.Start(0, 0, True)]
+    assert job.of("0.1.b", m.Start) == [m.Start(0, 1, True)]
