@@ -20,7 +20,7 @@ from typing import Protocol
 from dssync.contract import ENV_LINK_FD
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import Connected, ControlSettings, Received, Send
+from dssync.control.events import Connected, ControlSettings, Event, Note, Received, Recorded, Send
 from dssync.control.measurements import DELTA, Delta
 from dssync.control.member import MemberState
 from dssync.control.takeover import Adopt
@@ -254,10 +254,14 @@ def solo_link() -> Link:
 
     def transmit(messages: list[bytes]) -> None:
         for data in messages:
-            event = Received(0, m.FromMember(member, data.decode()))
-            for effect in coordinator.handle(event, time.monotonic()):
-                if isinstance(effect, Send) and isinstance(effect.message, m.ToMember):
-                    link.receive(effect.message.body.encode())
+            take(Received(0, m.FromMember(member, data.decode())))
+
+    def take(event: Event) -> None:
+        for effect in coordinator.handle(event, time.monotonic()):
+            if isinstance(effect, Send) and isinstance(effect.message, m.ToMember):
+                link.receive(effect.message.body.encode())
+            elif isinstance(effect, Note) and effect.kind == "completed":
+                take(Recorded())  # There is no record, and nobody who would read it.
 
     link = Link(Setup(member, host=""), transmit, push_metrics=lambda _: None)
     coordinator.handle(Connected(m.Hello(0, "solo", 1, ("", "", ""))), time.monotonic())
