@@ -112,6 +112,9 @@ class Backend(Protocol):
 Pending = Future[Group]
 """A group under construction; fails with what ``Backend.build`` raises."""
 
+HELD_BACK_SECONDS = 0.1
+"""Longest wait of a build for the end of a round: its mates wait for it, and may be in none."""
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -143,12 +146,18 @@ class Communicators:
     that fails with ``BuildCancelledError``, even if it had not been prepared before.
 
     All methods may be called from any thread, and none but ``close_all`` blocks.
+
+    Builds are for later rounds, and want the cores that a round wants. They wait for a round to end
+    (``held_back``), and so run beside the computation after it, unless somebody waits for one
+    (``hasten``).
     """
 
     def __init__(self, backend: Backend, mailbox: Mailbox, reaper: Reaper) -> None:
         self._backend = backend
         self._mailbox = mailbox
         self._reaper = reaper
+        self._free = threading.Event()
+        self._free.set()
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._tally: Counter[str] = Counter()
@@ -171,6 +180,19 @@ class Communicators:
         name = f"dssync-build-{spec.id[:8]}"
         threading.Thread(target=self._build, args=(entry,), name=name, daemon=True).start()
         return entry.pending
+
+    @contextmanager
+    def held_back(self) -> Iterator[None]:
+        """Holds builds back that have not begun, while a round sums."""
+        self._free.clear()
+        try:
+            yield
+        finally:
+            self._free.set()
+
+    def hasten(self) -> None:
+        """Lets builds begin: the round itself waits for one."""
+        self._free.set()
 
     def abandon(self, communicator_id: str) -> None:
         """Gives a communicator up at once: fails its build, or releases its operations."""
@@ -228,6 +250,7 @@ class Communicators:
         return entry
 
     def _build(self, entry: _Entry) -> None:
+        self._free.wait(HELD_BACK_SECONDS)
         try:
             group = self._backend.build(entry.spec, self._mailbox)
         except CommunicatorError as error:

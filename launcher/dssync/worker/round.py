@@ -212,8 +212,10 @@ class RoundEngine:
         """
         started = time.monotonic()
         pending = self._communicators.prepare(Communicator(stage.communicator, stage.members))
-        if arrive is not None and not pending.done():
-            self._link.send(replace(arrive, building=True))
+        if not pending.done():
+            self._communicators.hasten()
+            if arrive is not None:
+                self._link.send(replace(arrive, building=True))
         group = self._group(assign, stage.communicator, pending)
         clock.build += time.monotonic() - started
         if group is None:

@@ -276,7 +276,8 @@ class MemberSession:
                 self._tell(Outcome.skipped(number, time.monotonic() - started), Clock())
                 return
             clock = Clock(assign=time.monotonic() - started)
-            result = self._engine.run(assign, self._committable(), idle, clock)
+            with self._rendezvous.communicators.held_back():
+                result = self._engine.run(assign, self._committable(), idle, clock)
             if result is Result.NOT_FINITE:
                 self._replace_values()
             elif result is not Result.ABANDONED:
