@@ -15,12 +15,7 @@ from dssync import contract
 from dssync.errors import ManifestError
 from dssync.local import rules, schema
 
-_CLUSTER_ONLY: Final = (
-    "startupDeadlineSeconds",
-    "ttlSecondsAfterFinished",
-    "topology",
-    "managedBy",
-)
+_CLUSTER_ONLY: Final = ("ttlSecondsAfterFinished", "topology", "managedBy")
 _GPU: Final = "nvidia.com/gpu"
 
 
@@ -86,6 +81,8 @@ class Manifest:
     grace_seconds: float
     """Time between SIGTERM and SIGKILL."""
     active_deadline_seconds: float | None
+    startup_deadline_seconds: float | None
+    """How long the first world may take to form."""
     below_min_timeout_seconds: float | None
     """How long a world waits with fewer pods than the minimum; None means for ever."""
     failure_policy: FailurePolicy
@@ -162,6 +159,7 @@ def _manifest(document: Any, source: str) -> Manifest:
         variables=_variables(spec, policy, _gpus(worker, where)),
         grace_seconds=_seconds(pod, "terminationGracePeriodSeconds", source),
         active_deadline_seconds=spec.get("activeDeadlineSeconds"),
+        startup_deadline_seconds=spec.get("startupDeadlineSeconds"),
         below_min_timeout_seconds=elastic.get("belowMinTimeoutSeconds"),
         failure_policy=policy,
         success_policy=spec["successPolicy"],

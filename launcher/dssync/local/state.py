@@ -116,6 +116,8 @@ class JobState:
         self._minimum = manifest.min_replicas
         self._patience = manifest.below_min_timeout_seconds
         self._formed = False
+        self._startup = manifest.startup_deadline_seconds
+        self._began = 0.0
         self._below_since: float | None = None
         self._stopping: dict[int, bool] = {}
         self._done: set[int] = set()
@@ -136,6 +138,8 @@ class JobState:
             now: Seconds on a clock that never goes back.
         """
         match event:
+            case Started():
+                self._began, effects = now, []
             case Ended():
                 effects = self._ended(event, now)
             case Scaled(desired) if desired != self._desired and self.outcome is None:
@@ -148,6 +152,8 @@ class JobState:
                 effects = []
         if not self.outcome:
             effects += self._settle(now)
+            effects += self._wait_for_world(now)
+        if not self.outcome:
             effects += self._wait_for_minimum(now)
         return effects
 
@@ -166,6 +172,16 @@ class JobState:
             *(self._stop(slot) for slot in staying[wanted:]),
             *([LookAgain(min(waits))] if waits else []),
         ]
+
+    def _wait_for_world(self, now: float) -> list[Effect]:
+        """Give a job up whose first world does not form."""
+        if self._formed or self._startup is None:
+            return []
+        left = self._began + self._startup - now
+        if left > 0:
+            return [LookAgain(left)]
+        reason = f"no world formed within startupDeadlineSeconds {self._startup:g}"
+        return self._end(Outcome(Result.FAILED, reason))
 
     def _wait_for_minimum(self, now: float) -> list[Effect]:
         """Give a world up that has stood still for too long, as fewer pods run than it needs."""

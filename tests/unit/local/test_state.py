@@ -364,3 +364,29 @@ def test_no_patience_ends_where_none_is_said_or_no_world_has_formed(formed: bool
     state.handle(Looked(), 29.0)
 
     assert state.outcome is None
+
+
+HASTY = JOB.replace("replicas:", "startupDeadlineSeconds: 7\n  replicas:", 1)
+
+
+def test_job_whose_first_world_does_not_form_in_time_is_given_up() -> None:
+    state = JobState(manifest.parse(HASTY, "job.yaml"))
+    assert LookAgain(7.0) in state.handle(Started(), 1.0)
+    assert LookAgain(0.5) in state.handle(Looked(), 7.5)
+
+    effects = state.handle(Looked(), 8.0)
+
+    assert acts(effects) == [Stop(0), Stop(1), Stop(2)]
+    assert state.outcome == Outcome(
+        Result.FAILED, "no world formed within startupDeadlineSeconds 7"
+    )
+
+
+def test_world_that_formed_in_time_may_fall_apart_later() -> None:
+    state = JobState(manifest.parse(HASTY, "job.yaml"))
+    state.handle(Started(), 1.0)
+    state.handle(Formed(), 7.9)
+
+    state.handle(Looked(), 8.0)
+
+    assert state.outcome is None
