@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dssync.agent.awake import HOST_PAUSE_SECONDS, AwakeClock
-from dssync.agent.recorder import Recorder, entries
+from dssync.agent.recorder import FINISH_SECONDS, Recorder, entries
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import (
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 TICK_SECONDS = 0.1
 RECORD_SECONDS = 0.5
-FINISH_SECONDS = 10.0
 
 
 @dataclass
@@ -122,7 +121,7 @@ class Hub:
             self._then.append(then)
 
     def _conclude(self) -> None:
-        """See that the record says that the job is done, for ten seconds if need be; tell then."""
+        """See that the record says that the job is done, for a minute if need be; tell then."""
         give_up = self.pod.clock() + FINISH_SECONDS
 
         def read(record: Record | ArbiterError | None) -> None:

@@ -23,8 +23,9 @@ WRITE_SECONDS: Final = 1.0
 """Time between two writes; each makes the operator look at the job."""
 PROGRESS_SECONDS: Final = 10.0
 """Time between two writes that change nothing but the progress."""
-FINISH_SECONDS: Final = 10.0
-"""How long the last word is tried; the launchers' verdicts say it, too."""
+FINISH_SECONDS: Final = 60.0
+"""How long the last word is tried: who hears of the end leaves, and whoever takes over from a
+record that does not tell of it trains once more."""
 _RETRY_SECONDS: Final = 0.1
 
 
