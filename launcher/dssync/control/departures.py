@@ -35,7 +35,7 @@ class Departures:
         """Take out a member that may still live, and tell it that it may come back."""
         pod = self._job.roster.pods.get(slot_of(key))
         if pod is not None:
-            self._job.put_out[key] = pod.uid
+            self._put_out(key, pod)
         self.gone(key, cause, now)
         self.tell_benched(key, cause)
 
@@ -52,8 +52,13 @@ class Departures:
             self._job.quorum.lost(pod.launcher, now)
         self._job.roster.remove_pod(slot)
         for key in self._job.roster.of_slot(slot):
-            self._job.put_out[key] = pod.uid
+            self._put_out(key, pod)
             self.gone(key, cause, now)
+
+    def _put_out(self, key: str, pod: Pod) -> None:
+        """Note that what a member does from now on does not count; after the end nothing does."""
+        if not self._job.completed:
+            self._job.put_out[key] = pod.uid
 
     def confirm_gone(self, uids: Iterable[str], now: float) -> None:
         """Launchers have ended for certain, and their members with them."""

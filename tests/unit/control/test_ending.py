@@ -162,3 +162,12 @@ def test_a_flush_that_was_asked_for_is_strict_and_weights_the_groups(job: JobOnP
     assert flush.stages[0].communicator != job.assignment("1.0.b", 0).stages[0].communicator
     job.arrive("0.0.a", round=1)
     assert job.assignment("1.0.b", 2).kind == "train"
+
+
+def test_who_is_lost_before_it_is_told_of_the_end_keeps_the_last_values(job: JobOnPaper) -> None:
+    commit_final(job, finish(job), "0.0.a", "1.0.b")
+
+    job.disconnect(1)
+    job.wait(1.0, 0)
+
+    assert job.coordinator.job.put_out == {}
