@@ -1,5 +1,6 @@
 """What an event costs the coordinator does not grow with the job: counted in executed opcodes."""
 
+import gc
 import sys
 from collections.abc import Callable
 from types import FrameType
@@ -36,11 +37,13 @@ def opcodes(act: Callable[[], object]) -> int:
         return trace
 
     before = sys.gettrace()
+    gc.disable()  # A collection may come at any time, and has callbacks that are written in Python.
     sys.settrace(trace)
     try:
         act()
     finally:
         sys.settrace(before)
+        gc.enable()
     return count
 
 
