@@ -194,7 +194,8 @@ class Coordinator:
         """Rebuild the job, then take in what was said while the reports came in."""
         for pod in self.roster.pods.values():
             pod.heard_seconds = now
-        is_over = adopt(self.job, gathering)
+        if adopt(self.job, gathering) and not self.job.completed:
+            self.training.complete()  # First, for a pod that drains would have its world flush.
         for pod in self.roster.pods.values():
             if pod.draining:
                 self.departures.drain_pod(pod, now)
@@ -203,8 +204,6 @@ class Coordinator:
         deferred, self._deferred = self._deferred, []
         for event in deferred:
             self._take(event, now)
-        if is_over and not self.job.completed:
-            self.training.complete()
 
     # --- launchers --------------------------------------------------------------------------
 

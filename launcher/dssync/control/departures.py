@@ -97,7 +97,7 @@ class Departures:
     def _world_of_last(self, pod: Pod) -> World | None:
         """Return the world if nobody of its view is left without a pod."""
         world, of_pod = self._job.world, self._job.roster.of_slot(pod.slot)
-        if world is None or not world.view.members or world.final_frozen:
+        if world is None or not world.view.members or world.final_frozen or self._job.completed:
             return None
         return world if set(of_pod).issuperset(world.view.members) else None
 

@@ -78,7 +78,11 @@ def ledger(
 
 
 def taken_over(
-    ledgers: dict[int, m.LedgerReport], reports: dict[str, Report], *, over: bool = False
+    ledgers: dict[int, m.LedgerReport],
+    reports: dict[str, Report],
+    *,
+    over: bool = False,
+    draining: int | None = None,
 ) -> tuple[Coordinator, list[Effect]]:
     """A coordinator of term 2 that has heard these launchers and members, and what it does."""
     everybody = frozenset(f"pod{slot}" for slot in ledgers)
@@ -88,6 +92,8 @@ def taken_over(
     for slot, report in ledgers.items():
         keys = tuple(key for key in reports if key.startswith(f"{slot}."))
         coordinator.handle(Received(slot, m.Standing(keys, len(keys), report)), 0.0)
+        if slot == draining:
+            coordinator.handle(Received(slot, m.Drain()), 0.0)
     effects: list[Effect] = []
     for key, said in reports.items():
         body = m.FromMember(key, m.MEMBER.encode_text(said))
@@ -290,6 +296,15 @@ def test_a_job_that_the_record_calls_done_goes_on_with_nobody_who_lacks_its_last
     assert coordinator.completed
     assert told(effects, Adopt).keys() == told(effects, m.Completed).keys() == {A}
     assert told(effects, m.Bench).keys() == {B}
+    assert not told(effects, m.Assign)
+
+
+def test_the_last_pod_of_a_job_that_the_record_calls_done_drains_without_a_flush() -> None:
+    ended = replace(training(FINAL), next_round=6, applied_round=5)
+
+    _, effects = taken_over({0: ledger()}, {A: ended}, over=True, draining=0)
+
+    assert told(effects, m.Completed).keys() == {A}
     assert not told(effects, m.Assign)
 
 
