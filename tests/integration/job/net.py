@@ -45,7 +45,9 @@ class Network:
 
     def close(self) -> None:
         """Take everything down."""
-        for name in self._names:
+        for number, name in enumerate(self._names):
+            # A namespace lives on for as long as its sockets try to send, and its link with it.
+            subprocess.run(["ip", "link", "del", f"{self._tag}v{number}"], check=False)
             subprocess.run(["ip", "netns", "del", name], check=False)
         subprocess.run(["ip", "link", "del", self._tag], check=False)
 
