@@ -135,8 +135,8 @@ class Rounds:
         if exchange is None or exchange.attempt != message.attempt or exchange.collecting:
             return
         exchange.arrived.add(key)
-        self._watch.add(exchange)
         if message.idle and exchange.late:
+            self._watch.add(exchange)
             return
         if message.building:
             self._expire_at(exchange, now + self._deadline.settings.build_seconds)
