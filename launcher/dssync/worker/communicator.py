@@ -152,8 +152,15 @@ class Communicators:
     (``hasten``).
     """
 
-    def __init__(self, backend: Backend, mailbox: Mailbox, reaper: Reaper) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        mailbox: Mailbox,
+        reaper: Reaper,
+        held_back_seconds: float = HELD_BACK_SECONDS,
+    ) -> None:
         self._backend = backend
+        self._held_back_seconds = held_back_seconds
         self._mailbox = mailbox
         self._reaper = reaper
         self._free = threading.Event()
@@ -250,7 +257,7 @@ class Communicators:
         return entry
 
     def _build(self, entry: _Entry) -> None:
-        self._free.wait(HELD_BACK_SECONDS)
+        self._free.wait(self._held_back_seconds)
         try:
             group = self._backend.build(entry.spec, self._mailbox)
         except CommunicatorError as error:

@@ -5,7 +5,6 @@ import threading
 import pytest
 import torch
 
-from dssync.worker import communicator
 from dssync.worker.communicator import Communicator, Communicators, Group, Operation
 from dssync.worker.reaper import Reaper
 from dssync.worker.store import Mailbox
@@ -43,11 +42,14 @@ def builder() -> Builder:
     return Builder()
 
 
+def made(builder: Builder, held_back_seconds: float) -> Communicators:
+    return Communicators(builder, Mailbox(lambda *_: None), Reaper(), held_back_seconds)
+
+
 @pytest.fixture
-def communicators(builder: Builder, monkeypatch: pytest.MonkeyPatch) -> Communicators:
+def communicators(builder: Builder) -> Communicators:
     """Those of a worker in whose rounds a build would wait for longer than a test lasts."""
-    monkeypatch.setattr(communicator, "HELD_BACK_SECONDS", 3600.0)
-    return Communicators(builder, Mailbox(lambda *_: None), Reaper())
+    return made(builder, 3600.0)
 
 
 def test_a_group_is_built_at_once_between_rounds(communicators: Communicators) -> None:
@@ -73,9 +75,7 @@ def test_a_group_that_the_round_waits_for_is_built_at_once(communicators: Commun
         assert pending.result(SOON_SECONDS)
 
 
-def test_a_build_does_not_wait_long_for_a_round(
-    communicators: Communicators, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(communicator, "HELD_BACK_SECONDS", 0.01)
+def test_a_build_does_not_wait_long_for_a_round(builder: Builder) -> None:
+    communicators = made(builder, 0.01)
     with communicators.held_back():
         assert communicators.prepare(SPEC).result(SOON_SECONDS)
