@@ -10,12 +10,11 @@ from typing import Any
 import pytest
 import yaml
 
-from ground import build
+from chart.rendering import CHART, helm_program
 from ground.control_plane import ControlPlane, Manifest
 from ground.process import OperatorProcess
 from ground.scene import Scene, make_job
 
-CHART = Path(__file__).parents[2] / "charts" / "dssync"
 OPTIONS = (
     "--set",
     "networkPolicy.jobs=true,topology.enabled=true,metrics.authentication=true",
@@ -32,12 +31,7 @@ NEVER_CALLED = {
 
 
 def helm(plane: ControlPlane, *arguments: str) -> str:
-    try:
-        path = build.binary("helm")
-    except build.GroundError as error:
-        if os.environ.get("DSSYNC_REQUIRE_GROUND") == "1":
-            raise
-        pytest.skip(str(error))
+    path = helm_program()
     environment = {**os.environ, "KUBECONFIG": str(plane.kubeconfig), "HOME": str(plane.folder)}
     done = subprocess.run(
         [str(path), *arguments], capture_output=True, text=True, timeout=60, env=environment

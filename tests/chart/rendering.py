@@ -15,13 +15,18 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "dssync"
 
 
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+def helm_program() -> Path:
+    """The helm that was built; a test that needs it is left out where there is none."""
     try:
-        path = build.binary("helm")
+        return build.binary("helm")
     except build.GroundError as error:
         if os.environ.get("DSSYNC_REQUIRE_GROUND") == "1":
             raise
         pytest.skip(str(error))
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    path = helm_program()
     return subprocess.run([str(path), *arguments], capture_output=True, text=True, timeout=60)
 
 
