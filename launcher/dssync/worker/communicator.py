@@ -147,9 +147,9 @@ class Communicators:
 
     All methods may be called from any thread, and none but ``close_all`` blocks.
 
-    Builds are for later rounds, and want the cores that a round wants. They wait for a round to end
-    (``held_back``), and so run beside the computation after it, unless somebody waits for one
-    (``hasten``).
+    Builds are for later rounds, and want the cores that a round wants; so do the ends of groups
+    that no round uses. They wait for a round to end (``held_back``), and so run beside the
+    computation after it, unless somebody waits for a build (``hasten``).
     """
 
     def __init__(
@@ -167,6 +167,7 @@ class Communicators:
         self._free.set()
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
+        self._retired: list[Group] = []
         self._tally: Counter[str] = Counter()
 
     def prepare(self, spec: Communicator) -> Pending:
@@ -190,12 +191,13 @@ class Communicators:
 
     @contextmanager
     def held_back(self) -> Iterator[None]:
-        """Holds builds back that have not begun, while a round sums."""
+        """Holds back builds that have not begun and groups that retire, while a round sums."""
         self._free.clear()
         try:
             yield
         finally:
             self._free.set()
+            self._close_retired()
 
     def hasten(self) -> None:
         """Lets builds begin: the round itself waits for one."""
@@ -215,7 +217,10 @@ class Communicators:
         """Gives up a communicator that is not in use."""
         entry = self._remove(communicator_id)
         if entry is not None and entry.group is not None:
-            entry.group.close()
+            with self._lock:
+                self._retired.append(entry.group)
+            if self._free.is_set():
+                self._close_retired()
 
     def close_all(self, timeout_seconds: float) -> bool:
         """Abandons everything; returns whether all groups were destroyed within the timeout.
@@ -227,6 +232,7 @@ class Communicators:
             known = list(self._entries)
         for communicator_id in known:
             self.abandon(communicator_id)
+        self._close_retired()
         return self._reaper.wait_idle(timeout_seconds)
 
     def counts(self) -> Counts:
@@ -255,6 +261,12 @@ class Communicators:
                 BuildCancelledError(f"the build of communicator {communicator_id} was cancelled")
             )
         return entry
+
+    def _close_retired(self) -> None:
+        with self._lock:
+            retired, self._retired = self._retired, []
+        for group in retired:
+            group.close()
 
     def _build(self, entry: _Entry) -> None:
         self._free.wait(self._held_back_seconds)

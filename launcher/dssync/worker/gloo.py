@@ -24,7 +24,7 @@ from dssync.errors import CommunicatorError
 from dssync.worker.communicator import Communicator, Done, building
 from dssync.worker.cores import starting_patient_threads
 from dssync.worker.reaper import Reaper
-from dssync.worker.sockets import OpenSocket, connected_sockets, listener_endpoint, shut_down
+from dssync.worker.sockets import Connections, OpenSocket, listener_endpoint, shut_down
 from dssync.worker.store import Mailbox, MailboxStore
 
 # torch records the last 2,000 operations with their stacks, and each group that ever ran one: a
@@ -57,6 +57,7 @@ class GlooBackend:
         self._member = member
         self._reaper = reaper
         self._settings = settings or GlooSettings()
+        self._connections = Connections()
         os.environ.setdefault(*_RECORDED_OPERATIONS)
 
     def build(self, spec: Communicator, mailbox: Mailbox) -> GlooGroup:
@@ -80,7 +81,7 @@ class GlooBackend:
         return GlooGroup(
             spec.id,
             process_group,
-            connected_sockets(listeners),
+            self._connections.to(listeners),
             timedelta(seconds=self._settings.operation_timeout_seconds),
             self._reaper,
         )

@@ -17,21 +17,24 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import stat
 import struct
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from typing import NamedTuple
 
 from dssync.errors import CommunicatorError
 
 Endpoint = tuple[str, int]
 """IP address as text and port."""
 
+_Ends = frozenset[object]
+"""Endpoints of an IP connection, or names of a Unix one."""
+
 # A sockaddr starts with the family in host order and the port in network order.
 _ADDRESS_BYTES = {socket.AF_INET: slice(4, 8), socket.AF_INET6: slice(8, 24)}
 
 
-@dataclass(frozen=True)
-class OpenSocket:
+class OpenSocket(NamedTuple):
     """A connected socket of this process; the inode tells it from a later use of the number."""
 
     descriptor: int
@@ -62,14 +65,25 @@ def listener_endpoint(blob: bytes) -> Endpoint:
         ) from error
 
 
-def connected_sockets(listeners: Collection[Endpoint]) -> list[OpenSocket]:
-    """This process' connections that have one of the listeners at either end."""
-    descriptors = [int(name) for name in os.listdir("/proc/self/fd")]
-    return [
-        OpenSocket(descriptor, inode)
-        for descriptor in descriptors
-        if (inode := _inode_if_connected(descriptor, listeners)) is not None
-    ]
+class Connections:
+    """This process' connections. Looks at each once: a connected socket never changes its ends.
+
+    Each build asks for those of its group, and most of what is open belongs to other groups.
+    """
+
+    def __init__(self) -> None:
+        self._ends: dict[OpenSocket, _Ends] = {}
+
+    def to(self, listeners: Collection[Endpoint]) -> list[OpenSocket]:
+        """Those that have one of the listeners at either end. May be called from any thread."""
+        known = self._ends
+        # Builds at the same time forget what the others found: they look at it once more.
+        self._ends = found = {
+            each: ends
+            for each in _open_sockets()
+            if (ends := known.get(each) or _ends_of(each)) is not None
+        }
+        return [each for each, ends in found.items() if not ends.isdisjoint(listeners)]
 
 
 def shut_down(sockets: Iterable[OpenSocket]) -> None:
@@ -80,13 +94,23 @@ def shut_down(sockets: Iterable[OpenSocket]) -> None:
                 duplicate.shutdown(socket.SHUT_RDWR)
 
 
-def _inode_if_connected(descriptor: int, listeners: Collection[Endpoint]) -> int | None:
-    with contextlib.suppress(OSError), _duplicate(descriptor) as duplicate:
+def _open_sockets() -> Iterator[OpenSocket]:
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found = os.fstat(int(name))
+        except OSError:
+            continue
+        if stat.S_ISSOCK(found.st_mode):
+            yield OpenSocket(int(name), found.st_ino)
+
+
+def _ends_of(known: OpenSocket) -> _Ends | None:
+    """Where a socket begins and ends; None if it is not connected, or open no more."""
+    with contextlib.suppress(OSError), _duplicate(known.descriptor) as duplicate:
         # Asking a listener for its peer is an OSError, so that it is never taken: shutting it
         # down would end the process.
-        ends = (duplicate.getpeername(), duplicate.getsockname())
-        if any(end[:2] in listeners for end in ends):
-            return os.fstat(duplicate.fileno()).st_ino
+        ends = frozenset(end[:2] for end in (duplicate.getpeername(), duplicate.getsockname()))
+        return ends if os.fstat(duplicate.fileno()).st_ino == known.inode else None
     return None
 
 

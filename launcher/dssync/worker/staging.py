@@ -118,7 +118,7 @@ def memory_for(state: object) -> Callable[[], Memory]:
 
 
 def _specs_of(tensors: list[torch.Tensor]) -> list[Spec]:
-    return [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors]
+    return [(tensor.dtype, tensor.shape) for tensor in tensors]
 
 
 def _wants_pinned(tensors: list[torch.Tensor]) -> bool:

@@ -52,6 +52,10 @@ def _pack(value: object, tensors: list[torch.Tensor]) -> object:
 def _pack_pairs(value: dict[object, object], tensors: list[torch.Tensor]) -> list[object]:
     pairs: list[object] = []
     for key, each in value.items():
+        if type(each) is torch.Tensor and type(key) in PLAIN:  # as nearly all of a state is
+            pairs.append([key, {"tensor": len(tensors)}])
+            tensors.append(each)
+            continue
         try:
             pairs.append([_pack(key, tensors), _pack(each, tensors)])
         except _ForeignError as found:

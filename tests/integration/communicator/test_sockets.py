@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from dssync.errors import CommunicatorError
-from dssync.worker.sockets import Endpoint, connected_sockets, listener_endpoint, shut_down
+from dssync.worker.sockets import Connections, Endpoint, listener_endpoint, shut_down
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def blob_of(host_name: bytes, sockaddr: bytes) -> bytes:
 def test_both_ends_of_a_connection_to_a_known_listener_are_found(stack: ExitStack) -> None:
     known, _other = connect(stack), connect(stack)
 
-    found = connected_sockets({known.endpoint})
+    found = Connections().to({known.endpoint})
 
     ends = {known.accepted.fileno(), known.initiated.fileno()}
     assert {each.descriptor for each in found} == ends
@@ -57,7 +57,7 @@ def test_both_ends_of_a_connection_to_a_known_listener_are_found(stack: ExitStac
 def test_shutting_down_ends_connections_but_never_the_listener(stack: ExitStack) -> None:
     known, other = connect(stack), connect(stack)
 
-    shut_down(connected_sockets({known.endpoint}))
+    shut_down(Connections().to({known.endpoint}))
 
     assert known.accepted.recv(1) == known.initiated.recv(1) == b""
     stack.enter_context(socket.create_connection(known.endpoint))  # it still listens
@@ -67,7 +67,7 @@ def test_shutting_down_ends_connections_but_never_the_listener(stack: ExitStack)
 
 def test_a_descriptor_that_was_closed_and_used_again_is_left_alone(stack: ExitStack) -> None:
     known, other = connect(stack), connect(stack)
-    found = connected_sockets({known.endpoint})
+    found = Connections().to({known.endpoint})
     for end in (known.accepted, known.initiated):
         os.dup2(other.accepted.fileno(), end.fileno())
 
@@ -77,11 +77,32 @@ def test_a_descriptor_that_was_closed_and_used_again_is_left_alone(stack: ExitSt
     assert other.accepted.recv(1) == b"x"
 
 
+def test_what_is_known_of_a_connection_does_not_outlive_it(stack: ExitStack) -> None:
+    known, other = connect(stack), connect(stack)
+    connections = Connections()
+    connections.to({known.endpoint})
+    os.dup2(other.accepted.fileno(), known.accepted.fileno())
+
+    found = connections.to({known.endpoint})
+
+    assert [each.descriptor for each in found] == [known.initiated.fileno()]
+
+
+def test_a_connection_that_was_made_later_is_found(stack: ExitStack) -> None:
+    known, connections = connect(stack), Connections()
+    connections.to({known.endpoint})
+    later = stack.enter_context(socket.create_connection(known.endpoint))
+
+    found = connections.to({known.endpoint})
+
+    assert later.fileno() in {each.descriptor for each in found}
+
+
 def test_nothing_is_left_open_by_the_search(stack: ExitStack) -> None:
     known = connect(stack)
     before = os.listdir("/proc/self/fd")
 
-    shut_down(connected_sockets({known.endpoint}))
+    shut_down(Connections().to({known.endpoint}))
 
     assert os.listdir("/proc/self/fd") == before
 

@@ -12,7 +12,7 @@ import pytest
 import torch.distributed as dist
 from torch.distributed import ProcessGroupGloo, Store
 
-from dssync.worker.sockets import connected_sockets, listener_endpoint
+from dssync.worker.sockets import Connections, listener_endpoint
 from dssync.worker.store import Mailbox, MailboxStore
 
 MEMBERS = 3
@@ -77,7 +77,7 @@ def test_a_build_calls_only_set_wait_and_get_and_publishes_once() -> None:
     # All members are in this process, so each connection is seen from both ends.
     listeners = {listener_endpoint(blob) for blob in keys.values()}
     assert len(listeners) == MEMBERS
-    assert len(connected_sockets(listeners)) == MEMBERS * (MEMBERS - 1)
+    assert len(Connections().to(listeners)) == MEMBERS * (MEMBERS - 1)
     del groups
 
 

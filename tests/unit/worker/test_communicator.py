@@ -1,4 +1,4 @@
-"""When the groups of later rounds are built: beside the computation, unless somebody waits."""
+"""When groups are built and destroyed: beside the computation, unless somebody waits."""
 
 import threading
 
@@ -14,7 +14,10 @@ SOON_SECONDS = 10.0
 
 
 class Built:
-    """A group that does nothing."""
+    """A group that only notes its end."""
+
+    def __init__(self) -> None:
+        self.is_closed = False
 
     def allreduce(self, tensor: torch.Tensor) -> Operation:
         raise AssertionError("nothing is summed here")
@@ -23,7 +26,7 @@ class Built:
         return 0
 
     def close(self) -> None:
-        pass
+        self.is_closed = True
 
 
 class Builder:
@@ -31,10 +34,11 @@ class Builder:
 
     def __init__(self) -> None:
         self.began = threading.Event()
+        self.built = Built()
 
     def build(self, spec: Communicator, mailbox: Mailbox) -> Group:
         self.began.set()
-        return Built()
+        return self.built
 
 
 @pytest.fixture
@@ -79,3 +83,39 @@ def test_a_build_does_not_wait_long_for_a_round(builder: Builder) -> None:
     communicators = made(builder, 0.01)
     with communicators.held_back():
         assert communicators.prepare(SPEC).result(SOON_SECONDS)
+
+
+@pytest.fixture
+def built(communicators: Communicators, builder: Builder) -> Built:
+    """A group that stands."""
+    communicators.prepare(SPEC).result(SOON_SECONDS)
+    return builder.built
+
+
+def test_a_group_that_no_round_uses_ends_at_once_between_rounds(
+    communicators: Communicators, built: Built
+) -> None:
+    communicators.retire(SPEC.id)
+
+    assert built.is_closed
+
+
+def test_a_group_that_no_round_uses_ends_when_the_round_is_over(
+    communicators: Communicators, built: Built
+) -> None:
+    with communicators.held_back():
+        communicators.retire(SPEC.id)
+        is_closed_beside_the_round = built.is_closed
+
+    assert built.is_closed
+    assert not is_closed_beside_the_round
+
+
+def test_a_group_that_waits_for_the_end_of_the_round_ends_with_everything(
+    communicators: Communicators, built: Built
+) -> None:
+    with communicators.held_back():
+        communicators.retire(SPEC.id)
+        communicators.close_all(SOON_SECONDS)
+
+        assert built.is_closed
