@@ -176,11 +176,9 @@ class Coordination:
 
     @property
     def _unreached(self) -> str:
-        where, trouble = (
-            self._settings.control.arbiter_target,
-            self._uplink and self._uplink.trouble,
-        )
+        where = self._settings.control.arbiter_target
         waited = f"no coordinator answered at {where} for {office.REACH_SECONDS:g} s"
+        trouble = self._uplink.trouble if self._uplink is not None else ""
         return f"{waited}: {trouble}" if trouble else waited
 
     async def close(self) -> None:

@@ -28,8 +28,12 @@ class Departures:
             job.world.remove(key)
             job.world.rounds.gone(key, cause, now)
         self._announce_drained(peer.member.slot)
-        if peer.phase is not Phase.DRAINING and not job.completed:
-            job.outbox.note(Note("leave" if cause == "leave" else "evict", key, cause))
+        if job.completed:
+            return
+        if cause != "leave":
+            job.outbox.note(Note("evict", key, cause))
+        elif peer.phase is not Phase.DRAINING:  # else it was told when the member was asked to go
+            job.outbox.note(Note("leave", key, cause))
 
     def bench(self, key: str, cause: str, now: float) -> None:
         """Take out a member that may still live, and tell it that it may come back."""

@@ -172,6 +172,15 @@ def test_a_draining_pod_finishes_its_rounds_and_is_then_told_so(job: JobOnPaper)
     assert not job.of("0.0.a", m.Abandon)
 
 
+def test_a_member_that_is_lost_while_it_drains_is_told_of(job: JobOnPaper) -> None:
+    job.hear(1, m.Drain())
+
+    job.hear(1, m.Exited("1.0.b", 1, False))
+
+    found = [(note.kind, note.cause) for note in job.notes if note.member == "1.0.b"]
+    assert found[-2:] == [("leave", "drain"), ("evict", "exit")]
+
+
 def test_a_repeated_drain_is_no_news(job: JobOnPaper) -> None:
     job.hear(1, m.Drain())
     job.hear(1, m.Drain())
