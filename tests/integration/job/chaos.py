@@ -117,7 +117,8 @@ class Chaos:
         return not self._over
 
     def end(self) -> None:
-        """Wait until every pod has ended by itself."""
+        """Wait until every pod has ended by itself, for as long as rounds go on."""
+        self._job.board.wait_while(matching(event="round"), completed)
         for launcher in self._job.launchers:
             launcher.end()
 

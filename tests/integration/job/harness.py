@@ -59,6 +59,13 @@ class Board:
         """Return the first ``count`` lines that pass, waiting for them."""
         return self._await(test, count, 0)
 
+    def wait_while(self, going_on: Test, test: Test) -> None:
+        """Wait for a line that passes, however long that takes, while others show that all goes on.
+
+        What is left of the data when nothing more is done to a job takes minutes on a busy machine.
+        """
+        self._await(test, 1, 0, going_on)
+
     def next(self, test: Test) -> Line:
         """Wait for a line that passes and is not there yet."""
         return self._await(test, 1, len(self.lines))[0]
@@ -110,22 +117,27 @@ class Board:
         self._selector.close()
         self._folder.cleanup()
 
-    def _await(self, test: Test, count: int, first: int) -> list[Line]:
+    def _await(
+        self, test: Test, count: int, first: int, going_on: Test = lambda _: False
+    ) -> list[Line]:
         """Wait for lines from the given one on; each is looked at once, since there are many."""
         found: list[Line] = []
-        seen = first
+        seen, until = first, time.monotonic() + PATIENCE_SECONDS
 
         def enough() -> bool:
-            nonlocal seen
+            nonlocal seen, until
             while seen < len(self.lines) and len(found) < count:
-                seen += 1
-                if test(self.lines[seen - 1]):
-                    found.append(self.lines[seen - 1])
+                line, seen = self.lines[seen], seen + 1
+                if test(line):
+                    found.append(line)
+                elif going_on(line):
+                    until = max(until, line["seen"] + PATIENCE_SECONDS)
             return len(found) == count
 
         with self._changed:
-            if not self._changed.wait_for(enough, PATIENCE_SECONDS):
-                raise TimeoutError(f"only {len(found)} of {count} lines in time")
+            while not enough():
+                if not self._changed.wait(until - time.monotonic()):
+                    raise TimeoutError(f"only {len(found)} of {count} lines in time")
         return found
 
     def _holding(self, test: Test) -> list[Line]:

@@ -36,7 +36,7 @@ def test_many_faults_change_nothing(job: Job, seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(200 + 15 * EVENTS)
 def test_chaos(job: Job) -> None:
-    check(job, "digits", SEED, faults=EVENTS, epochs=2 + EVENTS // 15)
+    check(job, "digits", SEED, faults=EVENTS, epochs=2 + EVENTS // 25)
 
 
 def check(job: Job, kind: str, seed: int, faults: int, epochs: int, is_mild: bool = False) -> None:
