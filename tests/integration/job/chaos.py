@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
 
 from integration.job.harness import Job, Launcher, Line, coordinates, matching
 from integration.job.takeovers import port_of
@@ -131,9 +130,12 @@ class Chaos:
         return {line["own"]: line for line in lines}
 
     def longest_silence(self) -> float:
-        """Return the longest time in which no member at all has ended a round."""
-        seen = [line["seen"] for line in self._job.board.rounds()]
-        return max(after - before for before, after in pairwise(seen))
+        """Return the longest time in which a member that came to another round had ended none."""
+        longest, last = 0.0, dict[str, float]()
+        for line in self._job.board.select(lambda line: line["event"] in ("round", "over")):
+            longest = max(longest, line["seen"] - last.get(line["own"], line["seen"]))
+            last[line["own"]] = line["seen"]
+        return longest
 
     def is_doubtful(self, line: Line) -> bool:
         """Tell whether nobody outside pods that were struck can know of a committed round.

@@ -45,7 +45,8 @@ def check(job: Job, kind: str, seed: int, faults: int, epochs: int, is_mild: boo
     # The last batch of an epoch is a single sample.
     spec = {"kind": kind, "samples": SAMPLES, "batch_size": BATCH_SIZE, "epochs": epochs}
     spec |= {"pace_file": str(pace), "pace_seconds": 0.06, "sync": {"group_size": 3}}
-    flags = ("--commit", "strict", "--max-restarts", "1000", "--seed", str(seed))
+    log = ("--view-log", str(job.folder / "views"))  # what it takes to play a failure again
+    flags = ("--commit", "strict", "--max-restarts", "1000", "--seed", str(seed), *log)
     chaos = Chaos(job, seed, flags, spec, is_mild)
     try:
         chaos.start()
