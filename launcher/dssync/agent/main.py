@@ -1,7 +1,5 @@
 """From settings to an exit code: registry, endpoint, launcher, last word."""
 
-import sys
-
 from dssync.agent import office, termination
 from dssync.agent.endpoint import MetricsEndpoint
 from dssync.agent.launcher import Launcher
@@ -13,10 +11,10 @@ from dssync.agent.settings import Settings
 
 async def run(settings: Settings) -> int:
     """Run a pod to its end and return the exit code of its main process."""
-    for notice in settings.notices:
-        print(f"dssync: {notice}", file=sys.stderr)
     metrics = Metrics()
     reporter = Reporter(metrics)
+    for notice in settings.notices:
+        reporter.tell(notice)
     settings = await office.with_address(settings, reporter)
     endpoint = None
     supervision = settings.supervision

@@ -41,6 +41,10 @@ class Reporter:
         self._lines.append(line.rstrip("\n"))
         self._counted += 1
 
+    def tell(self, sentence: str) -> None:
+        """Write one sentence for people."""
+        self._write(f"dssync: {sentence}\n")
+
     def lines_from(self, start: int) -> tuple[int, tuple[str, ...]]:
         """Return the number of the next line, and the lines from ``start`` on that are kept."""
         first = self._counted - len(self._lines)
@@ -112,7 +116,7 @@ class Reporter:
             self._write(f"dssync: worker {rank} ended with {code}\n{exit_.error}\n")
 
     def _write(self, text: str) -> None:
-        # Whoever read the log may be gone. The job is not, and has still to be ended in order.
-        with contextlib.suppress(BrokenPipeError):
+        # Whoever read the log may be gone, its disk may be full. The job goes on all the same.
+        with contextlib.suppress(OSError):
             self._stream.write(text)
             self._stream.flush()

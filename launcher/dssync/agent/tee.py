@@ -106,7 +106,8 @@ class Tee:
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
+    """Write what can be written: a full disk or a lost console must not hold up the workers."""
     view = memoryview(data)
-    with contextlib.suppress(BrokenPipeError):  # nobody reads the console any more
+    with contextlib.suppress(OSError):
         while view:
             view = view[os.write(descriptor, view) :]

@@ -47,6 +47,15 @@ def test_flags_that_cannot_be_are_refused_before_anything_starts(job: Job) -> No
         assert launcher.text.startswith("dssync")
 
 
+def test_a_console_that_cannot_be_written_changes_nothing_else(job: Job) -> None:
+    full = ("sh", "-c", 'exec "$@" 2>/dev/full', "sh")
+    flags = ("--standalone", "--no-python", "--monitor-interval", "1")
+
+    launcher = job.run(*flags, script="/bin/true", prefix=full)
+
+    assert launcher.end() == 0
+
+
 def test_a_port_in_use_is_named(job: Job) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

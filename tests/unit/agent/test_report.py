@@ -2,16 +2,28 @@
 
 import io
 import os
+from collections.abc import Callable
+
+import pytest
 
 from dssync.agent.metrics import Metrics
 from dssync.agent.report import Reporter
 
 
-def test_lines_are_kept_when_the_reader_of_the_log_is_gone() -> None:
+def without_reader() -> int:
     reading, writing = os.pipe()
     os.close(reading)
-    with io.TextIOWrapper(io.FileIO(writing, "w"), write_through=True) as pipe:
-        reporter = Reporter(Metrics(), pipe)
+    return writing
+
+
+def on_full_disk() -> int:
+    return os.open("/dev/full", os.O_WRONLY)
+
+
+@pytest.mark.parametrize("descriptor_of", [without_reader, on_full_disk])
+def test_lines_are_kept_when_the_log_cannot_be_written(descriptor_of: Callable[[], int]) -> None:
+    with io.TextIOWrapper(io.FileIO(descriptor_of(), "w"), write_through=True) as log:
+        reporter = Reporter(Metrics(), log)
 
         reporter.log("joined", slot=1)
         reporter.log("left", slot=1)

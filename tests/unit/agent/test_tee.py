@@ -7,6 +7,8 @@ import pytest
 
 from dssync.agent.tee import Tee
 
+MORE_THAN_A_PIPE_HOLDS = 1 << 16
+
 
 @pytest.mark.parametrize("last", [b"two", b"two\n"])
 @pytest.mark.parametrize("attempt", range(10))
@@ -36,4 +38,25 @@ def test_closing_does_not_wait_for_whoever_still_holds_the_stream(tmp_path: Path
 
     assert (tmp_path / "log").read_bytes() == b"said\n"
     os.close(sink)
+    os.close(console)
+
+
+@pytest.mark.parametrize("full", ["log", "console"])
+def test_a_sink_that_cannot_be_written_stops_neither_the_worker_nor_the_other_sink(
+    tmp_path: Path, full: str
+) -> None:
+    paths = {"log": tmp_path / "log", "console": tmp_path / "console", full: Path("/dev/full")}
+    file, console = (os.open(path, os.O_WRONLY | os.O_CREAT) for path in paths.values())
+    tee = Tee()
+    lines = b"a line\n" * MORE_THAN_A_PIPE_HOLDS
+
+    sink = tee.add(file, console, "")
+    left = memoryview(lines)
+    while left:
+        left = left[os.write(sink, left) :]
+    os.close(sink)
+    tee.close()
+
+    (other,) = tmp_path.iterdir()
+    assert other.read_bytes() == lines
     os.close(console)
