@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import TextIO
 
+from dssync import contract
 from dssync.agent.metrics import Metrics
 from dssync.agent.series import LOSS_CAUSES
 from dssync.agent.supervisor import WorkerExit
@@ -16,6 +17,8 @@ from dssync.control.measurements import Delta
 
 KEPT_LINES = 1000
 """Lines that are kept for those who ask later."""
+EXPLAINED_VERDICTS = (contract.VERDICT_USER_ERROR, contract.VERDICT_FENCED)
+"""A worker that asks not to be restarted has its own line, and what was wanted needs none."""
 MEMBERSHIP_KINDS = ("join", "leave", "evict")
 
 
@@ -109,8 +112,10 @@ class Reporter:
             )
 
     def summary(self, verdict: Verdict) -> None:
-        """Say how the pod ended, with the end of what each failed worker wrote."""
-        self.log("ended", verdict=verdict.name, exit_code=verdict.exit_code)
+        """Say how the pod ended and why, with the end of what each failed worker wrote."""
+        self.log("ended", verdict=verdict.name, exit_code=verdict.process_exit_code)
+        if verdict.name in EXPLAINED_VERDICTS:
+            self.tell(verdict.reason)
         for exit_ in verdict.failed:
             rank, code = exit_.worker.spec.local_rank, exit_.returncode
             self._write(f"dssync: worker {rank} ended with {code}\n{exit_.error}\n")

@@ -56,6 +56,18 @@ def test_a_console_that_cannot_be_written_changes_nothing_else(job: Job) -> None
     assert launcher.end() == 0
 
 
+def test_a_log_folder_that_cannot_be_made_is_named(job: Job) -> None:
+    flags = ("--standalone", "--no-python", "--log-dir", "/proc/none", "--tee", "3")
+
+    launcher = job.run(*flags, script="/bin/true")
+
+    assert launcher.end() == 1
+    assert "exit_code=1 " in launcher.text
+    *_, sentence = launcher.text.splitlines()
+    assert sentence.startswith("dssync: worker 0 could not be started: ")
+    assert "/proc/none" in sentence
+
+
 def test_a_port_in_use_is_named(job: Job) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

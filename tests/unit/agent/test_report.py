@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from dssync import contract
 from dssync.agent.metrics import Metrics
 from dssync.agent.report import Reporter
+from dssync.agent.verdict import Verdict
 
 
 def without_reader() -> int:
@@ -33,3 +35,30 @@ def test_lines_are_kept_when_the_log_cannot_be_written(descriptor_of: Callable[[
         "dssync joined slot=1",
         "dssync left slot=1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        (contract.VERDICT_USER_ERROR, contract.EXIT_FAILED),
+        (contract.VERDICT_FENCED, contract.EXIT_FENCED),
+    ],
+)
+def test_why_a_launcher_gave_up_is_the_last_word(name: str, code: int) -> None:
+    said = io.StringIO()
+
+    Reporter(Metrics(), said).summary(Verdict(name, "no coordinator answered for 60 s", 0))
+
+    ended, sentence = said.getvalue().splitlines()
+    assert ended.startswith(f"dssync ended verdict={name} exit_code={code} ")
+    assert sentence == "dssync: no coordinator answered for 60 s"
+
+
+@pytest.mark.parametrize("name", [contract.VERDICT_DONE, contract.VERDICT_DRAINED])
+def test_an_end_that_was_wanted_costs_no_sentence(name: str) -> None:
+    said = io.StringIO()
+
+    Reporter(Metrics(), said).summary(Verdict(name, "all workers ended with code 0", 0))
+
+    (ended,) = said.getvalue().splitlines()
+    assert ended.startswith(f"dssync ended verdict={name} exit_code=0 ")
