@@ -137,7 +137,7 @@ def _workers(values: Values, gpus: int) -> int:
 
 def _last_call(values: Values) -> float:
     """Return the join window; torchrun's name for it is honoured, its other keys are not."""
-    window = values.seconds("join-window")
+    window = values.seconds("join-window", zero_too=True)
     said = values.origin("rdzv-conf")
     for pair in said.text.split(",") if said else ():
         key, _, value = (part.strip() for part in pair.partition("="))
@@ -146,7 +146,7 @@ def _last_call(values: Values) -> float:
                 f"{said.where if said else ''}: key {key!r} is not supported, only "
                 "last_call_timeout is"
             )
-        window = seconds(Origin(value, "--rdzv-conf last_call_timeout"))
+        window = seconds(Origin(value, "--rdzv-conf last_call_timeout"), zero_too=True)
     return window
 
 
@@ -207,7 +207,7 @@ def _supervision(values: Values) -> SupervisionSettings:
         restart_codes=_restart_codes(values),
         role=values.text("role"),
         shutdown_timeout_seconds=values.seconds("shutdown-timeout"),
-        drain_timeout_seconds=values.seconds("drain-timeout"),
+        drain_timeout_seconds=values.seconds("drain-timeout", zero_too=True),
         hang_timeout_seconds=values.seconds("hang-timeout"),
         signals=_signals(values),
         termination_log=_termination_log(values),

@@ -136,14 +136,14 @@ FLAGS: Final = (
     Flag(
         "join-window",
         "SECONDS",
-        "how long round 0 waits for more than MIN",
+        "how long round 0 waits for more than MIN; 0 not at all",
         "5",
         contract.ENV_JOIN_WINDOW_SECONDS,
     ),
     Flag(
         "drain-timeout",
         "SECONDS",
-        "time that a drain may take",
+        "time that a drain may take; 0 leaves at once",
         "30",
         contract.ENV_DRAIN_TIMEOUT_SECONDS,
     ),

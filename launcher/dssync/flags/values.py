@@ -68,9 +68,9 @@ class Values:
         """Return a whole number of at least ``minimum``."""
         return integer(self._say(name), minimum)
 
-    def seconds(self, name: str) -> float:
+    def seconds(self, name: str, zero_too: bool = False) -> float:
         """Return a duration; variables that end in ``_MILLISECONDS`` are converted."""
-        return seconds(self._say(name))
+        return seconds(self._say(name), zero_too)
 
     def choice(self, name: str, options: tuple[Choice, ...]) -> Choice:
         """Return one of ``options``."""
@@ -109,14 +109,14 @@ def integer(said: Origin, minimum: int) -> int:
     return number
 
 
-def seconds(said: Origin) -> float:
-    """Return a positive duration in seconds."""
+def seconds(said: Origin, zero_too: bool = False) -> float:
+    """Return a duration in seconds, above 0 unless none at all has a meaning."""
     try:
         number = float(said.text)
     except ValueError:
         number = math.nan
-    if not 0 < number < math.inf:
-        said.refuse("a duration above 0")
+    if not 0 <= number < math.inf or (number == 0 and not zero_too):
+        said.refuse(f"a duration {'of at least' if zero_too else 'above'} 0")
     return number / 1000 if said.where.endswith("_MILLISECONDS") else number
 
 

@@ -140,6 +140,15 @@ def test_a_second_signal_ends_a_drain(job: Job) -> None:
     assert "verdict=Drained" in pod.text
 
 
+def test_a_pod_that_has_no_time_to_drain_goes_at_once(job: Job) -> None:
+    pod = job.standalone(2, "--join-window", "0", "--drain-timeout", "0")
+    with job.board.hold(matching(event="step", rank=1)) as held:
+        held()
+        pod.signal(signal.SIGTERM)
+        assert pod.end() == 0
+    assert "verdict=Drained" in pod.text
+
+
 def pod_with(job: Job, slot: int, uid: str) -> Launcher:
     """Start a pod of one worker under a uid."""
     return job.pod(slot, 1, environment={"DSSYNC_POD_UID": uid})

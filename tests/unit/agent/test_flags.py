@@ -206,6 +206,16 @@ def test_torchruns_last_call_is_the_join_window() -> None:
     assert settings("--rdzv-conf", "last_call_timeout=1").world.join_window_seconds == 1.0
 
 
+def test_who_leaves_no_time_is_understood() -> None:
+    for parsed in (
+        settings("--join-window", "0", "--drain-timeout", "0"),
+        settings("--rdzv-conf", "last_call_timeout=0", "--drain-timeout", "0"),
+        settings(DSSYNC_JOIN_WINDOW_SECONDS="0", DSSYNC_DRAIN_TIMEOUT_SECONDS="0"),
+    ):
+        assert parsed.world.join_window_seconds == 0.0
+        assert parsed.supervision.drain_timeout_seconds == 0.0
+
+
 def test_sync_every_is_another_name_of_every() -> None:
     assert settings("--sync-every", "8").sync == settings("--every", "8").sync
 
@@ -257,6 +267,9 @@ def test_a_refused_variable_is_refused_too() -> None:
         (["--backend", "mpi"], "--backend: 'mpi'"),
         (["--interface", "eth99"], "--interface: 'eth99' was given, expected one of this mach"),
         (["--lease", "nan"], "--lease: 'nan' was given, expected a duration above 0"),
+        (["--lease", "0"], "--lease: '0' was given, expected a duration above 0"),
+        (["--drain-timeout", "-1"], "'-1' was given, expected a duration of at least 0"),
+        (["--join-window", "nan"], "'nan' was given, expected a duration of at least 0"),
         (["--lease", "0.3", "--heartbeat", "0.2"], "two heartbeats"),
         (["--metrics-port", "65536"], "--metrics-port: '65536'"),
         (["--token-file", "none"], "--token-file: 'none' was given, expected a file that exists"),
