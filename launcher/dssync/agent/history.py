@@ -6,17 +6,25 @@ from typing import Final
 
 from dssync.control.view import View
 from dssync.control.viewlog import Viewed, line_of
+from dssync.errors import UsageError
 
 SYNC_SECONDS: Final = 1.0
 """What a machine that fails may cost; a process that is killed costs nothing."""
 
 
 class ViewLog:
-    """The file that workers append to as well (``worker.journal``); nothing without a path."""
+    """The file that workers append to as well (``worker.journal``); nothing without a path.
+
+    Raises:
+        UsageError: The file cannot be opened.
+    """
 
     def __init__(self, path: Path | None) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
-        self._file = -1 if path is None else os.open(path, flags, 0o644)
+        try:
+            self._file = -1 if path is None else os.open(path, flags, 0o644)
+        except OSError as error:
+            raise UsageError(f"--view-log {path} cannot be opened: {error.strerror}") from None
         self._seen = (0, 0)
         self._synced_seconds = 0.0
 

@@ -53,6 +53,8 @@ class Launcher:
         self._workers: dict[str, Worker] = {}
         self._records = CommitRecords()
         self._log = ViewLog(settings.history.view_log)
+        # Once: a worker may come back when the file is gone, and is to know what its mates know.
+        self._token = office.read_token(settings.control.token_file)
         self._early_exits: dict[WorkerProcess, WorkerExit] = {}
         self._starting = 0
         self._ending = Ending()
@@ -145,7 +147,7 @@ class Launcher:
             "host": control.address,
             "interface": control.interface,
             "workers": self._settings.world.nproc_per_node,
-            "token": office.read_token(self._settings.control.token_file).hex(),
+            "token": self._token.hex(),
             "view_log": str(self._settings.history.view_log or ""),
         }
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from dssync import contract
+from dssync.agent.forkclient import ForkServerLostError
 from dssync.agent.link import LinkHandlers, WorkerLink
 from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
@@ -152,7 +153,7 @@ class Replay:
             process = await self._supervisor.start(
                 WorkerSpec(member.local_rank, variables=variables)
             )
-        except OSError as error:
+        except (OSError, ForkServerLostError) as error:
             self._fail(f"the process of {key} could not be started: {error}")
             return
         player.process = process

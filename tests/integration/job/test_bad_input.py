@@ -68,6 +68,14 @@ def test_a_log_folder_that_cannot_be_made_is_named(job: Job) -> None:
     assert "/proc/none" in sentence
 
 
+def test_a_view_log_that_cannot_be_opened_is_named(job: Job) -> None:
+    launcher = job.standalone(1, "--view-log", "/proc/none/views")
+
+    assert launcher.end() == 2
+    (sentence,) = launcher.text.splitlines()
+    assert sentence.startswith("dssync: --view-log /proc/none/views cannot be opened: ")
+
+
 def test_a_port_in_use_is_named(job: Job) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])

@@ -3,6 +3,7 @@
 import random
 import signal
 import time
+from pathlib import Path
 
 import pytest
 
@@ -147,4 +148,18 @@ def test_all_workers_but_one_die(job: Job) -> None:
     assert mine[-1]["steps"] > alone["steps"]
     restored = job.board.select(lambda line: line["event"] == "load" and line["seen"] > since)
     assert min(line["steps"] for line in restored) >= alone["steps"]
+    end(job)
+
+
+def test_a_worker_comes_back_though_the_jobs_secret_has_been_removed(
+    job: Job, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret")
+    job.standalone(2, "--token-file", str(token), "--max-restarts", "1")
+    job.board.wait(matching(event="round"), 4)
+
+    token.unlink()
+    wait_back(job, kill(job, 1))
+
     end(job)

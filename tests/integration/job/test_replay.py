@@ -136,6 +136,19 @@ def test_another_script_is_found_at_the_first_round_in_which_it_matters(recorded
     assert "brings other values into round 0 than the log's" in player.text
 
 
+@pytest.mark.timeout(240)
+def test_a_replay_whose_workers_cannot_start_says_so(recorded: Job, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("raise SystemExit('there is no room')")
+    flags = ("--replay", str(log_of(recorded)))
+
+    player = recorded.run(*flags, script="exact.py", environment={"PYTHONPATH": str(tmp_path)})
+
+    assert player.end() == 1
+    *_, sentence = player.text.splitlines()
+    assert sentence.startswith("dssync: the process of 0.")
+    assert sentence.endswith("could not be started: the fork-server ended before a worker started")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", range(200, 200 + SEEDS))
