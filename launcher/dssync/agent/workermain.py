@@ -25,6 +25,8 @@ from dssync.contract import ENV_LINK_FD, EXIT_USAGE
 from dssync.errors import ModelError, ReplayError, UsageError
 
 _REPORT_BYTES: Final = 1 << 14
+_IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What the interpreter turned off for itself; any other program is to start with the defaults."""
 _SENTENCES: Final = (UsageError, ModelError, ReplayError)
 """Errors that tell the user what to do; where they were raised tells nothing."""
 
@@ -103,6 +105,8 @@ def _take_over_environment(work: Work) -> None:
 def _execute(work: Work) -> None:
     os.set_inheritable(work.link, True)
     command = [work.start.target, *work.start.arguments]
+    for each in _IGNORED_BY_PYTHON:
+        signal.signal(each, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -216,6 +216,19 @@ async def test_a_program_that_is_not_python_gets_the_same(hire: Hire) -> None:
     worker.link.close()
 
 
+async def test_a_program_ignores_no_signal_that_only_python_does(hire: Hire) -> None:
+    script = "grep SigIgn /proc/self/status >&$DSSYNC_LINK_FD"
+    crew = hire(command=Command("program", "sh", ("-c", script)))
+    worker = await crew.start()
+
+    ignored = int((await hear(worker)).split()[1], 16)
+
+    for each in (signal.SIGPIPE, signal.SIGXFSZ):
+        assert not ignored & 1 << (each - 1), each.name
+    await crew.exits.get()
+    worker.link.close()
+
+
 async def test_a_program_that_does_not_exist_is_named(hire: Hire) -> None:
     crew = hire(command=Command("program", "/no/such/program"))
 
