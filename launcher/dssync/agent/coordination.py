@@ -268,6 +268,8 @@ class Coordination:
 
     async def _stop_hosting(self) -> None:
         host, self._host = self._host, None
+        if host is not None:
+            self._reporter.no_census(host.census)
         self._door.launchers = self._console.host = None
         recorder, self._recorder = self._recorder, None
         if recorder is not None:

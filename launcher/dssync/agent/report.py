@@ -4,7 +4,7 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TextIO
 
 from dssync import contract
@@ -84,6 +84,12 @@ class Reporter:
         self._metrics.set("dssync_view_sequence", view_sequence)
         for state, count in members.items():
             self._metrics.set("dssync_members", count, state=state)
+
+    def no_census(self, states: Iterable[str]) -> None:
+        """Show no members any more: another launcher coordinates, or nobody does."""
+        self._metrics.set("dssync_coordinator_leader", 0)
+        for state in states:
+            self._metrics.set("dssync_members", 0, state=state)
 
     def heartbeat_answered(self, seconds: float) -> None:
         """Record how long the coordinator's answer took."""

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from dssync.agent.series import SERIES
 from integration.job.harness import Job, Launcher, matching
+from integration.job.takeovers import linked, pods_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -65,3 +66,21 @@ def test_every_series_is_fed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     assert coordinator["dssync_reform_duration_seconds_count cause=exit"] >= 1
     other.signal(signal.SIGTERM)
     assert other.end() == 0
+
+
+def test_a_coordinator_that_stepped_down_shows_no_members(job: Job) -> None:
+    pods = pods_of(job, 3, 1, "--metrics-port", "0")
+    first = job.coordinator()
+    leader = "dssync_coordinator_leader"
+    assert scrape(first)[leader] == 1
+
+    first.signal(signal.SIGSTOP)
+    linked(job, 2, [pod for pod in pods if pod is not first])
+    first.signal(signal.SIGCONT)
+    linked(job, 2, [first])
+    former = scrape(first)
+
+    assert former[leader] == 0
+    counted = [value for key, value in former.items() if key.startswith("dssync_members ")]
+    assert counted
+    assert not any(counted)
