@@ -271,7 +271,7 @@ def _logs(values: Values, worker_count: int) -> LogSettings:
         directory=Path(directory.text) if directory else None,
         redirected=redirected,
         teed=teed,
-        console_ranks=_console_ranks(values),
+        console_ranks=_console_ranks(values, worker_count),
     )
 
 
@@ -282,16 +282,22 @@ def _streams(values: Values, name: str, worker_count: int) -> dict[int, frozense
     if not re.fullmatch(r"\d+:[0-3](,\d+:[0-3])*", text):
         Origin(text, f"--{name}").refuse("0 to 3 (1 stdout, 2 stderr), or RANK:0-3,...")
     pairs = (pair.split(":") for pair in text.split(","))
-    return {int(rank): _STREAMS[number] for rank, number in pairs}
+    chosen = {int(rank): _STREAMS[number] for rank, number in pairs}
+    if max(chosen) >= worker_count:
+        Origin(text, f"--{name}").refuse(f"ranks below the {worker_count} workers of this launcher")
+    return chosen
 
 
-def _console_ranks(values: Values) -> frozenset[int] | None:
+def _console_ranks(values: Values, worker_count: int) -> frozenset[int] | None:
     said = values.origin("local-ranks-filter")
     if said is None:
         return None
     if not re.fullmatch(r"\d+(,\d+)*", said.text):
         said.refuse("local ranks such as 0,1,2")
-    return frozenset(map(int, said.text.split(",")))
+    ranks = frozenset(map(int, said.text.split(",")))
+    if max(ranks) >= worker_count:
+        said.refuse(f"local ranks below the {worker_count} workers of this launcher")
+    return ranks
 
 
 def _environment(
