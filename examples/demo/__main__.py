@@ -20,7 +20,7 @@ import yaml
 from dssync.local.manifest import Manifest, load
 from dssync.local.run import LocalJob
 from examples.demo.story import Line, Story
-from examples.demo.table import print_table
+from examples.demo.table import print_table, shortcomings
 from examples.demo.tally import tally
 from examples.demo.witness import VARIABLE, names_of
 from examples.digits.train import load as load_digits
@@ -35,7 +35,7 @@ EPOCHS: Final = 80
 """Enough for a new pod to import torch beside six that train on two cores."""
 KILLED_SLOT, JOINED_SLOT = 2, 6
 DRAINED_SLOTS = (4, 5)
-"""The first of them that does not coordinate: this build has no take-over."""
+"""The first of them that does not coordinate: a coordinator's drain is a hand-over besides."""
 
 
 def manifest() -> tuple[Manifest, Path]:
@@ -154,7 +154,7 @@ async def show_progress(story: Story) -> None:
 
 
 def main() -> None:
-    """Run both jobs, print the table, write ``build/demo.json``."""
+    """Run both jobs, print the table, write ``build/demo.json``; fail if a promise was not kept."""
     started = time.monotonic()
     BUILD.mkdir(parents=True, exist_ok=True)
     SAMPLES.unlink(missing_ok=True)
@@ -173,6 +173,9 @@ def main() -> None:
     }
     Path("build/demo.json").write_text(json.dumps(report, indent=2) + "\n")
     print_table(report)
+    found = shortcomings(report)
+    if found:
+        sys.exit(f"demo: {' and '.join(found)}; what the launchers said is in {LOG}")
 
 
 if __name__ == "__main__":

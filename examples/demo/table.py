@@ -7,6 +7,16 @@ _EXPLANATIONS = {
 }
 
 
+def shortcomings(report: dict[str, object]) -> list[str]:
+    """Return what the demo promises and the run did not keep."""
+    restarted, found = report["survivors_restarted"], []
+    if restarted:
+        found.append(f"{restarted} survivors were restarted")
+    if not report["samples_seen_once"]:
+        found.append("not every sample was committed once in each epoch")
+    return found
+
+
 def print_table(report: dict[str, object]) -> None:
     """Print what ``build/demo.json`` holds for people to read."""
     events = report["events"]
