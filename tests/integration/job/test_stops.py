@@ -1,5 +1,6 @@
 """How a launcher ends workers that cannot be heard, or that are left at its own end."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,7 @@ signal.pause()
 SLOW = """
 import os, signal, sys, time
 if os.environ["LOCAL_RANK"] == "1":
-    while not os.path.exists(sys.argv[1]):
-        time.sleep(0.01)
+    open(sys.argv[1]).close()  # a pipe: waits for the other worker
     sys.exit(3)
 
 def finish(number, frame):
@@ -51,6 +51,7 @@ def test_a_worker_that_breaks_the_protocol_of_its_link_is_ended(job: Job, tmp_pa
 def test_workers_that_are_left_have_the_shutdown_timeout_to_end(job: Job, tmp_path: Path) -> None:
     flags = ("--standalone", "--nproc-per-node", "2", "--shutdown-timeout", "60")
     ready = tmp_path / "ready"
+    os.mkfifo(ready)
     text = SLOW.replace("sys.argv[1]", repr(str(ready)))
 
     pod = job.run(*flags, script=script(tmp_path, text))
