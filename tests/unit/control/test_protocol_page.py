@@ -48,6 +48,14 @@ def test_every_rule_names_a_file_of_tests_or_the_simulator() -> None:
     assert {name for holders in held.values() for name, _ in holders if name} <= files
 
 
+def test_the_page_says_where_the_tests_are_that_it_names_without_a_folder() -> None:
+    introduced = set(re.findall(r"`([a-z]+)`", PAGE.partition("are the files")[0]))
+
+    holders = {name for row in rows() for name in re.findall(r"`([a-z_]+)`", row[-1])}
+
+    assert holders - introduced == set()
+
+
 def test_the_page_names_every_message() -> None:
     roads = (FromLauncher, FromMemberBody, ToLauncher, ToMemberBody)
     messages: list[type[Message]] = [each for road in roads for each in road.__args__]
