@@ -79,7 +79,7 @@ simulate-mutants: .setup/python ## Find each deliberate protocol bug from seed 0
 
 .PHONY: soak
 soak: .setup/python ## Long runs: 64 workers, and 20,000 rounds of workers that come and go
-	SOAK_ROUNDS=20000 $(BIN)/pytest -m slow tests/integration/job
+	SOAK_ROUNDS=20000 $(BIN)/pytest -m slow tests/integration/job/test_scale.py
 
 soak-data: export SOAK_SEEDS := $(or $(filter-out 1000,$(SEEDS)),20)
 .PHONY: soak-data
@@ -106,7 +106,7 @@ demo: .setup/python ## Train digits with 6 workers; kill one, let one join, drai
 	$(BIN)/python -m examples.demo
 
 .PHONY: bench
-bench: bench-reform bench-accuracy ## Every benchmark
+bench: bench-reform bench-accuracy bench-checkpoint bench-resume bench-control bench-operator ## Every benchmark that needs no GPU
 
 .PHONY: bench-reform
 bench-reform: .setup/python ## A worker dies: dssync beside torchrun, on the same script

@@ -78,7 +78,7 @@ FLAGS: Final = (
     Flag(
         "local-addr",
         "ADDRESS",
-        "address to bind to and to publish",
+        "address to bind to and to publish; with --rdzv-endpoint, unless given, the one towards it",
         "127.0.0.1",
         contract.ENV_POD_IP,
     ),

@@ -4,9 +4,11 @@ Who takes part comes with the assignment, when it starts is the caller's, what i
 buckets, and how it is merged is `Buckets.apply`: four separate things, so that overlapped and
 late rounds can change one of them.
 
-The training thread never waits for an operation alone. It waits for operations, for news of the
-membership and for joiners together, and walks away from an attempt that no longer stands: the
-link's thread has then already answered and released the communicators.
+For its first 20 ms an operation is waited for alone, inside gloo: most end in that time, and waking
+a thread for each cost more (docs/decisions/2026-11-21-overhead-of-a-round.md). After that the
+training thread waits for operations, for news of the membership and for joiners together, and
+walks away from an attempt that no longer stands: the link's thread has then already answered and
+released the communicators.
 """
 
 import time
