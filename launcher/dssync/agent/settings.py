@@ -142,7 +142,7 @@ class SupervisionSettings:
     drain_timeout_seconds: float = 30.0
     """Time that a drain may take."""
     hang_timeout_seconds: float = 600.0
-    """Time without progress after which a worker is restarted."""
+    """Silence after which a benched worker is ended, and restarted if it has restarts left."""
     signals: tuple[str, ...] = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT")
     """Signals that start a drain; the second one ends it."""
     termination_log: Path | None = None

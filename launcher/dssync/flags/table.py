@@ -150,7 +150,7 @@ FLAGS: Final = (
     Flag(
         "hang-timeout",
         "SECONDS",
-        "time without progress until a restart",
+        "silence after which a worker that was benched is restarted",
         "600",
         contract.ENV_HANG_TIMEOUT_SECONDS,
     ),
