@@ -120,6 +120,17 @@ def test_completion_in_the_record_completes_whatever_the_pods_say() -> None:
     assert later.wake_at == START + 130
 
 
+def test_pod_that_a_lost_node_keeps_from_ending_holds_no_completion_up() -> None:
+    done = {"ended": make_end(0, "Done"), "phase": "Succeeded"}
+    zombie = make_pod(1, deleting=True, doomed_since=START + 60)
+    pods = (make_pod(0, **done), zombie, make_pod(1, 1, **done))
+    job = make_spec_job(replicas=2, rendezvous={"mode": "Static"})
+
+    decided = plan(Seen(job, pods, None), START + 100)
+
+    assert decided.status.is_true("Complete")
+
+
 def test_any_is_satisfied_by_the_first_done() -> None:
     world = World({"replicas": 3, "successPolicy": "Any"})
     world.look()

@@ -41,7 +41,7 @@ def succeeded(
         message = "slot 0, which hosts the coordinator, ended with verdict Done"
         return Verdict(COMPLETE, "SuccessPolicyMet", message)
     desired = spec.replicas if status.desired is None else status.desired
-    if len(done) >= desired and not any(pod.ended is None for pod in pods):
+    if len(done) >= desired and not any(pod.live for pod in pods):
         return Verdict(
             COMPLETE, "SuccessPolicyMet", f"all {len(done)} pods ended with verdict Done"
         )
