@@ -82,7 +82,8 @@ class Walk:
             self.scene.kubelet.run(pod)
         elif what == "end":
             stamp = datetime.fromtimestamp(self.wall(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-            self.failures += end[1] not in ("Done", "Drained")
+            asked = "deletionTimestamp" in pod["metadata"]
+            self.failures += not asked and end[1] not in ("Done", "Drained")
             self.scene.kubelet.end(pod, *end, finished_at=stamp)
         elif what == "delete":
             metadata = pod["metadata"]

@@ -28,7 +28,7 @@ class World:
     Attributes:
         wanted: The operator's part of the Lease; None where there is no Lease.
         kept: The template that the Service keeps.
-        failures: Pods that ended in a way that may count as a failure.
+        failures: Pods that ended in a way that may count as a failure: nobody had asked them to.
         confirmed_late: Uids of pods that were replaced before the Lease called them gone.
         made_of: Hash of the template of each pod that was ever made.
     """
@@ -176,7 +176,7 @@ class World:
         pod = self.pods[name]
         if pod.ended is not None:
             return
-        self.failures += verdict not in ("Done", "Drained", "Fenced")
+        self.failures += not pod.deleting and verdict not in ("Done", "Drained", "Fenced")
         phase = "Succeeded" if code == 0 else "Failed"
         ended = make_end(code, verdict, at=float(int(self.now)))
         self.pods[name] = replace(pod, phase=phase, ready=False, ended=ended)
@@ -190,6 +190,12 @@ class World:
             del self.pods[name]
         elif not pod.deleting:
             self.pods[name] = replace(pod, deleting=True, doomed_since=self.now + 60)
+
+    def kill(self, name: str) -> None:
+        """Delete a pod whose grace period is too short for it."""
+        self.ask_to_go(name)
+        if name in self.pods:
+            self.end(name, 137, "")
 
     def fade(self, name: str) -> None:
         """Show a pod in the moment in which the API server takes it away."""

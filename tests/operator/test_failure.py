@@ -197,6 +197,54 @@ def test_rules_fail_ignore_and_replace_elsewhere() -> None:
     assert replaced.shunned == ("node-a",)
 
 
+def test_pod_that_is_killed_while_its_job_is_suspended_is_no_failure() -> None:
+    world = World({"replicas": 2, "failurePolicy": {"backoffLimit": 0}})
+    world.look()
+    world.run("demo-w1-0")
+    world.edit(suspend=True)
+    world.look()
+    world.now += 60
+    world.end("demo-w1-0", 137, "")
+
+    world.look()
+
+    assert not world.parsed().finished
+    assert (world.parsed().tally.total, world.parsed().tally.planned) == (0, 1)
+
+
+def test_exit_code_of_a_pod_that_was_asked_to_go_matches_no_rule() -> None:
+    codes = {"operator": "In", "values": [143]}
+    rule = {"name": "fatal", "action": "FailJob", "onExitCodes": codes}
+    elastic = {"minReplicas": 1, "stabilizationSeconds": 0}
+    world = World({"replicas": 2, "elastic": elastic, "failurePolicy": {"rules": [rule]}})
+    world.look()
+    for name in list(world.pods):
+        world.run(name)
+    world.edit(replicas=1)
+    world.look()
+    world.end("demo-w1-0", 143, "")
+
+    world.look()
+
+    assert not world.parsed().finished
+    assert world.parsed().tally.total == 0
+
+
+def test_condition_of_a_pod_that_was_evicted_matches_its_rule() -> None:
+    disrupted = ("DisruptionTarget", "True")
+    rule = {"name": "fatal", "action": "FailJob", "onPodConditions": [{"type": disrupted[0]}]}
+    pod = make_pod(
+        0, ended=make_end(143), deleting=True, doomed_since=START, conditions=frozenset({disrupted})
+    )
+    judged = {
+        name: plan(Seen(make_spec_job(replicas=1, failurePolicy=policy), (pod,), None), START + 100)
+        for name, policy in {"rule": {"rules": [rule]}, "none": {}}.items()
+    }
+
+    assert judged["rule"].status.conditions["Failed"].reason == "FailJobRuleMatched"
+    assert judged["none"].notes[0].message.endswith("(Disrupted)")
+
+
 def test_pod_that_is_vanishing_is_let_vanish_so_that_all_lookers_choose_one_name() -> None:
     world = World({"replicas": 1})
     world.look()

@@ -37,7 +37,10 @@ class Judgement:
 
 
 def judge(pod: Pod, ended: Ended, rules: Iterable[Rule]) -> Judgement:
-    """Decide what an ended pod means: the launcher's verdict first, then rules, then the code."""
+    """Decide what an ended pod means: the launcher's verdict first, then rules, then the code.
+
+    The code of a pod that somebody has asked to go tells how it was ended, not that it failed.
+    """
     if ended.verdict == contract.VERDICT_DONE:
         return Judgement(Outcome.DONE, ended.verdict)
     if ended.verdict in (contract.VERDICT_DRAINED, contract.VERDICT_FENCED):
@@ -47,8 +50,9 @@ def judge(pod: Pod, ended: Ended, rules: Iterable[Rule]) -> Judgement:
     for rule in rules:
         if _matches(rule, pod, ended):
             return _BY_ACTION[rule.action](rule)
-    if ("DisruptionTarget", "True") in pod.conditions:
-        return Judgement(Outcome.PLANNED, "Disrupted")
+    disrupted = ("DisruptionTarget", "True") in pod.conditions
+    if disrupted or pod.deleting:
+        return Judgement(Outcome.PLANNED, "Disrupted" if disrupted else "Deleted")
     return Judgement(Outcome.FAILED, _reason(ended))
 
 
@@ -67,7 +71,7 @@ def _says_stop(ended: Ended) -> bool:
 
 def _matches(rule: Rule, pod: Pod, ended: Ended) -> bool:
     if rule.exit_codes is not None:
-        return rule.exit_codes.match(ended.exit_code)
+        return not pod.deleting and rule.exit_codes.match(ended.exit_code)
     return bool(rule.conditions & pod.conditions)
 
 
