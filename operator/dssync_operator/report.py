@@ -12,7 +12,7 @@ from dssync import contract
 from dssync_operator.job import Job, Manifest, child, format_time, number
 from dssync_operator.plan import view_name
 from dssync_operator.pod import Pod
-from dssync_operator.policies import lifecycle, nodes
+from dssync_operator.policies import lifecycle, nodes, scaling
 from dssync_operator.record import Progress, Record, View
 from dssync_operator.status import (
     ACCEPTED,
@@ -60,7 +60,7 @@ def report(
     if not status.finished:
         status = _scheduled(job, status, live, now)
         status = _running(job, status, live, record, now)
-        status = _resizing(status, live, record, now)
+        status = _resizing(status, pods, record, now)
         status = _degraded(status, pods, record, trouble, now)
     else:
         for kind in (RUNNING, RESIZING, DEGRADED):
@@ -225,22 +225,39 @@ def _running(
     return status.with_condition(RUNNING, True, "WorldFormed", "a view is committed", now)
 
 
-def _resizing(status: Status, live: tuple[Pod, ...], record: Record | None, now: float) -> Status:
-    """Resizing means that who trains differs from who should; a lost pod is Degraded instead."""
+def _resizing(status: Status, pods: tuple[Pod, ...], record: Record | None, now: float) -> Status:
+    """Resizing means that who trains differs from who should; a failed pod is Degraded instead."""
     if status.desired is None or status.clock.world_formed is None:
         return status.with_condition(RESIZING, False, "NotRunning", "there is no world yet", now)
     if status.clock.scale_down is not None:
         message = "fewer pods are wanted; waiting for elastic.stabilizationSeconds to pass"
         return status.with_condition(RESIZING, True, "Stabilizing", message, now)
-    running = sum(pod.phase == "Running" for pod in live)
+    running = sum(pod.live and pod.phase == "Running" for pod in pods)
     active = record.view.pods if record and record.view else running
     active += len(status.tally.done)
     message = f"{active} pods take part, {status.desired} are wanted"
     if active > status.desired:
         return status.with_condition(RESIZING, True, "ScalingDown", message, now)
-    if active < status.desired and not status.tally.incidents:
+    if active + len(_gaps(status, pods, record)) < status.desired:
         return status.with_condition(RESIZING, True, "ScalingUp", message, now)
-    return status.with_condition(RESIZING, False, "AsWanted", message, now)
+    reason = "AsWanted" if active == status.desired else "ReplacingWorker"
+    return status.with_condition(RESIZING, False, reason, message, now)
+
+
+def _gaps(status: Status, pods: tuple[Pod, ...], record: Record | None) -> frozenset[int]:
+    """Slots that have failed within the window and whose next pod takes no part yet."""
+    absent = set(scaling.place(status.desired or 0, pods, status.tally.done, False).fill)
+    if status.clock.world_formed is not None:
+        absent |= {pod.slot for pod in pods if pod.live and not _takes_part(pod, record)}
+    failed = {slot for incident in status.tally.incidents for slot in incident.slots}
+    return frozenset((failed & absent) - status.tally.done)
+
+
+def _takes_part(pod: Pod, record: Record | None) -> bool:
+    """Whether a pod trains; where the record lists not all who do, that it runs has to do."""
+    listed = record.launchers if record and record.view else ()
+    complete = record is not None and record.view is not None and len(listed) >= record.view.pods
+    return pod.phase == "Running" and (not complete or pod.uid in listed)
 
 
 def _degraded(
@@ -250,14 +267,18 @@ def _degraded(
     trouble: str | None,
     now: float,
 ) -> Status:
-    reason, message = _worst(status, pods, trouble, now)
+    reason, message = _worst(status, pods, record, trouble, now)
     if reason in ("AsWanted", "ReplacingWorker") and _leaderless(status, pods, record):
         reason, message = "CoordinatorFailover", "the coordinator is gone: launchers choose another"
     return status.with_condition(DEGRADED, reason != "AsWanted", reason, message, now)
 
 
 def _worst(
-    status: Status, pods: tuple[Pod, ...], trouble: str | None, now: float
+    status: Status,
+    pods: tuple[Pod, ...],
+    record: Record | None,
+    trouble: str | None,
+    now: float,
 ) -> tuple[str, str]:
     """Return the reason that explains most, as (reason, sentence)."""
     if trouble is not None:
@@ -271,10 +292,13 @@ def _worst(
         why, what = stuck[0].waiting
         reason = "ImagePullFailed" if why in _IMAGE_REASONS else "CannotStart"
         return reason, f"pod {stuck[0].name} cannot start ({why}): {what}"
-    missing = (status.desired or 0) - sum(pod.live for pod in pods) - len(status.tally.done)
-    if status.tally.incidents and missing > 0:
+    gaps = _gaps(status, pods, record)
+    if gaps:
+        waits = (pod.waiting for pod in pods if pod.live and pod.slot in gaps)
+        why = next((f" ({waiting[1]})" for waiting in waits if waiting), "")
         return "ReplacingWorker", (
-            f"{missing} pods are not replaced yet; first failure: {status.termination_message}"
+            f"{len(gaps)} pods are not replaced yet{why}; "
+            f"first failure: {status.termination_message}"
         )
     return "AsWanted", "no pod is in trouble"
 

@@ -11,7 +11,7 @@ from dssync_operator.job import format_time
 from dssync_operator.pod import Pod
 from dssync_operator.record import Record, View, parse_record
 from dssync_operator.report import not_permitted, report
-from dssync_operator.status import Clock, Status, parse_status, render_status
+from dssync_operator.status import Clock, Incident, Status, Tally, parse_status, render_status
 from ground.models import START, make_end, make_pod, make_spec_job
 
 FORMED = Status(desired=3, clock=Clock(started=START, world_formed=START + 1))
@@ -183,6 +183,90 @@ def test_failover_that_was_faster_than_the_look_is_told_as_well() -> None:
     assert [n.message for n in announce(before, after) if n.reason == "CoordinatorFailover"] == [
         "term 1: the pod with uid uid-1-0 coordinates, after uid-0-0"
     ]
+
+
+FAILED_ONCE = replace(
+    FORMED,
+    tally=Tally(total=1, incidents=(Incident(START + 5, (2,)),)),
+    termination_message="pod demo-w2-0 ended with exit code 1 (UserError)",
+)
+
+
+def trouble(status: Status) -> list[tuple[str, str]]:
+    return [
+        (kind, status.conditions[kind].reason)
+        for kind in ("Resizing", "Degraded")
+        if status.is_true(kind)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("state", "record"),
+    [
+        ({"phase": "Pending"}, make_lease(5, "uid-0-0", "uid-1-0")),
+        ({"phase": "Pending"}, None),
+        ({"phase": "Pending"}, make_lease(5, "uid-0-0", pods=2)),
+        ({}, make_lease(5, "uid-0-0", "uid-1-0")),
+    ],
+    ids=["pending", "pending in a static job", "pending in a large job", "not joined yet"],
+)
+def test_failed_pod_whose_replacement_takes_no_part_yet_is_replaced(
+    state: dict[str, str], record: Record | None
+) -> None:
+    status = told((*PODS[:2], make_pod(2, 1, **state)), record, FAILED_ONCE)
+
+    assert trouble(status) == [("Degraded", "ReplacingWorker")]
+    assert status.display["state"] == "Degraded"
+    assert "demo-w2-0" in status.conditions["Degraded"].message
+
+
+def test_replacement_that_fits_nowhere_is_told_in_the_words_of_the_scheduler() -> None:
+    nowhere = make_pod(2, 1, phase="Pending", node="", waiting=("Unschedulable", "0/3 nodes fit"))
+
+    status = told((*PODS[:2], nowhere), make_lease(5, "uid-0-0", "uid-1-0"), FAILED_ONCE)
+
+    assert trouble(status) == [("Degraded", "ReplacingWorker")]
+    assert "0/3 nodes fit" in status.conditions["Degraded"].message
+
+
+def test_failed_pod_that_waits_for_its_replacement_is_replaced() -> None:
+    status = told(PODS[:2], make_lease(5, "uid-0-0", "uid-1-0"), FAILED_ONCE)
+
+    assert trouble(status) == [("Degraded", "ReplacingWorker")]
+
+
+def test_replacement_that_takes_part_leaves_no_trouble() -> None:
+    pods = (*PODS[:2], make_pod(2, 1))
+
+    status = told(pods, make_lease(6, *(pod.uid for pod in pods)), FAILED_ONCE)
+
+    assert trouble(status) == []
+
+
+@pytest.mark.parametrize("phase", ["Pending", "Running"])
+def test_job_that_grows_after_a_failure_is_scaling_up(phase: str) -> None:
+    record = make_lease(6, *(pod.uid for pod in PODS))
+    more = tuple(make_pod(slot, phase=phase) for slot in (3, 4))
+
+    status = told((*PODS, *more), record, replace(FAILED_ONCE, desired=5))
+
+    assert trouble(status) == [("Resizing", "ScalingUp")]
+    assert status.display["state"] == "Resizing"
+
+
+def test_job_that_grows_while_a_failed_pod_is_replaced_is_told_as_both() -> None:
+    pods = (*PODS[:2], *(make_pod(slot, phase="Pending") for slot in (2, 3)))
+
+    status = told(pods, make_lease(6, "uid-0-0", "uid-1-0"), replace(FAILED_ONCE, desired=4))
+
+    assert trouble(status) == [("Resizing", "ScalingUp"), ("Degraded", "ReplacingWorker")]
+
+
+def test_slot_that_failed_before_the_world_formed_anew_is_not_replaced_but_starts() -> None:
+    start = replace(FAILED_ONCE, clock=Clock(started=START + 6))
+    pods = tuple(replace(pod, phase="Pending") for pod in PODS)
+
+    assert trouble(told(pods, make_lease(5, "former-0", "former-1"), start)) == []
 
 
 def test_what_may_not_be_made_is_shown_with_the_time_at_which_it_began() -> None:
