@@ -62,8 +62,8 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("unknown quorum", {"rendezvous": {"quorum": "all"}}, 'supported values: "majority", "any"'),
     ("negative limit", {"failurePolicy": {"backoffLimit": -1}}, "spec.failurePolicy.backoffLimit"),
     (
-        "empty failure window",
-        {"failurePolicy": {"windowSeconds": 0}},
+        "failure window too short for the back-off",
+        {"failurePolicy": {"windowSeconds": 59}},
         "spec.failurePolicy.windowSeconds",
     ),
     ("rule without matcher", rule(), "exactly one of onExitCodes and onPodConditions"),

@@ -1,5 +1,9 @@
 """What the end of a pod counts for, and when its slot is filled again, case by case."""
 
+from dataclasses import replace
+
+import pytest
+
 from dssync_operator.plan import Seen, plan
 from ground.models import START, make_end, make_pod, make_spec_job
 from ground.world import World
@@ -42,6 +46,33 @@ def test_second_failure_of_a_slot_waits_and_the_plan_says_until_when() -> None:
     assert decided.wake_at == world.now + 10
     world.now += 10
     assert [new.incarnation for new in world.look().create] == [2]
+
+
+@pytest.mark.parametrize("skew_seconds", [7200, -7200])
+def test_clock_of_a_node_moves_no_back_off(skew_seconds: int) -> None:
+    world = World({"replicas": 1})
+    world.look()
+    for incarnation in range(2):
+        world.end(f"demo-w0-{incarnation}", 1, "UserError")
+        name, ended = f"demo-w0-{incarnation}", make_end(at=world.now + skew_seconds)
+        world.pods[name] = replace(world.pods[name], ended=ended)
+        decided = world.look()
+
+    assert decided.create == ()
+    assert decided.wake_at == world.now + 10
+    assert len(world.parsed().tally.incidents) == 2
+
+
+def test_pod_that_crashes_at_once_is_replaced_ever_more_slowly_in_the_shortest_window() -> None:
+    world = World({"replicas": 1, "failurePolicy": {"windowSeconds": 60, "backoffLimit": 1000}})
+    world.look()
+    for _ in range(600):
+        for pod in world.live():
+            world.end(pod.name, 1, "UserError")
+        world.now += 1
+        world.look()
+
+    assert world.created < 50
 
 
 def test_pods_that_fail_together_are_one_incident() -> None:

@@ -73,7 +73,7 @@ SPECS = st.fixed_dictionaries(
 
 # Half a minute alone; hypothesis would take a timeout for a flaky example.
 @pytest.mark.timeout(900)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=2000, deadline=None)
 @given(SPECS, STEPS)
 def test_any_sequence_of_fates_converges_and_never_lies(
     spec: dict[str, Any], steps: list[tuple[str, Any]]

@@ -101,7 +101,7 @@ def account(
         if pod.ended is not None and pod.uid not in tally.accounted
     )
     for pod, judgement in fresh:
-        tally = _count(tally, pod, judgement)
+        tally = _count(tally, pod, judgement, now)
     # Last: an end that is seen only now may be older than the window.
     tally = _forget(tally, now - policy.window_seconds)
     present = {pod.uid for pod in pods}
@@ -114,13 +114,14 @@ def _forget(tally: Tally, before: float) -> Tally:
     return replace(tally, incidents=kept)
 
 
-def _count(tally: Tally, pod: Pod, judgement: Judgement) -> Tally:
+def _count(tally: Tally, pod: Pod, judgement: Judgement, now: float) -> Tally:
     match judgement.outcome:
         case Outcome.DONE:
             return replace(tally, done=tally.done | {pod.slot})
         case Outcome.PLANNED:
             return replace(tally, planned=tally.planned + 1)
-    at = pod.ended.at if pod.ended else 0.0
+    # The clock of a node may be wrong: no pod ends before it is made, nor after its end is seen.
+    at = min(max(pod.ended.at if pod.ended else 0.0, pod.created), now)
     incidents = list(tally.incidents)
     for index, incident in enumerate(incidents):
         # A slot that fails twice within seconds is a crash loop, not one incident.
