@@ -229,7 +229,7 @@ def _finish(seen: Seen, status: Status, verdict: Verdict, now: float) -> Plan:
 
 def _finished(seen: Seen, status: Status, now: float) -> Plan:
     spec = seen.job.spec
-    expiry = lifecycle.expires_at(spec, status.clock)
+    expiry = lifecycle.expires_at(spec, status.clock, seen.record)
     stop_at = lifecycle.stop_at(status.clock, seen.record)
     left = lifecycle.leftovers(spec.lifecycle.clean_pod_policy, seen.pods)
     return Plan(

@@ -269,3 +269,17 @@ def test_finished_job_is_deleted_after_its_time_to_live() -> None:
     world.now += 50
 
     assert world.look().delete_job
+
+
+def test_finished_job_is_not_deleted_while_its_final_state_is_handed_on() -> None:
+    world = World({"replicas": 1, "ttlSecondsAfterFinished": 0})
+    world.look()
+    world.run("demo-w0-0")
+    world.completed = True
+
+    at_once = world.look()
+    world.now += 30
+    later = world.look()
+
+    assert (at_once.delete_job, at_once.wake_at) == (False, world.now)
+    assert later.delete_job

@@ -100,9 +100,12 @@ def leftovers(policy: str, pods: Iterable[Pod]) -> tuple[Pod, ...]:
     return tuple(pod for pod in pods if not pod.deleting and pod.phase not in over)
 
 
-def expires_at(spec: Spec, clock: Clock) -> float | None:
-    """When a finished job is deleted, in seconds since 1970; None for never."""
+def expires_at(spec: Spec, clock: Clock, record: Record | None) -> float | None:
+    """When a finished job is deleted, in seconds since 1970; None for never.
+
+    Its pods go with it, so not before what still runs may be stopped.
+    """
     ttl = spec.lifecycle.ttl_seconds_after_finished
     if ttl is None or clock.finished is None:
         return None
-    return clock.finished + ttl
+    return max(clock.finished + ttl, stop_at(clock, record))
