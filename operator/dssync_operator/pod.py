@@ -142,7 +142,7 @@ def _ended(status: Manifest, worker: Manifest) -> Ended | None:
 def _verdict(message: str) -> Manifest:
     try:
         said = json.loads(message)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return said if isinstance(said, dict) else {}
 

@@ -44,6 +44,14 @@ def test_words_of_anybody_else_are_shown() -> None:
     assert ended.message == "Traceback: no such file"
 
 
+@pytest.mark.parametrize("message", ["[" * 4000, "{" * 4000, "7", '["Done"]', "\x00"])
+def test_message_that_no_launcher_writes_is_only_shown(message: str) -> None:
+    ended = pod("Failed", message).ended
+
+    assert ended is not None
+    assert (ended.verdict, ended.message) == ("", message)
+
+
 @pytest.mark.parametrize(
     ("policy", "phase", "goes"),
     [
