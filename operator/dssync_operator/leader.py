@@ -10,15 +10,11 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Final
 
 from dssync_operator import errors
 from dssync_operator.cluster import Cluster
 from dssync_operator.job import Manifest, child, number, text
-from dssync_operator.settings import Settings
-
-MARGIN: Final = 0.8
-"""Part of the Lease's time after which a leader that cannot renew gives up."""
+from dssync_operator.settings import MARGIN, Settings
 
 
 class Leader:

@@ -10,6 +10,8 @@ from dssync_operator.errors import SettingsError
 from dssync_operator.job import WorkerRbac
 
 PREFIX: Final = "DSSYNC_OPERATOR_"
+MARGIN: Final = 0.8
+"""Part of the Lease's time after which a leader that cannot renew gives up."""
 _NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -25,6 +27,7 @@ class Settings:
     lease_seconds: float = 10.0
     """A leader that was silent for this long is replaced."""
     renew_seconds: float = 2.5
+    """How often the leader renews; at most two fifths of ``lease_seconds``."""
     poll_seconds: float = 0.5
     """How often a standby looks at the Lease."""
     identity: str = ""
@@ -66,7 +69,8 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
     """Read the settings.
 
     Raises:
-        SettingsError: A variable has a value of the wrong kind, or no such setting exists.
+        SettingsError: A variable has a value of the wrong kind or one that cannot work, or no such
+            setting exists.
     """
     known = {PREFIX + field.name.upper(): field for field in fields(Settings)}
     given: dict[str, object] = {}
@@ -80,7 +84,19 @@ def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:
         given[field.name] = _convert(variable, value, default)
     given.setdefault("lease_namespace", _own_namespace())
     given.setdefault("identity", f"{os.uname().nodename}-{os.getpid()}")
-    return Settings(**given)  # type: ignore[arg-type]  # _convert returns the default's type
+    settings = Settings(**given)  # type: ignore[arg-type]  # _convert returns the default's type
+    _check_lease(settings)
+    return settings
+
+
+def _check_lease(settings: Settings) -> None:
+    """A renewal waits and may then take as long again, before the leader gives up."""
+    most = MARGIN * settings.lease_seconds / 2
+    if settings.renew_seconds > most:
+        raise SettingsError(
+            f"{PREFIX}RENEW_SECONDS is {settings.renew_seconds:g}; expected at most two fifths of "
+            f"{PREFIX}LEASE_SECONDS of {settings.lease_seconds:g}, that is {most:g}"
+        )
 
 
 def _convert(variable: str, value: str, default: object) -> object:

@@ -81,6 +81,7 @@ REFUSED = [
     ({"metrics__port": 80}, "/metrics/port"),
     ({"topology__keys": []}, "/topology/keys"),
     ({"leaderElection__leaseSeconds": 1}, "/leaderElection/leaseSeconds"),
+    ({"leaderElection__leaseSeconds": 3}, "renewSeconds 2.5 is more than 1.2"),
     ({"workerRbac": "All"}, "/workerRbac"),
     ({"workerRbac": "Namespace"}, "rbac.scope Namespaced"),
     ({"test__seconds": 0}, "/test/seconds"),

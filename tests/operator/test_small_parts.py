@@ -50,6 +50,14 @@ def test_wrong_setting_is_named(name: str, value: str, sentence: str) -> None:
         read_settings({f"DSSYNC_OPERATOR_{name}": value})
 
 
+def test_lease_that_runs_out_before_a_renewal_may_fail_once_is_refused() -> None:
+    enough = {"DSSYNC_OPERATOR_LEASE_SECONDS": "3", "DSSYNC_OPERATOR_RENEW_SECONDS": "1.2"}
+
+    assert read_settings(enough).renew_seconds == 1.2
+    with pytest.raises(SettingsError, match=r"RENEW_SECONDS is 2.5; .*LEASE_SECONDS of 3.* 1.2"):
+        read_settings({"DSSYNC_OPERATOR_LEASE_SECONDS": "3"})
+
+
 async def test_bucket_lets_a_burst_through_and_then_the_rate() -> None:
     clock, slept = [0.0], []
 
