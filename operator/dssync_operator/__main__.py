@@ -49,7 +49,7 @@ async def _run(settings: Settings) -> None:
         leader = Leader(unguarded, settings)
         cluster = Cluster(session, credentials, metrics, leader.guard)
         visitors = Visitors(unguarded, time.monotonic) if settings.metrics_authentication else None
-        async with Probes(settings, metrics, visitors) as probes:
+        async with Probes(settings, metrics, leader, visitors) as probes:
             _on_signals(stop)
             operate = _act(leader, cluster, credentials, probes, lambda: _on_signals(stop))
             await _until(stop, asyncio.create_task(operate), leader)

@@ -7,14 +7,20 @@ and even then nothing breaks: names are deterministic and status writes are vers
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Final
 
 from dssync_operator import errors
 from dssync_operator.cluster import Cluster
 from dssync_operator.job import Manifest, child, number, text
 from dssync_operator.settings import MARGIN, Settings
+
+SILENT_SECONDS: Final = 30.0
+"""A replica whose requests have failed for this long is not ready."""
+_log = logging.getLogger(__name__)
 
 
 class Leader:
@@ -39,11 +45,41 @@ class Leader:
         self._seen_at = 0.0
         self._held: Manifest | None = None
         self._renewed_at = 0.0
+        self._answered_at: float | None = None
+        self._failure = ""
 
     async def acquire(self) -> None:
         """Return as soon as this replica holds the Lease."""
-        while not await self._try():
+        while True:
+            try:
+                held = await self._try()
+                self._answered()
+                if held:
+                    return
+            except errors.UnavailableError as error:
+                self._failed(error)
             await self._sleep(self._settings.poll_seconds)
+
+    def unhealthy(self) -> str | None:
+        """Say that this replica could not lead, since its requests fail; None while they work."""
+        said = f"Lease {self._path} cannot be read and written: {self._failure or 'no answer yet'}"
+        if self._answered_at is None:
+            return said
+        own = 2 * max(self._settings.poll_seconds, self._settings.renew_seconds)
+        silent = self._clock() - self._answered_at > max(SILENT_SECONDS, own)
+        return said if silent else None
+
+    def _answered(self) -> None:
+        self._answered_at = self._clock()
+        if self._failure:
+            _log.info("Lease %s can be read and written again", self._path)
+        self._failure = ""
+
+    def _failed(self, error: Exception) -> None:
+        """Log the first failure; the others of a row say the same."""
+        if not self._failure:
+            _log.warning("Lease %s cannot be read and written: %s", self._path, error)
+        self._failure = str(error) or type(error).__name__
 
     async def keep(self) -> None:
         """Renew for as long as it works.
@@ -57,8 +93,9 @@ class Leader:
             try:
                 async with asyncio.timeout(self._settings.renew_seconds):
                     await self._renew()
-            except (errors.UnavailableError, TimeoutError):
-                continue  # the guard ends this when it has lasted too long
+                self._answered()
+            except (errors.UnavailableError, TimeoutError) as error:
+                self._failed(error)  # the guard ends this when it has lasted too long
 
     def guard(self) -> None:
         """Allow a write of the operator.
@@ -87,12 +124,15 @@ class Leader:
             self._held = None
 
     async def _try(self) -> bool:
+        """Take the Lease if nobody holds it.
+
+        Raises:
+            UnavailableError: It could not be read, made or written.
+        """
         try:
             lease = await self._cluster.get(self._path)
         except errors.NotFoundError:
             return await self._make()
-        except errors.UnavailableError:
-            return False
         holder = text(child(lease, "spec"), "holderIdentity")
         version = text(child(lease, "metadata"), "resourceVersion")
         if version != self._seen_version:
@@ -102,8 +142,8 @@ class Leader:
             return False
         try:
             await self._write(lease, self._settings.identity)
-        except (errors.ConflictError, errors.UnavailableError):
-            return False  # somebody else was faster, or we cannot know
+        except errors.ConflictError:
+            return False  # somebody else was faster
         return True
 
     async def _make(self) -> bool:
@@ -114,7 +154,7 @@ class Leader:
         lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata}
         try:
             await self._cluster.create(self._collection, {**lease, "spec": {}})
-        except (errors.ExistsError, errors.UnavailableError):
+        except errors.ExistsError:
             return False
         return await self._try()
 

@@ -1,7 +1,8 @@
 """The operator's own endpoint: /metrics, /healthz and /readyz, on standbys as well.
 
 Healthy means that the event loop turns and the watches move. Ready says that credentials and
-connection work, of a standby as of the leader, so that a Deployment can roll.
+connection work, of a standby as of the leader, so that a Deployment that rolls keeps the replicas
+that can lead until others can.
 """
 
 from pathlib import Path
@@ -28,13 +29,18 @@ class Probes:
     """The HTTP server; use it as a context."""
 
     def __init__(
-        self, settings: Settings, metrics: Metrics, visitors: Visitors | None = None
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        candidate: Checked,
+        visitors: Visitors | None = None,
     ) -> None:
         """Prepare to serve.
 
         Args:
             settings: Port and certificate.
             metrics: What ``/metrics`` shows.
+            candidate: Knows whether this replica could lead.
             visitors: Who may see it; None lets everybody.
 
         Raises:
@@ -42,6 +48,7 @@ class Probes:
         """
         self.settings = settings
         self.metrics = metrics
+        self._candidate = candidate
         self._visitors = visitors
         folder = settings.tls_folder
         self._certificate = Certificate(Path(folder)) if folder else None
@@ -96,4 +103,6 @@ class Probes:
         return web.Response(text=wrong or "ok", status=500 if wrong else 200)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return web.Response(text="leader" if self._operation else "standby")
+        wrong = self._candidate.unhealthy()
+        role = "leader" if self._operation else "standby"
+        return web.Response(text=wrong or role, status=503 if wrong else 200)

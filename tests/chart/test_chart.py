@@ -132,6 +132,19 @@ def test_every_rendered_setting_is_one_that_the_operator_reads() -> None:
         read_settings(given)
 
 
+def test_replica_that_cannot_lead_is_not_ready_and_yet_is_not_restarted_for_it() -> None:
+    (deployment,) = [part for part in render() if part["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+
+    asked = {kind: container[kind]["httpGet"]["path"] for kind in container if "Probe" in kind}
+
+    assert asked == {
+        "startupProbe": "/healthz",
+        "livenessProbe": "/healthz",
+        "readinessProbe": "/readyz",
+    }
+
+
 def test_certificate_is_mounted_served_probed_and_checked_by_who_scrapes() -> None:
     values = sets(metrics__tls__secret="tls", metrics__serviceMonitor__enabled=True)
 

@@ -81,3 +81,50 @@ async def test_conflict_that_somebody_else_has_made_ends_the_leader() -> None:
         await leader.acquire()
         with pytest.raises(errors.LeadershipLostError, match="another holder"):
             await leader.keep()
+
+
+@pytest.mark.parametrize("first", [200, 404, 409], ids=["read", "to be made", "taken"])
+async def test_candidate_is_ready_once_the_lease_has_answered(first: int) -> None:
+    method = "PUT" if first == 409 else "GET"
+    answers = {"GET": [503, 503]}
+    answers[method] = [*answers.get(method, []), first]
+    clock = Turns(2)
+    async with server(lease_of("", answers)) as cluster:
+        leader = Leader(cluster, SETTINGS, sleep=clock.sleep)
+        before = leader.unhealthy()
+        trying = asyncio.create_task(leader.acquire())
+        over = asyncio.create_task(clock.over.wait())
+        await asyncio.wait({trying, over}, return_when=asyncio.FIRST_COMPLETED)
+        after = leader.unhealthy()
+        trying.cancel()
+        over.cancel()
+
+    assert before is not None
+    assert "no answer yet" in before
+    assert after is None
+
+
+async def test_candidate_whose_requests_fail_for_half_a_minute_is_not_ready(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    answers = {"GET": [200, *[503] * 80]}
+    now = [0.0]
+    told = []
+
+    async def sleep(seconds: float) -> None:
+        told.append((now[0], leader.unhealthy()))
+        now[0] += seconds
+        if not answers["GET"]:
+            await asyncio.Event().wait()
+
+    caplog.set_level("INFO")
+    async with server(lease_of("other", answers)) as cluster:
+        leader = Leader(cluster, SETTINGS, clock=lambda: now[0], sleep=sleep)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5):
+                await leader.acquire()
+
+    first = min(at for at, said in told if said is not None)
+    assert first == 30.5
+    assert "503" in str(told[-1][1])
+    assert len([each for each in caplog.records if each.name == "dssync_operator.leader"]) == 1

@@ -32,8 +32,15 @@ async def port(tmp_path: Path) -> AsyncIterator[int]:
     """Where probes answer, over TLS as ``first.example``."""
     make_certificate(tmp_path, "first.example")
     settings = Settings(port=free_ports(1)[0], tls_folder=str(tmp_path))
-    async with Probes(settings, Metrics()):
+    async with Probes(settings, Metrics(), Well()):
         yield settings.port
+
+
+class Well:
+    """A candidate that could lead."""
+
+    def unhealthy(self) -> str | None:
+        return None
 
 
 async def ask(port: int, path: str, folder: Path, name: str) -> int:

@@ -4,9 +4,12 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from ground.process import OperatorProcess
 
 PROBE = """
 import re, sys, time
@@ -73,6 +76,20 @@ def test_helm_test_says_in_a_line_why_it_cannot_ask(
     assert done.returncode == 1
     assert ("no answer from http" if credentials else "no usable credentials") in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_operator_that_reaches_no_server_is_alive_and_not_ready(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(KUBECONFIG)
+
+    with OperatorProcess(config, tmp_path / "log") as operator:
+        give_up = time.monotonic() + 60
+        while "no answer from" not in operator.get("/readyz")[1]:
+            assert time.monotonic() < give_up, operator.log.read_text()
+        ready, healthy = operator.get("/readyz"), operator.get("/healthz")
+
+    assert (ready[0], healthy[0]) == (503, 200)
+    assert operator.log.read_text().count("cannot be read and written") == 1
 
 
 KUBECONFIG = """
