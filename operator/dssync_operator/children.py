@@ -68,6 +68,10 @@ class Children:
             await self._repair(job, (*wanted, service), look_first=bool(known or found))
         self._ensured[job.uid] = (hash_, now)
 
+    def forget(self, uid: str) -> None:
+        """Drop what is remembered of a job that is gone."""
+        self._ensured.pop(uid, None)
+
     async def kept_template(self, job: Job) -> Manifest | None:
         """The template that the job's pods are made from, as its Service keeps it."""
         path = path_of(resources.service(job, {}, ""))

@@ -125,22 +125,23 @@ class Damper:
     """Lets the same reason about the same job through at most once in thirty seconds."""
 
     def __init__(self) -> None:
-        self._heard: dict[tuple[str, str], tuple[float, int]] = {}
+        self._heard: dict[str, dict[str, tuple[float, int]]] = {}
+        """By uid of the job and reason: when it was told last, and how often it was not since."""
 
     def admit(self, uid: str, notes: Iterable[Note], now: float) -> tuple[Note, ...]:
         """Return the notes to post, each with the number of those held back before it."""
         admitted = []
+        heard = self._heard.setdefault(uid, {})
         for note in notes:
-            last, held = self._heard.get((uid, note.reason), (-QUIET_SECONDS, 0))
+            last, held = heard.get(note.reason, (-QUIET_SECONDS, 0))
             if now - last < QUIET_SECONDS:
-                self._heard[uid, note.reason] = (last, held + 1)
+                heard[note.reason] = (last, held + 1)
                 continue
             more = f" (and {held} more)" if held else ""
             admitted.append(Note(note.reason, note.message + more))
-            self._heard[uid, note.reason] = (now, 0)
+            heard[note.reason] = (now, 0)
         return tuple(admitted)
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a job that is gone."""
-        for key in [key for key in self._heard if key[0] == uid]:
-            del self._heard[key]
+        self._heard.pop(uid, None)

@@ -68,6 +68,11 @@ class Reconciler:
         self._looking = 0
         self._states = States(metrics)
         self._written_at: dict[Key, float] = {}
+        self._uids: dict[Key, str] = {}
+
+    def known(self) -> frozenset[Key]:
+        """Jobs that existed at the last look at them."""
+        return frozenset(self._uids)
 
     async def look(self, key: Key) -> float | None:
         """Bring one job closer to what its spec says.
@@ -97,6 +102,9 @@ class Reconciler:
         if job.deleting or job.spec.managed_by not in (None, MANAGER):
             self._forget(key)
             return None
+        if self._uids.get(key) != job.uid:
+            self._forget(key)  # one before it may have had its name
+            self._uids[key] = job.uid
         pods = await self._pods(job)
         status = parse_status(job.status)
         problem = await self._dry_run(job) if needs_dry_run(job, status) else None
@@ -247,6 +255,9 @@ class Reconciler:
     def _forget(self, key: Key) -> None:
         self._states.forget(key)
         self._written_at.pop(key, None)
+        uid = self._uids.pop(key, "")
+        self._damper.forget(uid)
+        self._children.forget(uid)
 
 
 def _confirms_exits(record: Record | None, decided: Plan) -> bool:

@@ -1,7 +1,7 @@
 """Where nodes stand, from their labels, for operators that may read nodes."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from dssync import contract
@@ -17,16 +17,24 @@ KEEP_SECONDS: Final = 600.0
 class Topology:
     """Reads the labels of nodes, each once in a while."""
 
-    def __init__(self, cluster: Cluster, keys: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        keys: tuple[str, ...],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Prepare to read.
 
         Args:
             cluster: Where.
             keys: The operator's own keys; none means that it has no right to read nodes.
+            clock: Monotonic seconds.
         """
         self._cluster = cluster
         self._keys = keys
+        self._clock = clock
         self._labels: dict[str, tuple[float, Manifest]] = {}
+        self._swept_at = clock()
 
     def covers(self, job: Job) -> bool:
         """Whether launchers of a job can know more of their nodes than the names.
@@ -40,14 +48,23 @@ class Topology:
         """Path of each node, by the job's keys or else the operator's own."""
         if not self._keys:
             return {}
+        self._sweep()
         return {
             name: place_of(await self._labels_of(name), keys or self._keys)
             for name in sorted(set(names) - {""})
         }
 
+    def _sweep(self) -> None:
+        """Forget nodes that nobody has asked for: where many come and go, they would pile up."""
+        now = self._clock()
+        if now - self._swept_at >= KEEP_SECONDS:
+            self._swept_at = now
+            kept = self._labels.items()
+            self._labels = {name: each for name, each in kept if now - each[0] < KEEP_SECONDS}
+
     async def _labels_of(self, name: str) -> Manifest:
         read_at, labels = self._labels.get(name, (-KEEP_SECONDS, {}))
-        now = time.monotonic()
+        now = self._clock()
         if now - read_at >= KEEP_SECONDS:
             try:
                 node = await self._cluster.get(f"/api/v1/nodes/{name}")

@@ -97,6 +97,16 @@ def test_same_reason_is_told_once_in_thirty_seconds_with_a_count() -> None:
     assert damper.admit("other", [note], 31.0) == (note,)
 
 
+def test_event_of_a_job_that_was_forgotten_is_told_at_once() -> None:
+    damper, note = Damper(), Note("WorkerFailed", "pod ended")
+    damper.admit("uid", [note], 0.0)
+
+    damper.forget("uid")
+    damper.forget("never heard of")
+
+    assert damper.admit("uid", [note], 1.0) == (note,)
+
+
 def test_condition_is_announced_when_it_changes_and_only_then() -> None:
     failed = Status().with_condition("Failed", True, "DeadlineExceeded", "too long", START)
 

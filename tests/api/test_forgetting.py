@@ -1,0 +1,47 @@
+"""What is left of a job in the operator's memory when the job is gone: nothing."""
+
+import time
+
+from ground.control_plane import ControlPlane
+from ground.inprocess import Harness, harness
+from ground.memory import remembered
+from ground.scene import Scene, make_job
+
+
+def of_the_job(operator: Harness, uid: str) -> list[str]:
+    """What a job has left; names of pods are not meant, which are kept until a watch tells them."""
+    return sorted(text for text in remembered(operator.reconciler) if uid in text)
+
+
+async def test_job_that_is_gone_leaves_nothing_in_memory(quiet_plane: ControlPlane) -> None:
+    scene = Scene(quiet_plane)
+    scene.create(make_job(replicas=2))
+    uid = scene.job()["metadata"]["uid"]
+    async with harness(quiet_plane, time.time) as operator:
+        key = (scene.namespace, "demo")
+        await operator.reconciler.look(key)
+        before = of_the_job(operator, uid)
+
+        scene.plane.request("DELETE", f"{scene.jobs}/demo")
+        await operator.reconciler.look(key)
+
+        assert before != []
+        assert of_the_job(operator, uid) == []
+        assert operator.reconciler.known() == frozenset()
+
+
+async def test_job_that_is_made_anew_under_its_name_is_another(quiet_plane: ControlPlane) -> None:
+    scene = Scene(quiet_plane)
+    scene.create(make_job(replicas=2))
+    uid = scene.job()["metadata"]["uid"]
+    async with harness(quiet_plane, time.time) as operator:
+        key = (scene.namespace, "demo")
+        await operator.reconciler.look(key)
+
+        scene.plane.request("DELETE", f"{scene.jobs}/demo")
+        scene.create(make_job(replicas=2))
+        await operator.reconciler.look(key)
+
+        texts = remembered(operator.reconciler)
+        assert uid not in texts
+        assert scene.job()["metadata"]["uid"] in texts
