@@ -149,6 +149,9 @@ class Operation:
                     else:
                         self._queue.add(key)
         self._owed.listed(generations)
+        # Gone, or made since: nothing else tells of the end of a job that has no children.
+        for key in self._reconciler.known() - set(generations):
+            self._queue.add(key)
 
 
 async def _run_kopf(tasks: Collection[asyncio.Task[None]]) -> NoReturn:

@@ -19,6 +19,8 @@ from ground.process import OperatorProcess
 from ground.proxy import Proxy
 from ground.scene import Scene, make_job
 
+NO_IMAGE = {"spec": {"containers": [{"name": "worker", "image": ""}]}}
+INVALID = ("dssync_operator_jobs", {"state": "Invalid"})
 CRD = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
 
 
@@ -119,6 +121,37 @@ async def test_watch_of_jobs_that_has_died_fails_liveness(quiet_plane: ControlPl
     # It may owe the first job as well: a resync can be faster than the start of kopf's watch.
     assert f"has not told of {scene.namespace}/" in said
     assert len(served) == 2  # by the resync
+
+
+async def test_job_that_is_deleted_unheard_is_forgotten_by_the_resync(
+    quiet_plane: ControlPlane,
+) -> None:
+    scene = Scene(quiet_plane)
+    line = Proxy(quiet_plane.port)
+    direct = await find_credentials(str(quiet_plane.kubeconfig))
+    stalled = await find_credentials(str(quiet_plane.kubeconfig_of("admin", line.url)))
+    chosen = Settings(namespaces=(scene.namespace,), resync_seconds=1.0)
+    told = Metrics()
+    async with connect(direct) as session:
+        operation = Operation(Cluster(session, direct, Metrics()), stalled, chosen, told)
+        running = asyncio.create_task(operation.run(lambda: None))
+        # It has no pods and no Lease, so that nothing but the watch of jobs tells of its end.
+        scene.create(make_job(template=NO_IMAGE))
+        await until_invalid(told, 1)
+
+        line.stall()
+        scene.plane.request("DELETE", f"{scene.jobs}/demo")
+        await until_invalid(told, 0)
+        line.close()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def until_invalid(told: Metrics, count: int) -> None:
+    """Wait until so many jobs are told as invalid."""
+    async with asyncio.timeout(20):
+        while told.registry.get_sample_value(*INVALID) != count:  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.05)
 
 
 def test_silent_watch_is_exported_and_fails_liveness(
