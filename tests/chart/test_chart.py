@@ -132,6 +132,20 @@ def test_every_rendered_setting_is_one_that_the_operator_reads() -> None:
         read_settings(given)
 
 
+def test_viewers_and_so_editors_may_read_the_scale_of_a_job() -> None:
+    roles = {
+        part["metadata"]["name"]: part["rules"]
+        for part in render()
+        if part["kind"] == "ClusterRole" and "labels" in part["metadata"]
+    }
+
+    (rule,) = roles["test-dssync-view"]
+
+    # kubectl scale reads it where --current-replicas or --resource-version is given.
+    assert "dssyncjobs/scale" in rule["resources"]
+    assert "get" in rule["verbs"]
+
+
 def test_replica_that_cannot_lead_is_not_ready_and_yet_is_not_restarted_for_it() -> None:
     (deployment,) = [part for part in render() if part["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
