@@ -119,7 +119,10 @@ def test_failover_and_who_joins_and_is_lost_are_told_from_the_lease(scene: Scene
         scene.say(str(launchers[0]["uid"]), **texts)
 
     say(1, listed[:2])
-    first = scene.status_until(lambda status: status["workers"]["joining"] == 1)
+    # Before the view is told, the first pod that runs is joining as well.
+    first = scene.status_until(
+        lambda status: status["membership"]["view"] == "1.1" and status["workers"]["joining"] == 1
+    )
     say(2, listed)
     scene.status_until(lambda status: status["workers"]["joining"] == 0)
     scene.kubelet.remove(pods[0])
