@@ -54,7 +54,7 @@ class Children:
                 "this operator gives workers no right on a Lease (workerRbac None): make the job "
                 "anew with rendezvous.mode Static"
             )
-        wanted = resources.applied(job, self._settings.network_policy)
+        wanted = resources.applied(job, template, self._settings.network_policy)
         bare = resources.service(job, template, "")
         hash_ = digest([*wanted, bare])
         service = resources.service(job, template, hash_)

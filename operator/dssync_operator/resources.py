@@ -70,12 +70,13 @@ def secret(job: Job) -> Object:
     }
 
 
-def applied(job: Job, network_policy: bool) -> tuple[Object, ...]:
-    """The children that are applied beside Lease and Service."""
+def applied(job: Job, template: Manifest, network_policy: bool) -> tuple[Object, ...]:
+    """The children beside Lease and Service; ``template`` is the one that pods are made from."""
     made: list[Object] = []
     if job.account == job.child_name:
-        made += [] if _given_account(job.spec.template) else [_service_account(job)]
-        made += [_role(job), _role_binding(job)]
+        given = _given_account(template)
+        made += [] if given else [_service_account(job)]
+        made += [_role(job), _role_binding(job, given or job.child_name)]
     if network_policy:
         made.append(_network_policy(job))
     return tuple(made)
@@ -106,9 +107,8 @@ def _role(job: Job) -> Object:
     return {**_object(job, "rbac.authorization.k8s.io/v1", "Role"), "rules": rules}
 
 
-def _role_binding(job: Job) -> Object:
-    name = _given_account(job.spec.template) or job.child_name
-    account = {"kind": "ServiceAccount", "name": name, "namespace": job.namespace}
+def _role_binding(job: Job, account_name: str) -> Object:
+    account = {"kind": "ServiceAccount", "name": account_name, "namespace": job.namespace}
     role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": job.child_name}
     binding = _object(job, "rbac.authorization.k8s.io/v1", "RoleBinding")
     return {**binding, "subjects": [account], "roleRef": role}

@@ -95,6 +95,20 @@ def test_changed_template_of_a_running_job_is_ignored_until_it_is_suspended(scen
     scene.condition("Accepted", "True")
 
 
+def test_edit_that_is_ignored_takes_no_right_from_the_pods_that_run(scene: Scene) -> None:
+    scene.create(make_job())
+    (pod,) = scene.run_all(1)
+    template = make_job()["spec"]["template"]
+    template["spec"]["serviceAccountName"] = "storage"
+
+    scene.patch("demo", {"template": template})
+    scene.condition("Accepted", "False", "TemplateChangedWhileRunning")
+
+    (binding,) = scene.children("rolebindings", "/apis/rbac.authorization.k8s.io/v1")
+    holders = [subject["name"] for subject in binding["subjects"]]
+    assert holders == [pod["spec"]["serviceAccountName"]]
+
+
 def images(pod: dict[str, Any]) -> str:
     return str(pod["spec"]["containers"][0]["image"])
 

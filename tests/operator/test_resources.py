@@ -7,7 +7,7 @@ import pytest
 
 from dssync import contract
 from dssync_operator import resources
-from dssync_operator.job import WorkerRbac
+from dssync_operator.job import Job, WorkerRbac
 from dssync_operator.plan import NewPod
 from ground.models import make_spec_job
 
@@ -207,13 +207,15 @@ def test_static_rendezvous_points_to_slot_0_and_needs_no_rights() -> None:
 
     assert variables(pod)["DSSYNC_ARBITER"] == "static:demo-w0.demo-job-uid.ns.svc:1234"
     assert "serviceAccountName" not in pod["spec"]
-    assert resources.applied(job, network_policy=False) == ()
+    assert resources.applied(job, job.spec.template, network_policy=False) == ()
 
 
 def test_role_allows_one_lease_and_nothing_else() -> None:
     job = make_spec_job(template=template())
 
-    (role,) = [each for each in resources.applied(job, False) if each["kind"] == "Role"]
+    made = resources.applied(job, job.spec.template, network_policy=False)
+
+    (role,) = [each for each in made if each["kind"] == "Role"]
 
     assert role["rules"] == [
         {
@@ -228,7 +230,7 @@ def test_role_allows_one_lease_and_nothing_else() -> None:
 def test_account_of_the_template_is_kept_and_gets_the_right() -> None:
     job = make_spec_job(template=template(serviceAccountName="storage"))
 
-    kinds = {each["kind"]: each for each in resources.applied(job, False)}
+    kinds = companions(job, job.spec.template)
 
     assert "ServiceAccount" not in kinds
     assert kinds["RoleBinding"]["subjects"][0]["name"] == "storage"
@@ -236,12 +238,31 @@ def test_account_of_the_template_is_kept_and_gets_the_right() -> None:
     assert pod["spec"]["serviceAccountName"] == "storage"
 
 
+@pytest.mark.parametrize(("kept", "edited"), [("", "storage"), ("storage", "")])
+def test_right_stays_with_the_account_of_the_template_that_pods_are_made_from(
+    kept: str, edited: str
+) -> None:
+    old, new = (
+        template(**({"serviceAccountName": name} if name else {})) for name in (kept, edited)
+    )
+
+    made = companions(make_spec_job(template=new), old)
+
+    assert made["RoleBinding"]["subjects"][0]["name"] == (kept or "demo-job-uid")
+    assert ("ServiceAccount" in made) == (kept == "")
+
+
+def companions(job: Job, of_template: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    made: Any = resources.applied(job, of_template, network_policy=False)
+    return {each["kind"]: each for each in made}
+
+
 def test_workers_of_a_namespace_share_an_account_that_the_chart_has_made() -> None:
     job = replace(make_spec_job(template=template()), worker_rbac=WorkerRbac.NAMESPACE)
 
     pod = resources.pod(job, job.spec.template, "hash", NewPod(0, 0, "Start"))
 
-    assert resources.applied(job, network_policy=False) == ()
+    assert resources.applied(job, job.spec.template, network_policy=False) == ()
     assert pod["spec"]["serviceAccountName"] == "dssync-worker"
 
 
@@ -250,7 +271,7 @@ def test_workers_without_rights_have_the_account_of_their_template() -> None:
 
     pod = resources.pod(job, job.spec.template, "hash", NewPod(0, 0, "Start"))
 
-    assert resources.applied(job, network_policy=False) == ()
+    assert resources.applied(job, job.spec.template, network_policy=False) == ()
     assert "serviceAccountName" not in pod["spec"]
 
 
