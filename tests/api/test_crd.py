@@ -37,10 +37,21 @@ FIXED = [
     ("rendezvous.mode", {"rendezvous": {"mode": "Static"}}, "rendezvous.mode cannot change"),
     ("successPolicy", {"successPolicy": "Any"}, "successPolicy cannot change"),
     ("nprocPerNode", {"nprocPerNode": 2}, "change them only while the job is suspended"),
-    ("sync.backend", {"sync": {"backend": "gloo"}}, "change them only while the job is suspended"),
+    *(
+        (f"sync.{field}", {"sync": {field: value}}, "change them only while the job is suspended")
+        for field, value in (
+            ("backend", "gloo"),
+            ("groupSize", 2),
+            ("every", 2),
+            ("mode", "pool"),
+            ("commit", "strict"),
+            ("seed", 1),
+            ("averageOptimizerState", True),
+        )
+    ),
     ("metrics", {"metrics": {"port": 1234}}, "change them only while the job is suspended"),
     ("topology", {"topology": {"keys": ["zone"]}}, "change them only while the job is suspended"),
-    ("replicas", {"replicas": 2}, "can change only while it is suspended"),
+    ("replicas", {"replicas": 3}, "can change only while it is suspended"),
 ]
 
 
@@ -50,12 +61,23 @@ FIXED = [
 def test_field_that_shapes_a_running_job_cannot_change(
     empty_scene: Scene, change: dict[str, Any], sentence: str
 ) -> None:
-    empty_scene.create(make_job())
+    empty_scene.create(make_job(replicas=2))
 
     code, said = empty_scene.patch("demo", change)
 
     assert code == 422
     assert sentence in said["message"]
+
+
+def test_settings_that_all_members_share_can_change_once_no_pod_is_left(scene: Scene) -> None:
+    scene.create(make_job(replicas=2, suspend=True))
+    scene.condition("Suspended")
+    sync = {"groupSize": 2, "seed": 1}
+
+    code, said = scene.patch("demo", {"sync": sync})
+
+    assert code == 200, said
+    assert {**said["spec"]["sync"], **sync} == said["spec"]["sync"]
 
 
 def test_scale_subresource_changes_replicas_and_obeys_the_rules(empty_scene: Scene) -> None:
