@@ -55,6 +55,11 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("no port", {"rendezvous": {"port": 0}}, "spec.rendezvous.port"),
     ("port too high", {"metrics": {"port": 65536}}, "spec.metrics.port"),
     (
+        "one port for two servers",
+        {"metrics": {"port": 29400}},
+        "rendezvous.port and metrics.port must differ",
+    ),
+    (
         "lease shorter than two heartbeats",
         {"rendezvous": {"heartbeatMilliseconds": 2000}},
         "must be at least twice heartbeatMilliseconds",

@@ -104,6 +104,11 @@ def _restart_sees_codes(rule: Document) -> bool:
     return rule["action"] != "RestartWorker" or "onExitCodes" in rule
 
 
+def _ports_differ(document: Document) -> bool:
+    spec = document["spec"]
+    return bool(spec["rendezvous"]["port"] != spec["metrics"]["port"])
+
+
 def _of(*paths: str) -> Callable[[Document], Mapping[str, object]]:
     """Return a reader of the values at dotted paths."""
 
@@ -149,6 +154,11 @@ RULES: Final = (
         "workers for one group",
         _of("spec.sync.groupSize", "spec.replicas", "spec.nprocPerNode"),
         _group_holds,
+    ),
+    Rule(
+        "rendezvous.port and metrics.port must differ: the launcher listens on both",
+        _of("spec.rendezvous.port", "spec.metrics.port"),
+        _ports_differ,
     ),
     Rule(
         "template.spec.containers needs one container named 'worker': it runs the launcher, "

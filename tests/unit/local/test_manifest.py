@@ -122,6 +122,7 @@ def test_a_wrong_field_gives_one_sentence(old: str, new: str, sentence: str) -> 
         ("groupSize: 2", "groupSize: 9", "spec.sync.groupSize is 9"),
         ("name: worker", "name: main", "spec.template.spec.containers is ['main']"),
         ("  sync:", "  rendezvous: {leaseMilliseconds: 300}\n  sync:", "spec.rendezvous.lease"),
+        ("  sync:", "  metrics: {port: 29400}\n  sync:", "spec.rendezvous.port is 29400"),
         ("onExitCodes: {operator: In, values: [3]}", "", "spec.failurePolicy.rules is ['user']"),
         ("values: [3]", "values: [0]", "spec.failurePolicy.rules is ['user']"),
     ],
