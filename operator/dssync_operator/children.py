@@ -72,13 +72,11 @@ class Children:
         """Drop what is remembered of a job that is gone."""
         self._ensured.pop(uid, None)
 
-    async def kept_template(self, job: Job) -> Manifest | None:
-        """The template that the job's pods are made from, as its Service keeps it."""
-        path = path_of(resources.service(job, {}, ""))
-        try:
-            return resources.template_of(await self._cluster.get(path))
-        except errors.NotFoundError:
-            return None
+    async def kept_template(self, job: Job, template_hash: str) -> Manifest | None:
+        """The template of that hash, if it is the one that the job's Service keeps."""
+        service = await self._found(resources.service(job, {}, "")) or {}
+        kept = resources.template_of(service)
+        return kept if digest(kept) == template_hash else None
 
     async def write_record(self, job: Job, wanted: Wanted) -> None:
         """Write the operator's part of the Lease, and make the Lease where there is none."""

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from dssync_operator.events import Note
-from dssync_operator.job import Job, digest
+from dssync_operator.job import Job, Manifest, digest
 from dssync_operator.pod import Pod
-from dssync_operator.policies import failure, lifecycle, nodes, scaling
+from dssync_operator.policies import failure, lifecycle, nodes, scaling, template
 from dssync_operator.policies.failure import Judgement, Outcome
 from dssync_operator.policies.lifecycle import Verdict
 from dssync_operator.record import Record, Wanted, nodes_fit
@@ -29,6 +29,7 @@ class Seen:
             accepted, or needs no run.
         nodes: Node name to zone/rack path, as far as it is known.
         places: Whether launchers can know more of their nodes than the names.
+        kept: The accepted template, where the job's own is another one; None where it is lost.
     """
 
     job: Job
@@ -37,6 +38,7 @@ class Seen:
     template_problem: str | None = None
     nodes: Mapping[str, str] = field(default_factory=dict)
     places: bool = True
+    kept: Manifest | None = None
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class Plan:
     """What to do, in the order of the attributes.
 
     Attributes:
+        template: What to make children and pods from; empty where none are made.
         wanted: What the Lease should hold; None in a job without one.
         create: Pods to make.
         status: What to remember. It is written before anything is deleted.
@@ -64,19 +67,13 @@ class Plan:
     """
 
     status: Status
+    template: Manifest = field(default_factory=dict)
     wanted: Wanted | None = None
     create: tuple[NewPod, ...] = ()
     delete: tuple[Pod, ...] = ()
     delete_job: bool = False
     wake_at: float | None = None
     notes: tuple[Note, ...] = ()
-
-
-def needs_dry_run(job: Job, status: Status) -> bool:
-    """Whether the template must be checked: it is new, and no pod is made from another one."""
-    if digest(job.spec.template) == status.template_hash or status.finished:
-        return False
-    return not status.template_hash or status.is_true(SUSPENDED) or not _accepted(status)
 
 
 def plan(seen: Seen, now: float) -> Plan:
@@ -104,16 +101,10 @@ def plan(seen: Seen, now: float) -> Plan:
         return replace(_finish(seen, status, verdict, now), notes=notes)
     if job.spec.lifecycle.suspend:
         return replace(_suspend(seen, status, now), notes=notes)
-    if not _accepted(status):
+    if not template.accepted(status):
         return Plan(status, notes=notes)
     step = _run(seen, status, now)
     return replace(step, notes=notes + step.notes)
-
-
-def _accepted(status: Status) -> bool:
-    """Whether there is a template to make pods from."""
-    condition = status.conditions.get(ACCEPTED)
-    return condition is not None and condition.reason != "InvalidPodTemplate"
 
 
 def _check_template(seen: Seen, status: Status, now: float) -> Status:
@@ -123,16 +114,13 @@ def _check_template(seen: Seen, status: Status, now: float) -> Status:
         return status.with_condition(
             ACCEPTED, False, "InvalidPodTemplate", seen.template_problem, now
         )
-    if needs_dry_run(seen.job, status):
+    if template.needs_dry_run(seen.job, status, seen.kept, seen.pods):
         status = replace(status, template_hash=current)
     if current != status.template_hash:
-        message = (
-            "spec.template changed while the job runs; pods are still made from the old one: "
-            "suspend the job to take the change over, or take it back"
-        )
+        message = template.why_it_waits(seen.kept)
         return status.with_condition(ACCEPTED, False, "TemplateChangedWhileRunning", message, now)
     checked_before = parse_status(seen.job.status).template_hash == current
-    if checked_before and not _accepted(status):
+    if checked_before and not template.accepted(status):
         return status  # and it was found wanting
     message = "; ".join(["spec and template are valid", *_unplaced(seen)])
     return status.with_condition(ACCEPTED, True, "Valid", message, now)
@@ -259,7 +247,7 @@ def _suspend(seen: Seen, status: Status, now: float) -> Plan:
     else:
         status = status.with_condition(SUSPENDED, False, "Draining", f"{left} pods are left", now)
     # A template that was changed during the drain can be taken over now; nothing else tells of it.
-    unchecked = left == 0 and needs_dry_run(seen.job, status)
+    unchecked = left == 0 and template.needs_dry_run(seen.job, status, seen.kept, seen.pods)
     return Plan(
         status,
         wanted=_wanted(seen, 0, ()),
@@ -279,12 +267,15 @@ def _run(seen: Seen, status: Status, now: float) -> Plan:
         slot: failure.earliest(slot, seen.pods, status.tally, spec.failure_policy.rules)
         for slot in placement.fill
     }
-    create = tuple(_new_pod(seen, slot, before) for slot, at in due.items() if at <= now)
+    source = template.chosen(seen.job, status, seen.kept)
+    ripe = [slot for slot, at in due.items() if at <= now and source]
+    create = tuple(_new_pod(seen, slot, before) for slot in ripe)
     filled = {pod.slot for pod in create}
     replaced = tuple(pod.uid for pod in seen.pods if pod.slot in filled and pod.deleting)
     wanted = _wanted(seen, desired, replaced)
     return Plan(
         status,
+        template=source,
         wanted=wanted,
         create=create,
         delete=(*placement.drain, *_superseded(seen, status)),

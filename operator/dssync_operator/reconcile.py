@@ -22,8 +22,9 @@ from dssync_operator.job import MANAGER, Job, Manifest, child, digest, number, p
 from dssync_operator.maker import Made, PodMaker
 from dssync_operator.metrics import Metrics
 from dssync_operator.paths import job_path, lease_path, pod_path, pods_path
-from dssync_operator.plan import NewPod, Plan, Seen, needs_dry_run, plan
+from dssync_operator.plan import NewPod, Plan, Seen, plan
 from dssync_operator.pod import Pod, parse_pod
+from dssync_operator.policies.template import needs_dry_run
 from dssync_operator.queue import Key
 from dssync_operator.record import Record, Wanted, parse_record
 from dssync_operator.report import not_permitted, report
@@ -41,7 +42,6 @@ class _Look:
 
     manifest: Manifest
     seen: Seen
-    template: Manifest
 
 
 class Reconciler:
@@ -107,11 +107,12 @@ class Reconciler:
             self._uids[key] = job.uid
         pods = await self._pods(job)
         status = parse_status(job.status)
-        problem = await self._dry_run(job) if needs_dry_run(job, status) else None
+        kept = await self._kept_template(job, status)
+        problem = await self._dry_run(job) if needs_dry_run(job, status, kept, pods) else None
         nodes = await self._topology.paths(job.spec.topology_keys, (pod.node for pod in pods))
         record = await self._record(job)
-        seen = Seen(job, pods, record, problem, nodes, self._topology.covers(job))
-        return _Look(manifest, seen, await self._template(job, status))
+        seen = Seen(job, pods, record, problem, nodes, self._topology.covers(job), kept)
+        return _Look(manifest, seen)
 
     async def _pods(self, job: Job) -> tuple[Pod, ...]:
         selector = f"{contract.LABEL_JOB_UID}={job.uid}"
@@ -144,22 +145,22 @@ class Reconciler:
             _log.warning("dry run for job %s/%s: %s", job.namespace, job.name, error)
         return None
 
-    async def _template(self, job: Job, status: Status) -> Manifest:
-        """The template to make pods from: the one that was accepted when the job started."""
-        if status.template_hash in ("", digest(job.spec.template)) or status.clock.started is None:
-            return job.spec.template
-        return await self._children.kept_template(job) or job.spec.template
+    async def _kept_template(self, job: Job, status: Status) -> Manifest | None:
+        """The accepted template, where the job's own is another one."""
+        if status.finished or status.template_hash in ("", digest(job.spec.template)):
+            return None
+        return await self._children.kept_template(job, status.template_hash)
 
     async def _act(self, key: Key, look: _Look, decided: Plan) -> float | None:
         job, seen = look.seen.job, look.seen
         notes = list(decided.notes)
-        if decided.status.clock.started is not None and not decided.status.finished:
+        if decided.template:
             await self._ensure_children(key, look, decided)
         record_first = _confirms_exits(seen.record, decided)
         if record_first and decided.wanted is not None:
             await self._children.write_record(job, decided.wanted)
         noticed_at = time.perf_counter()
-        made = await self._maker.make(job, look.template, decided.create)
+        made = await self._maker.make(job, decided.template, decided.create)
         if any(new.created_for == "Replace" for new in decided.create):
             self._metrics.replacement_seconds.observe(time.perf_counter() - noticed_at)
         wanted = _with_made(decided.wanted, made)
@@ -179,7 +180,7 @@ class Reconciler:
     async def _ensure_children(self, key: Key, look: _Look, decided: Plan) -> None:
         """Make the children; a right or a quota that is missing shows, since no pod will."""
         try:
-            await self._children.ensure(look.seen.job, look.template)
+            await self._children.ensure(look.seen.job, decided.template)
         except errors.ForbiddenError as error:
             before = parse_status(look.seen.job.status)
             status = self._report(look.seen, decided, Made((), None))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from ground.kubelet import MERGE
-from ground.scene import Scene, make_job
+from ground.scene import Scene, condition_of, live, make_job
 
 GREEDY = {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}
 MOUNT = {"name": "data", "mountPath": "/d"}
@@ -93,6 +93,45 @@ def test_changed_template_of_a_running_job_is_ignored_until_it_is_suspended(scen
     assert {images(pod) for pod in grown} == {"example/trainer"}
     assert {images(pod) for pod in renewed} == {"example/new"}
     scene.condition("Accepted", "True")
+
+
+def test_edit_that_nobody_checked_makes_no_pod_when_the_job_resumes_in_haste(scene: Scene) -> None:
+    scene.create(make_job())
+    (pod,) = scene.run_all(1)
+    scene.patch("demo", {"template": {"spec": {"containers": [{"name": "worker"}]}}})
+    scene.condition("Accepted", "False", "TemplateChangedWhileRunning")
+    scene.patch("demo", {"suspend": True})
+    scene.condition("Suspended", "False", "Draining")
+
+    scene.patch("demo", {"suspend": False})
+    scene.condition("Suspended", "False", "JobResumed")
+    scene.kubelet.remove(pod)
+
+    (renewed,) = scene.pods_until(lambda pods: [p for p in live(pods) if not same(p, pod)] != [])
+    assert images(renewed) == "example/trainer"
+
+
+def test_edit_waits_where_the_template_of_the_pods_that_run_was_deleted(scene: Scene) -> None:
+    scene.create(make_job(replicas=2))
+    pods = scene.run_all(2)
+    container = {"name": "worker", "image": "example/new"}
+    scene.patch("demo", {"template": {"spec": {"containers": [container]}}})
+    scene.condition("Accepted", "False", "TemplateChangedWhileRunning")
+    (service,) = scene.children("services")
+    scene.plane.request("DELETE", f"{scene.path('services')}/{service['metadata']['name']}")
+
+    scene.kubelet.remove(pods[0])
+
+    scene.status_until(
+        lambda status: "no pod is made" in condition_of(status, "Accepted")["message"]
+    )
+    assert [p["metadata"]["uid"] for p in scene.pods()] == [pods[1]["metadata"]["uid"]]
+    scene.patch("demo", {"template": make_job()["spec"]["template"]})
+    assert {images(each) for each in scene.live_pods(2)} == {"example/trainer"}
+
+
+def same(pod: dict[str, Any], other: dict[str, Any]) -> bool:
+    return bool(pod["metadata"]["uid"] == other["metadata"]["uid"])
 
 
 def test_edit_that_is_ignored_takes_no_right_from_the_pods_that_run(scene: Scene) -> None:

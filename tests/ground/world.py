@@ -5,8 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from dssync_operator.job import Job, Manifest, digest, parse_job
-from dssync_operator.plan import Plan, Seen, needs_dry_run, plan
+from dssync_operator.plan import Plan, Seen, plan
 from dssync_operator.pod import Pod
+from dssync_operator.policies.template import needs_dry_run
 from dssync_operator.record import Record, View, Wanted
 from dssync_operator.report import report
 from dssync_operator.status import Status, parse_status, render_status
@@ -86,10 +87,12 @@ class World:
         """
         job, record = self.job(), self.record()
         before = parse_status(job.status)
-        refused = needs_dry_run(job, before) and job.spec.template == BAD_TEMPLATE
-        seen = Seen(job, tuple(self.pods.values()), record, "no image" if refused else None)
-        template = self._template(job, before)
-        decided = plan(seen, self.now)
+        kept = self.kept if digest(self.kept) == before.template_hash else None
+        checks = needs_dry_run(job, before, kept, self.pods.values())
+        refused = "no image" if checks and job.spec.template == BAD_TEMPLATE else None
+        pods = tuple(self.pods.values())
+        decided = plan(Seen(job, pods, record, refused, kept=kept), self.now)
+        template = decided.template
         left = [effects_before_crash]
 
         def effect() -> None:
@@ -98,8 +101,7 @@ class World:
                     raise CrashError
                 left[0] -= 1
 
-        running = decided.status.clock.started is not None and not decided.status.finished
-        if running and self.kept != template:
+        if template and self.kept != template:
             effect()
             self.kept = template
         if self.wanted and decided.wanted and self.wanted.gone != decided.wanted.gone:
@@ -121,11 +123,6 @@ class World:
             effect()
             self.deleted = True
         return decided
-
-    def _template(self, job: Job, status: Status) -> Manifest:
-        if status.template_hash in ("", digest(job.spec.template)) or status.clock.started is None:
-            return job.spec.template
-        return self.kept or job.spec.template
 
     def _write_status(self, job: Job, decided: Plan, record: Record | None, effect: Effect) -> None:
         doomed = {pod.uid for pod in decided.delete}
@@ -209,6 +206,14 @@ class World:
     def lose_lease(self) -> None:
         """Delete the Lease by hand, with all that launchers wrote there."""
         self.wanted, self.view, self.completed = None, None, False
+
+    def lose_template(self) -> None:
+        """Delete the Service by hand, with the template that it keeps."""
+        self.kept = None
+
+    def complete(self) -> None:
+        """Let the coordinator record the completion, where there is a Lease."""
+        self.completed = self.wanted is not None
 
     def parsed(self) -> Status:
         """The status as the operator reads it."""

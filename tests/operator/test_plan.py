@@ -1,9 +1,13 @@
 """What becomes of a template, and what pods are made of."""
 
 from random import Random
+from typing import Any
 
+import pytest
+
+from dssync_operator.job import digest
 from dssync_operator.plan import Seen, plan
-from ground.models import OTHER_TEMPLATE, START, make_spec_job
+from ground.models import BAD_TEMPLATE, OTHER_TEMPLATE, START, TEMPLATE, make_spec_job
 from ground.world import World
 
 
@@ -43,6 +47,80 @@ def test_template_that_was_changed_during_a_drain_is_looked_at_as_soon_as_nothin
 
     assert drained.wake_at == world.now
     assert world.parsed().conditions["Accepted"].true
+
+
+def test_edit_is_not_taken_over_by_a_job_that_resumes_before_its_last_pod_is_gone() -> None:
+    world = World({"replicas": 1})
+    world.look()
+    world.run("demo-w0-0")
+    world.edit(template=BAD_TEMPLATE)
+    world.look()
+    world.edit(suspend=True)
+    world.look()
+    world.edit(suspend=False)
+    world.vanish("demo-w0-0")
+
+    world.settle()
+
+    assert world.made_of == {digest(TEMPLATE)}
+    assert len(world.live()) == 1
+    assert world.kept == TEMPLATE
+    assert "still made from the old one" in world.parsed().conditions["Accepted"].message
+
+
+def test_nothing_is_made_from_an_edit_that_runs_beside_pods_of_a_template_that_is_lost() -> None:
+    world = World({"replicas": 2})
+    world.look()
+    for name in list(world.pods):
+        world.run(name)
+    world.edit(template=OTHER_TEMPLATE)
+    world.look()
+    world.kept = None
+    world.vanish("demo-w0-0")
+
+    world.settle()
+
+    said = world.parsed().conditions["Accepted"]
+    assert world.made_of == {digest(TEMPLATE)}
+    assert (said.true, said.reason) == (False, "TemplateChangedWhileRunning")
+    assert "no pod is made" in said.message
+    world.edit(template=TEMPLATE)
+    world.settle()
+    assert len(world.live()) == 2
+    assert world.kept == TEMPLATE
+
+
+@pytest.mark.parametrize(
+    ("edit", "made"), [(OTHER_TEMPLATE, {digest(OTHER_TEMPLATE)}), (BAD_TEMPLATE, set())]
+)
+def test_edit_is_checked_and_taken_over_where_neither_pods_nor_their_template_are_left(
+    edit: dict[str, Any], made: set[str]
+) -> None:
+    world = World({"replicas": 1})
+    world.look()
+    world.edit(template=edit)
+    world.kept = None
+    world.pods.clear()
+    world.made_of.clear()
+
+    world.settle()
+
+    assert world.made_of == made
+    assert world.parsed().conditions["Accepted"].true == bool(made)
+    assert world.parsed().template_hash == digest(edit)
+
+
+def test_template_that_the_service_keeps_and_that_is_not_the_accepted_one_makes_no_pods() -> None:
+    world = World({"replicas": 2})
+    world.look()
+    world.edit(template=OTHER_TEMPLATE)
+    world.kept = BAD_TEMPLATE
+    world.vanish("demo-w0-0")
+
+    world.settle()
+
+    assert world.made_of == {digest(TEMPLATE)}
+    assert len(world.live()) == 1
 
 
 def test_paths_that_do_not_fit_into_the_lease_are_left_out_and_the_status_says_so() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from dssync_operator.job import digest
 from dssync_operator.plan import Plan
@@ -30,8 +30,9 @@ STEPS = st.lists(
         st.tuples(st.just("replicas"), st.integers(1, MAX_REPLICAS)),
         st.tuples(st.just("suspend"), st.booleans()),
         st.tuples(st.just("template"), st.sampled_from([TEMPLATE, OTHER_TEMPLATE, BAD_TEMPLATE])),
+        st.tuples(st.just("haste"), st.sampled_from([OTHER_TEMPLATE, BAD_TEMPLATE])),
         st.tuples(st.just("view"), st.integers(1, 9)),
-        st.tuples(st.just("word"), st.sampled_from(["completes", "is lost"])),
+        st.tuples(st.just("word"), st.sampled_from(["completes", "is lost", "loses the template"])),
         st.tuples(st.just("wait"), st.sampled_from([1.0, 15.0, 100.0, 4000.0])),
     ),
     min_size=10,  # else most are too short for a pod to run, be asked to go and be looked at
@@ -71,10 +72,26 @@ SPECS = st.fixed_dictionaries(
 )
 
 
+PAIR = {
+    "replicas": 2,
+    "elastic": {"minReplicas": 1},
+    "failurePolicy": {"backoffLimit": 6},
+    "rendezvous": {},
+    "cleanPodPolicy": "None",
+}
+LOST = [
+    *[("look", None), ("suspend", True), ("look", None), ("look", None)],
+    *[("template", OTHER_TEMPLATE), ("look", None), ("suspend", False), ("look", None)],
+    *[("run", 0), ("word", "loses the template"), ("template", TEMPLATE), ("vanish", 0)],
+]
+"""The Service goes with the template of pods that run; the job's own is another one by then."""
+
+
 # Half a minute alone; hypothesis would take a timeout for a flaky example.
 @pytest.mark.timeout(900)
 @settings(max_examples=2000, deadline=None)
 @given(SPECS, STEPS)
+@example(PAIR, LOST)
 def test_any_sequence_of_fates_converges_and_never_lies(
     spec: dict[str, Any], steps: list[tuple[str, Any]]
 ) -> None:
@@ -99,11 +116,12 @@ def take(world: World, what: str, argument: Any) -> None:
         case "view":
             if world.wanted is not None:
                 world.view = View(1, argument, 1, 1)
+        case "haste":
+            hurry(world, argument)
         case "word":
-            if argument == "is lost":
-                world.lose_lease()
-            else:
-                world.completed = world.wanted is not None
+            {"is lost": world.lose_lease, "completes": world.complete}.get(
+                argument, world.lose_template
+            )()
         case "end":
             index, (code, verdict) = argument
             for name in nth(world, index):
@@ -121,6 +139,13 @@ def fates(world: World) -> dict[str, Callable[[str], None]]:
         "fade": world.fade,
         "vanish": world.vanish,
     }
+
+
+def hurry(world: World, template: dict[str, Any]) -> None:
+    """Edit the template, and go on before the pods of the old one are gone."""
+    world.edit(template=template, suspend=True)
+    look(world, None)
+    world.edit(suspend=False)
 
 
 def nth(world: World, index: int) -> list[str]:
@@ -169,9 +194,23 @@ def check(world: World, before: tuple[str, str] | None) -> tuple[str, str] | Non
     return verdicts[0] if verdicts else None
 
 
+def start_over(world: World) -> None:
+    """Follow the advice that comes with a template that is lost."""
+    suspended = world.spec.get("suspend", False)
+    world.edit(suspend=True)
+    world.settle()
+    for name in list(world.pods):
+        world.vanish(name)
+    world.settle()
+    world.edit(suspend=suspended)
+
+
 def calm(world: World) -> None:
     """No more faults: what is deleted goes, what is made runs, and time passes."""
     world.edit(template=TEMPLATE)
+    world.settle()
+    if "no pod is made" in world.parsed().conditions["Accepted"].message:
+        start_over(world)
     for _ in range(6):
         world.settle()
         for pod in list(world.pods.values()):

@@ -1,0 +1,52 @@
+"""Which template pods are made from: one that was checked, and no other beside pods of it.
+
+An edit of the job's template waits until no pod is left of the one before. Meanwhile pods are made
+from the older one, as the job's Service keeps it.
+"""
+
+from collections.abc import Collection
+
+from dssync_operator.job import Job, Manifest, digest
+from dssync_operator.pod import Pod
+from dssync_operator.status import ACCEPTED, SUSPENDED, Status
+
+
+def accepted(status: Status) -> bool:
+    """Whether there is a template to make pods from."""
+    condition = status.conditions.get(ACCEPTED)
+    return condition is not None and condition.reason != "InvalidPodTemplate"
+
+
+def needs_dry_run(job: Job, status: Status, kept: Manifest | None, pods: Collection[Pod]) -> bool:
+    """Whether the template must be checked: it is new, and no pod is made from another one.
+
+    Args:
+        job: The job.
+        status: What is known of it.
+        kept: The accepted template, where the job's own is another one; None where it is lost.
+        pods: All there are.
+    """
+    if digest(job.spec.template) == status.template_hash or status.finished:
+        return False
+    if not status.template_hash or status.is_true(SUSPENDED) or not accepted(status):
+        return True
+    return kept is None and not pods
+
+
+def chosen(job: Job, status: Status, kept: Manifest | None) -> Manifest:
+    """What to make pods from, once ``status`` tells what was checked; empty for nothing."""
+    own = digest(job.spec.template) == status.template_hash
+    return job.spec.template if own else kept or {}
+
+
+def why_it_waits(kept: Manifest | None) -> str:
+    """Say what becomes of an edit that is not taken over, and what the user can do."""
+    meanwhile = (
+        "no pod is made, because the Service does not keep the old one any more"
+        if kept is None
+        else "pods are still made from the old one"
+    )
+    return (
+        f"spec.template changed while the job runs; {meanwhile}: "
+        "suspend the job to take the change over, or take it back"
+    )
