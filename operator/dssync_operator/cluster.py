@@ -38,8 +38,10 @@ PAGE: Final = 500
 METADATA_ONLY: Final = (
     "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 )
+_UNDECODED: Final = "cannot be handled as a"
+"""In a 400 about values of the wrong type; any other is mostly a policy webhook's."""
 _KINDS: Final[Mapping[int, type[errors.ApiError]]] = {
-    400: errors.InvalidError,
+    400: errors.ForbiddenError,
     403: errors.ForbiddenError,
     404: errors.NotFoundError,
     409: errors.ConflictError,
@@ -321,4 +323,6 @@ def _raise(code: int, said: tuple[str, str], what: str, retry_after_seconds: flo
     kind = _KINDS.get(
         code, errors.UnavailableError if code in (429,) or code >= 500 else errors.ApiError
     )
+    if code == 400 and _UNDECODED in said[1]:
+        kind = errors.InvalidError
     raise kind(f"{what}: {code} {said[0]}: {said[1]}", code, retry_after_seconds)

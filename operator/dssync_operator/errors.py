@@ -10,7 +10,7 @@
         ├── ExistsError       an object of that name exists already
         ├── ConflictError     the object changed since it was read: read it again
         ├── InvalidError      the object does not fit its schema or a rule of it
-        ├── ForbiddenError    a right or a quota is missing
+        ├── ForbiddenError    a right or a quota is missing, or a policy says no
         ├── GoneError         a watch cannot go on from where it was: list again
         └── UnavailableError  the server asks to wait, is ill or out of reach: try later
 """
@@ -59,7 +59,7 @@ class InvalidError(ApiError):
 
 
 class ForbiddenError(ApiError):
-    """A right or a quota is missing."""
+    """A right or a quota is missing, or a policy says no."""
 
 
 class GoneError(ApiError):

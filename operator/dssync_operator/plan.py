@@ -87,7 +87,7 @@ def plan(seen: Seen, now: float) -> Plan:
     status = replace(parse_status(job.status), observed_generation=job.generation)
     if status.finished:
         return _finished(seen, status, now)
-    status = _check_template(seen, status, now)
+    status = _check_template(seen, template.recall(status, seen.pods), now)
     if seen.record is not None and seen.record.completed:
         fresh: tuple[tuple[Pod, Judgement], ...] = ()  # exits after the completion are no failures
     else:
@@ -119,9 +119,6 @@ def _check_template(seen: Seen, status: Status, now: float) -> Status:
     if current != status.template_hash:
         message = template.why_it_waits(seen.kept)
         return status.with_condition(ACCEPTED, False, "TemplateChangedWhileRunning", message, now)
-    checked_before = parse_status(seen.job.status).template_hash == current
-    if checked_before and not template.accepted(status):
-        return status  # and it was found wanting
     message = "; ".join(["spec and template are valid", *_unplaced(seen)])
     return status.with_condition(ACCEPTED, True, "Valid", message, now)
 
@@ -247,7 +244,7 @@ def _suspend(seen: Seen, status: Status, now: float) -> Plan:
     else:
         status = status.with_condition(SUSPENDED, False, "Draining", f"{left} pods are left", now)
     # A template that was changed during the drain can be taken over now; nothing else tells of it.
-    unchecked = left == 0 and template.needs_dry_run(seen.job, status, seen.kept, seen.pods)
+    unchecked = left == 0 and digest(seen.job.spec.template) != status.template_hash
     return Plan(
         status,
         wanted=_wanted(seen, 0, ()),

@@ -24,7 +24,7 @@ from dssync_operator.metrics import Metrics
 from dssync_operator.paths import job_path, lease_path, pod_path, pods_path
 from dssync_operator.plan import NewPod, Plan, Seen, plan
 from dssync_operator.pod import Pod, parse_pod
-from dssync_operator.policies.template import needs_dry_run
+from dssync_operator.policies.template import needs_dry_run, recall
 from dssync_operator.queue import Key
 from dssync_operator.record import Record, Wanted, parse_record
 from dssync_operator.report import not_permitted, report
@@ -106,7 +106,7 @@ class Reconciler:
             self._forget(key)  # one before it may have had its name
             self._uids[key] = job.uid
         pods = await self._pods(job)
-        status = parse_status(job.status)
+        status = recall(parse_status(job.status), pods)
         kept = await self._kept_template(job, status)
         problem = await self._dry_run(job) if needs_dry_run(job, status, kept, pods) else None
         nodes = await self._topology.paths(job.spec.topology_keys, (pod.node for pod in pods))
@@ -129,7 +129,7 @@ class Reconciler:
 
     async def _dry_run(self, job: Job) -> str | None:
         """Let the API server judge the template; only a definite refusal makes it invalid."""
-        new = NewPod(0, 0, "DryRun")
+        new = NewPod(0, 10**9, "DryRun")  # a name that a pod of an older job does not have
         template = job.spec.template
         too_large = oversize(template)
         if too_large is not None:
@@ -184,7 +184,9 @@ class Reconciler:
         except errors.ForbiddenError as error:
             before = parse_status(look.seen.job.status)
             status = self._report(look.seen, decided, Made((), None))
-            advice = "; give the operator the right, or raise the quota" if error.code else ""
+            advice = (
+                "; give the operator the right, or raise the quota" if error.code == 403 else ""
+            )
             status = not_permitted(before, status, f"{error}{advice}", self._wall())
             await self._write_status(key, look, status)
             await self._tell(look.seen.job, announce(before, status))

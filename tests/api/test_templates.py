@@ -1,9 +1,15 @@
 """Templates that only the API server can judge: shown in the status, and nobody else is hurt."""
 
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
+from ground.api import PATIENCE_SECONDS
+from ground.control_plane import ControlPlane
+from ground.inprocess import harness
 from ground.kubelet import MERGE
 from ground.scene import Scene, condition_of, live, make_job
 
@@ -163,6 +169,65 @@ def test_refused_pod_is_a_message_and_no_verdict_on_the_template(scene: Scene) -
     strict.allow_all_pods()
     strict.live_pods(1)
     strict.condition("Degraded", "False")
+
+
+async def test_template_that_a_policy_refused_is_checked_anew_once_the_policy_is_gone(
+    quiet_plane: ControlPlane,
+) -> None:
+    scene = Scene(quiet_plane)
+    key = (scene.namespace, "demo")
+    scene.create(make_job())
+    with forbidding_pods(scene):
+        async with harness(quiet_plane, time.time) as operator:
+            await operator.reconciler.look(key)
+            refused = condition_of(scene.job()["status"], "Accepted")
+
+    async with harness(quiet_plane, time.time) as operator:
+        await operator.reconciler.look(key)
+
+    assert "no pods here" in refused["message"]
+    assert condition_of(scene.job()["status"], "Accepted")["status"] == "True"
+    assert len(scene.pods()) == 1
+
+
+@contextmanager
+def forbidding_pods(scene: Scene) -> Iterator[None]:
+    """Let a policy refuse all pods of the namespace, with the code of an invalid object."""
+    name = {"metadata": {"name": scene.namespace}}
+    only = {"matchLabels": {"kubernetes.io/metadata.name": scene.namespace}}
+    pods = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["*"], "resources": ["pods"]}
+    policy = {
+        "matchConstraints": {"resourceRules": [pods]},
+        "validations": [{"expression": "false", "message": "no pods here"}],
+    }
+    binding = {
+        "policyName": scene.namespace,
+        "validationActions": ["Deny"],
+        "matchResources": {"namespaceSelector": only},
+    }
+    group = "/apis/admissionregistration.k8s.io/v1"
+    made = {"validatingadmissionpolicies": policy, "validatingadmissionpolicybindings": binding}
+    for plural, spec in made.items():
+        code, said = scene.plane.request("POST", f"{group}/{plural}", {**name, "spec": spec})
+        assert code == 201, said
+    wait_until(lambda: dry_run(scene) == 422)
+    yield
+    for plural in made:
+        scene.plane.request("DELETE", f"{group}/{plural}/{scene.namespace}")
+    wait_until(lambda: dry_run(scene) == 201)
+
+
+def dry_run(scene: Scene) -> int:
+    """What the API server says to a pod; nothing else tells when it has taken a policy in."""
+    pod = {"metadata": {"name": "probe"}, "spec": {"containers": [WORKER]}}
+    return int(scene.plane.request("POST", f"{scene.path('pods')}?dryRun=All", pod)[0])
+
+
+def wait_until(holds: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
 
 
 def test_template_that_is_too_large_to_be_kept_is_refused_with_its_size(scene: Scene) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from dssync_operator.job import Job, Manifest, digest, parse_job
 from dssync_operator.plan import Plan, Seen, plan
 from dssync_operator.pod import Pod
-from dssync_operator.policies.template import needs_dry_run
+from dssync_operator.policies.template import needs_dry_run, recall
 from dssync_operator.record import Record, View, Wanted
 from dssync_operator.report import report
 from dssync_operator.status import Status, parse_status, render_status
@@ -86,7 +86,7 @@ class World:
             CrashError: The effects are used up.
         """
         job, record = self.job(), self.record()
-        before = parse_status(job.status)
+        before = recall(parse_status(job.status), self.pods.values())
         kept = self.kept if digest(self.kept) == before.template_hash else None
         checks = needs_dry_run(job, before, kept, self.pods.values())
         refused = "no image" if checks and job.spec.template == BAD_TEMPLATE else None

@@ -20,7 +20,7 @@ def refusal(code: int, reason: str, message: str, **headers: str) -> web.Respons
 @pytest.mark.parametrize(
     ("code", "reason", "kind"),
     [
-        (400, "BadRequest", errors.InvalidError),
+        (400, "BadRequest", errors.ForbiddenError),
         (401, "Unauthorized", errors.ApiError),
         (403, "Forbidden", errors.ForbiddenError),
         (404, "NotFound", errors.NotFoundError),
@@ -44,6 +44,30 @@ async def test_each_refusal_has_its_exception_and_names_the_request(
 
     assert type(caught.value) is kind
     assert str(caught.value) == f"GET /api/v1/pods: {code} {reason}: because"
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (
+            'Pod in version "v1" cannot be handled as a Pod: json: cannot unmarshal number into Go '
+            "struct field Container.spec.containers.image of type string",
+            errors.InvalidError,
+        ),
+        ('admission webhook "policy.example" denied the request: no', errors.ForbiddenError),
+    ],
+)
+async def test_bad_request_is_a_fault_of_the_object_only_where_it_cannot_be_decoded(
+    message: str, kind: type[errors.ApiError]
+) -> None:
+    async def refuse(_: web.Request) -> web.Response:
+        return refusal(400, "BadRequest", message)
+
+    async with server(refuse) as cluster:
+        with pytest.raises(errors.ApiError) as caught:
+            await cluster.create("/api/v1/namespaces/a/pods", {}, dry_run=True)
+
+    assert type(caught.value) is kind
 
 
 async def test_request_to_wait_holds_all_requests_for_as_long_as_asked() -> None:

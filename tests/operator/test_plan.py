@@ -8,7 +8,7 @@ import pytest
 from dssync_operator.job import digest
 from dssync_operator.plan import Seen, plan
 from ground.models import BAD_TEMPLATE, OTHER_TEMPLATE, START, TEMPLATE, make_spec_job
-from ground.world import World
+from ground.world import CrashError, World
 
 
 def test_changed_template_of_a_running_job_is_not_taken_over() -> None:
@@ -108,6 +108,25 @@ def test_edit_is_checked_and_taken_over_where_neither_pods_nor_their_template_ar
     assert world.made_of == made
     assert world.parsed().conditions["Accepted"].true == bool(made)
     assert world.parsed().template_hash == digest(edit)
+
+
+@pytest.mark.parametrize("suspended_before", [False, True])
+def test_edit_waits_for_pods_that_the_status_does_not_know_of(suspended_before: bool) -> None:
+    world = World({"replicas": 2})
+    if suspended_before:
+        world.edit(suspend=True)
+        world.look()
+    world.edit(suspend=False, template=OTHER_TEMPLATE)
+    with pytest.raises(CrashError):
+        world.look(effects_before_crash=2)
+    world.edit(template=TEMPLATE)
+
+    world.look()
+
+    assert len(world.live()) == 2
+    assert world.made_of == {digest(OTHER_TEMPLATE)}
+    assert world.kept == OTHER_TEMPLATE
+    assert "still made from the old one" in world.parsed().conditions["Accepted"].message
 
 
 def test_template_that_the_service_keeps_and_that_is_not_the_accepted_one_makes_no_pods() -> None:

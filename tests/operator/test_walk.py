@@ -183,6 +183,7 @@ def check(world: World, before: tuple[str, str] | None) -> tuple[str, str] | Non
     assert status.tally.total <= world.failures
     assert world.confirmed_late == []
     assert digest(BAD_TEMPLATE) not in world.made_of
+    assert len({pod.template_hash for pod in world.pods.values()}) <= 1
     verdicts = [
         (kind, status.conditions[kind].reason)
         for kind in ("Complete", "Failed")

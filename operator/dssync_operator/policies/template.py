@@ -5,6 +5,7 @@ from the older one, as the job's Service keeps it.
 """
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from dssync_operator.job import Job, Manifest, digest
 from dssync_operator.pod import Pod
@@ -17,20 +18,31 @@ def accepted(status: Status) -> bool:
     return condition is not None and condition.reason != "InvalidPodTemplate"
 
 
+def recall(status: Status, pods: Collection[Pod]) -> Status:
+    """Let the pods tell which template was checked, where they are younger than the status."""
+    made_from = [pod.template_hash for pod in sorted(pods, key=lambda pod: pod.created)]
+    if not made_from or status.template_hash in made_from:
+        return status
+    return replace(status, template_hash=made_from[-1])
+
+
 def needs_dry_run(job: Job, status: Status, kept: Manifest | None, pods: Collection[Pod]) -> bool:
-    """Whether the template must be checked: it is new, and no pod is made from another one.
+    """Whether the template must be checked: no pod is made from it yet, nor from another one.
+
+    One that was refused is checked in every look: what refused it may have been a policy.
 
     Args:
         job: The job.
-        status: What is known of it.
+        status: What is known of it, as ``recall`` returns it.
         kept: The accepted template, where the job's own is another one; None where it is lost.
         pods: All there are.
     """
-    if digest(job.spec.template) == status.template_hash or status.finished:
+    if status.finished or pods:
         return False
-    if not status.template_hash or status.is_true(SUSPENDED) or not accepted(status):
+    if not accepted(status):
         return True
-    return kept is None and not pods
+    changed = digest(job.spec.template) != status.template_hash
+    return changed and (status.is_true(SUSPENDED) or kept is None)
 
 
 def chosen(job: Job, status: Status, kept: Manifest | None) -> Manifest:
