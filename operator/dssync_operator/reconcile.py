@@ -18,7 +18,16 @@ from dssync_operator.children import Children, oversize
 from dssync_operator.cluster import Cluster
 from dssync_operator.echoes import Echoes
 from dssync_operator.events import Damper, Note, announce
-from dssync_operator.job import MANAGER, Job, Manifest, child, digest, number, parse_job
+from dssync_operator.job import (
+    MANAGER,
+    Job,
+    Manifest,
+    WorkerRbac,
+    child,
+    digest,
+    number,
+    parse_job,
+)
 from dssync_operator.maker import Made, PodMaker
 from dssync_operator.metrics import Metrics
 from dssync_operator.paths import job_path, lease_path, pod_path, pods_path
@@ -135,7 +144,9 @@ class Reconciler:
         if too_large is not None:
             return too_large
         try:
-            pod = resources.pod(job, template, digest(template), new)
+            # The job's own account does not exist yet, and the server would look no further.
+            bare = replace(job, worker_rbac=WorkerRbac.NONE)
+            pod = resources.pod(bare, template, digest(template), new)
             await self._cluster.create(pods_path(job.namespace), pod, dry_run=True)
         except errors.InvalidError as error:
             return str(error)

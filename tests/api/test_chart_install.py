@@ -149,6 +149,9 @@ def test_with_rights_in_one_namespace_the_operator_serves_it_and_asks_for_nothin
     assert not [part for part in parts if part["kind"] == "ClusterRoleBinding"]
     roles = [part for part in parts if part["kind"] == "Role"]
     grant_in_namespaces(plane, [role for role in roles if role["metadata"]["name"] != WORKER])
+    for part in parts:
+        if part["kind"] == "ServiceAccount" and part["metadata"]["name"] == WORKER:
+            assert plane.request("POST", scene.path("serviceaccounts"), part)[0] == 201
     settings = {
         "namespaces": scene.namespace,
         "lease_namespace": scene.namespace,
@@ -170,9 +173,9 @@ def test_with_rights_in_one_namespace_the_operator_serves_it_and_asks_for_nothin
         held = self_check(plane, parts, "namespaced", operator)
         bare = self_check(plane, parts, "outsider", operator)
 
-    account = {pod["spec"].get("serviceAccountName", "") for pod in pods}
+    account = {pod["spec"]["serviceAccountName"] for pod in pods}
     made = {"Namespace": WORKER, "PerJob": f"demo-{scene.job()['metadata']['uid'][:8]}"}
-    assert account == {made.get(workers, "")}
+    assert account == {made.get(workers, "default")}
     assert bool(scene.children("roles", RBAC)) is (workers == "PerJob")
     assert ("dssyncjobs", "watch") in called(plane, "namespaced")
     assert held.returncode == 0, held.stdout + held.stderr

@@ -33,12 +33,14 @@ class ControlPlane:
 
     Attributes:
         audit: Whether the API server writes every request into ``audit_log``.
+        accounts: Whether pods need an account that exists, as in a real cluster.
         controllers: Value of the controller manager's flag; the default is enough for garbage
             collection, and starts nothing that reacts to pods or Services.
         controller_flags: Further flags of the controller manager.
     """
 
     audit: bool = False
+    accounts: bool = True
     controllers: str = "garbage-collector-controller,namespace-controller"
     controller_flags: Sequence[str] = ()
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="dssync-ground-")))
@@ -145,9 +147,9 @@ class ControlPlane:
             f"--service-account-signing-key-file={keys}.key",
             "--service-cluster-ip-range=10.200.0.0/16",
             "--endpoint-reconciler-type=none",
-            # Tests tell pods without a token; the admission plug-in would wait for accounts.
-            "--disable-admission-plugins=ServiceAccount",
         ]
+        if not self.accounts:
+            flags.append("--disable-admission-plugins=ServiceAccount")
         if self.audit:
             policy = {
                 "apiVersion": "audit.k8s.io/v1",

@@ -37,6 +37,10 @@ class Scene:
             "POST", "/api/v1/namespaces", {"metadata": {"name": self.namespace, "labels": labels}}
         )
         assert code == 201, said
+        # As a controller does it everywhere else; pods that name no account have this one.
+        account = {"metadata": {"name": "default"}}
+        code, said = plane.request("POST", self.path("serviceaccounts"), account)
+        assert code == 201, said
 
     def path(self, plural: str, group: str = "/api/v1") -> str:
         """Path of a collection in the namespace."""
