@@ -53,7 +53,8 @@ class Enter(Message, frozen=True):
     """A worker is up and asks to take part (hello)."""
 
     model: tuple[str, ...]
-    """One line ``name dtype shape`` for each averaged tensor, in bucket order."""
+    """One line ``name dtype shape`` for each averaged tensor, in bucket order; then the strides of
+    one that is not contiguous."""
     sync: SyncSettings
     state_address: str
     """``host:port`` where this worker streams its state to a joiner."""

@@ -183,9 +183,9 @@ class Averaged:
 
     @property
     def lines(self) -> tuple[str, ...]:
-        """One line ``name dtype shape`` for each tensor."""
+        """One line ``name dtype shape`` for each tensor, with its strides if they are unusual."""
         return tuple(
-            f"{name} {shape_of(tensor)}"
+            f"{name} {shape_of(tensor)}{_unusual_strides(tensor)}"
             for name, tensor in zip(self.names, self.tensors, strict=True)
         )
 
@@ -193,6 +193,11 @@ class Averaged:
 def shape_of(tensor: torch.Tensor) -> str:
     """Return ``dtype shape``, as models are compared."""
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _unusual_strides(tensor: torch.Tensor) -> str:
+    # Values are summed as they lie in memory, so they have to lie alike at all members.
+    return "" if tensor.is_contiguous() else f" strides {tensor.stride()}"
 
 
 def averaged(model: torch.nn.Module) -> Averaged:

@@ -5,6 +5,10 @@ only after a first step, and a sum needs the same sizes everywhere: so each memb
 coordinator what it has, by a digest, and the coordinator says in which rounds all members of a
 group have the same. Counters of steps and whatever else has another shape than its parameter
 stays local for good.
+
+Values are summed as they lie in memory. What was loaded, from a donor or a checkpoint, lies in the
+usual order, and what was trained lies as its parameter does (channels last, say): all of it is laid
+as the parameters are before it is staged.
 """
 
 import hashlib
@@ -31,17 +35,24 @@ class Moments:
         self._device = device
         self._seen: list[object] = []
         self._layout = ""
+        self._strides: list[tuple[int, ...]] = []
+        """Of the tensors of the layout."""
 
     @property
     def layout(self) -> str:
-        """Digest of names, types and shapes, in order; empty while there is nothing to average.
+        """Digest of names, types, shapes and strides; empty while there is nothing to average.
 
         Made anew only when something looks different from before: that is asked in each round.
         """
         seen = self._look()
         if seen != self._seen:
             self._seen = seen
-            lines = [f"{name} {shape_of(tensor)}" for name, tensor in self._found()]
+            found = list(self._found())
+            self._strides = [_dense_strides(parameter) for _, _, parameter in found]
+            lines = [
+                f"{name} {shape_of(tensor)} {strides}"
+                for (name, tensor, _), strides in zip(found, self._strides, strict=True)
+            ]
             text = "\n".join(lines)
             self._layout = hashlib.sha256(text.encode()).hexdigest()[:16] if lines else ""
         return self._layout
@@ -60,16 +71,21 @@ class Moments:
 
         Made anew for each round: whoever loads a state has other tensors afterwards.
         """
-        return Buckets([tensor for _, tensor in self._found()], self._device)
+        tensors = [tensor for _, tensor, _ in self._found()]
+        if self.layout:
+            for tensor, strides in zip(tensors, self._strides, strict=True):
+                _lay(tensor, strides)
+        return Buckets(tensors, self._device)
 
-    def _found(self) -> Iterator[tuple[str, torch.Tensor]]:
+    def _found(self) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+        """Yield what averages: its name, itself and its parameter."""
         parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
         for number, parameter in enumerate(parameters):
             state = self._optimizer.state.get(parameter, {})
             for key in sorted(map(str, state)):
                 value = state[key]
                 if key != COUNTER and _is_like(value, parameter):
-                    yield f"{number}.{key}", value
+                    yield f"{number}.{key}", value, parameter
 
 
 def _is_like(value: object, parameter: torch.Tensor) -> bool:
@@ -78,3 +94,15 @@ def _is_like(value: object, parameter: torch.Tensor) -> bool:
         and value.is_floating_point()
         and value.shape == parameter.shape
     )
+
+
+def _dense_strides(parameter: torch.Tensor) -> tuple[int, ...]:
+    """Return the strides of what an optimizer keeps of a parameter."""
+    return torch.empty_like(parameter, device="meta").stride()
+
+
+def _lay(tensor: torch.Tensor, strides: tuple[int, ...]) -> None:
+    """Have a tensor lie in memory with these strides."""
+    if tensor.stride() != strides:
+        laid = torch.empty_strided(tensor.shape, strides, dtype=tensor.dtype, device=tensor.device)
+        tensor.data = laid.copy_(tensor)

@@ -179,6 +179,19 @@ def test_trained_parameters_and_float_buffers_are_averaged_once() -> None:
     assert [name for name, _ in chosen.frozen] == ["0.bias"]
 
 
+def test_how_a_tensor_lies_in_memory_is_told_where_it_is_not_the_usual_way() -> None:
+    # Values are summed as they lie: those of members whose tensors lie otherwise would be mixed up.
+    model = torch.nn.Conv2d(4, 6, 3)
+    usual = averaged(model).lines
+    model.to(memory_format=torch.channels_last)
+
+    assert usual == ("weight float32 (6, 4, 3, 3)", "bias float32 (6,)")
+    assert averaged(model).lines == (
+        "weight float32 (6, 4, 3, 3) strides (36, 1, 12, 4)",
+        "bias float32 (6,)",
+    )
+
+
 def test_a_mask_with_infinities_stays_local() -> None:
     model = torch.nn.Linear(1, 1, bias=False)
     model.register_buffer("mask", torch.tensor([0.0, -torch.inf]))

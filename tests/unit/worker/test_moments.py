@@ -7,6 +7,8 @@ import torch
 
 from dssync.worker.buckets import MARKS, Buckets
 from dssync.worker.moments import Moments
+from dssync.worker.payload import Payload
+from dssync.worker.staging import restore, take_snapshot
 
 Make = Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
 
@@ -112,3 +114,121 @@ def adam_after_a_step() -> torch.optim.Optimizer:
     optimizer = adam(parameters())
     step(optimizer)
     return optimizer
+
+
+def plain() -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.randn(5, 3))
+
+
+def channels_last() -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.randn(6, 4, 3, 2).to(memory_format=torch.channels_last))
+
+
+def channels_last_3d() -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.randn(3, 2, 3, 3, 3).to(memory_format=torch.channels_last_3d))
+
+
+def transposed() -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.randn(5, 3).t())
+
+
+def apart() -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.randn(5, 6)[:, ::2])
+
+
+def momentum(values: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(values, lr=0.1, momentum=0.9)
+
+
+class Holder(torch.nn.Module):
+    def __init__(self, value: torch.nn.Parameter) -> None:
+        super().__init__()
+        self.value, self.last = value, torch.nn.Parameter(torch.randn(2))
+
+
+def member(value: Callable[[], torch.nn.Parameter], make: Make) -> Payload:
+    model = Holder(value())
+    return Payload(model, make(list(model.parameters())))
+
+
+def train(payload: Payload) -> None:
+    for parameter in payload.model.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    payload.optimizer.step()
+
+
+def numbers_of(payload: Payload) -> list[torch.Tensor]:
+    states = payload.optimizer.state.values()
+    return [v for state in states for k, v in sorted(state.items()) if k != "step"]
+
+
+def average(*all_moments: Moments) -> None:
+    """Flush, as members with equal weights do."""
+    made = [moments.buckets() for moments in all_moments]
+    for buckets in made:
+        buckets.stage(1 / len(made))
+    for pieces in zip(*(each.buckets() for each in made), strict=True):
+        total = torch.stack(pieces).sum(0)
+        for piece in pieces:
+            piece.copy_(total)
+    for buckets in made:
+        buckets.apply()
+
+
+@pytest.mark.parametrize("make", [adam, momentum])
+@pytest.mark.parametrize("value", [plain, channels_last, channels_last_3d, transposed, apart])
+def test_a_joiner_averages_with_those_that_trained(
+    value: Callable[[], torch.nn.Parameter], make: Make
+) -> None:
+    veteran, joiner = member(value, make), member(value, make)
+    train(veteran)
+    snapshot = take_snapshot(veteran.state(), None)
+    joiner.load(restore(snapshot.header, snapshot.buffer.clone()))
+    of_veteran, of_joiner = Moments(veteran.optimizer), Moments(joiner.optimizer)
+    want = [each.clone() for each in numbers_of(veteran)]
+    assert of_veteran.layout == of_joiner.layout != ""
+
+    for _ in range(2):
+        average(of_veteran, of_joiner)
+
+    torch.testing.assert_close(numbers_of(veteran), want)
+    torch.testing.assert_close(numbers_of(joiner), want)
+
+
+def test_a_gradient_in_another_order_makes_no_other_layout() -> None:
+    one, other = member(plain, momentum), member(plain, momentum)
+    for payload, order in ((one, False), (other, True)):
+        for parameter in payload.model.parameters():
+            value = torch.arange(float(parameter.numel())).reshape(parameter.shape)
+            parameter.grad = value.t().contiguous().t() if order and value.dim() > 1 else value
+        payload.optimizer.step()
+    want = [each.clone() for each in numbers_of(one)]
+
+    average(Moments(one.optimizer), Moments(other.optimizer))
+
+    torch.testing.assert_close([numbers_of(one), numbers_of(other)], [want, want])
+
+
+def test_parameters_in_another_order_are_another_layout() -> None:
+    layouts = []
+    for value in (transposed, lambda: torch.nn.Parameter(torch.randn(3, 5))):
+        payload = member(value, momentum)
+        step(payload.optimizer)
+        layouts.append(Moments(payload.optimizer).layout)
+
+    assert layouts[0] != layouts[1]
+
+
+def test_the_layout_that_was_told_is_staged_whatever_the_parameters_are_meanwhile() -> None:
+    one, other = member(channels_last, momentum), member(channels_last, momentum)
+    train(one)
+    other.optimizer.load_state_dict(one.optimizer.state_dict())
+    both = [Moments(each.optimizer) for each in (one, other)]
+    assert both[0].layout == both[1].layout
+    want = [each.clone() for each in numbers_of(one)]
+
+    moved = next(other.model.parameters())
+    moved.data = moved.data.contiguous()
+    average(*both)
+
+    torch.testing.assert_close([numbers_of(one), numbers_of(other)], [want, want])
