@@ -146,13 +146,13 @@ class ReplaySession:
     def join(self) -> None:
         """Come in, or come back."""
         if not self.joined:
-            self.joined = True
             self._payload.check()
             chosen = averaged(self._payload.model)
             self._lines = chosen.lines
             self._buckets = Buckets(chosen.tensors)
             self._moments = Moments(self._payload.optimizer)
             self._snapshots.serve()
+            self.joined = True
             self._enter()
         elif self.left and not self._is_at_its_end:
             self.left = False

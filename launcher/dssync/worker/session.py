@@ -123,8 +123,8 @@ class MemberSession:
             ModelError: the job refuses this model.
         """
         if not self.joined:
-            self.joined = True
             self._prepare()
+            self.joined = True
             self._enter()
         elif self.left and not self.link.ended:
             self.left = False

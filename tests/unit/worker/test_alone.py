@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 import dssync
-from dssync.errors import UsageError
+from dssync.errors import ModelError, UsageError
 
 
 def parts() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
@@ -171,3 +171,18 @@ def test_a_forgotten_step_is_noticed() -> None:
     with dssync.GroupSync(*parts()) as sync, pytest.raises(UsageError, match=r"step\(\) was never"):
         for _ in sync.run(loader_of(sync, size=100)):
             pass
+
+
+class Rate(float):
+    """A number that is no plain one, as numpy's are."""
+
+
+def test_a_state_that_cannot_be_sent_is_said_once() -> None:
+    model, optimizer = parts()
+    optimizer.param_groups[0]["lr"] = Rate(0.1)
+
+    with (
+        pytest.raises(ModelError, match=r"'lr'.* is a Rate"),
+        dssync.GroupSync(model, optimizer) as sync,
+    ):
+        sync.step()
