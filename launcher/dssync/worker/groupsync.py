@@ -56,7 +56,7 @@ class GroupSync(AbstractContextManager["GroupSync"]):
 
     Raises:
         ModelError: the model cannot be averaged.
-        UsageError: an argument is out of range.
+        UsageError: an argument is out of range, or this worker has a ``GroupSync`` already.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         checkpoint: Checkpoint | Path | str | None = None,
     ) -> None:
         averaged(model)
-        link = open_link(dict(os.environ))
+        link = open_link(os.environ)
         options = SyncOptions.of(link.setup, every, group_size, mode)
         self._payload = Payload(model, optimizer)
         saves = checkpoint_of(checkpoint, os.environ)

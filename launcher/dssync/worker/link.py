@@ -11,9 +11,11 @@ import json
 import os
 import select
 import socket
+import stat
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,12 +27,14 @@ from dssync.control.measurements import DELTA, Delta
 from dssync.control.member import MemberState
 from dssync.control.takeover import Adopt
 from dssync.control.transport import Unframer, frame
-from dssync.errors import ProtocolError
+from dssync.errors import ProtocolError, UsageError
 from dssync.worker.alarm import Alarm
 from dssync.worker.cores import wait_for_free_core
 
 HOLD_SECONDS = 0.005
 _READ_BYTES = 1 << 16
+_opened = False
+"""Whether this process has taken its launcher's word: there is no second one to take."""
 
 
 @dataclass(frozen=True)
@@ -181,16 +185,43 @@ class Link:
             self._handlers.on_assign(message)
 
 
-def open_link(environ: dict[str, str]) -> Link:
+def open_link(environ: MutableMapping[str, str]) -> Link:
     """Return the link to the launcher; without one, a world of one in this process.
+
+    The link is this process's own: it is taken out of the environment, so that what the script
+    starts is no worker.
 
     Raises:
         ProtocolError: the descriptor in the environment is no link.
+        UsageError: this process, or the one it was forked from, has opened its link before.
     """
-    descriptor = environ.get(ENV_LINK_FD)
+    global _opened
+    descriptor = environ.pop(ENV_LINK_FD, None)
+    if _opened:
+        raise UsageError(
+            "a worker has one GroupSync, and this one has made its own already: pass one module "
+            "that holds all that trains (torch.nn.ModuleDict) and one optimizer for it"
+        )
     if descriptor is None:
         return solo_link()
+    if not _is_socket(int(descriptor)):
+        # Who starts a program of its own does not pass descriptors on.
+        print(
+            f"dssync: {ENV_LINK_FD} is {descriptor}, which is no socket in this process: it is no "
+            "worker of the job and trains alone",
+            file=sys.stderr,
+            flush=True,
+        )
+        return solo_link()
+    _opened = True
     return _launcher_link(int(descriptor))
+
+
+def _is_socket(descriptor: int) -> bool:
+    try:
+        return stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        return False
 
 
 def _launcher_link(descriptor: int) -> Link:

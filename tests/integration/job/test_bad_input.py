@@ -117,6 +117,11 @@ def test_a_port_in_use_is_named(job: Job) -> None:
             ["NaN", "learning rate"],
             id="NaN for ever",
         ),
+        pytest.param(
+            "dssync.GroupSync(model, optimizer)" + LOOP,
+            ["one GroupSync", "ModuleDict"],
+            id="a second GroupSync",
+        ),
     ],
 )
 def test_a_script_that_cannot_work_ends_with_a_sentence(

@@ -1,8 +1,20 @@
 """What a worker's link holds back, and what makes it speak."""
 
+import json
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import pytest
+
+from dssync.contract import ENV_LINK_FD
 from dssync.control import messages as m
+from dssync.control.transport import frame
+from dssync.errors import UsageError
+from dssync.worker import link as module
 from dssync.worker.alarm import Alarm
-from dssync.worker.link import Link, Setup
+from dssync.worker.link import Link, Setup, open_link
 
 MEMBER = f"0.0.{'0' * 32}"
 APPLIED = m.Applied(3, 0, ())
@@ -56,3 +68,49 @@ def test_without_an_alarm_nothing_is_held() -> None:
     link.hold(APPLIED)
 
     assert [m.MEMBER.decode(each) for each in sent] == [APPLIED]
+
+
+@pytest.fixture
+def descriptor(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Return the descriptor of a link whose launcher has said who the worker is."""
+    monkeypatch.setattr(module, "_opened", False)
+    launcher, worker = socket.socketpair()
+    with launcher, worker:
+        launcher.sendall(frame(b"S" + json.dumps(asdict(Setup(MEMBER))).encode()))
+        yield str(worker.fileno())
+
+
+@pytest.mark.timeout(60)
+def test_a_link_is_opened_once(descriptor: str) -> None:
+    environ = {ENV_LINK_FD: descriptor}
+    assert open_link(environ).setup.member == MEMBER
+
+    for tried in (environ, {ENV_LINK_FD: descriptor}):
+        with pytest.raises(UsageError, match=r"one GroupSync.*pass one module"):
+            open_link(tried)
+
+
+def test_what_a_worker_starts_is_told_of_no_link(descriptor: str) -> None:
+    environ = {ENV_LINK_FD: descriptor, "HOME": "/"}
+
+    open_link(environ)
+
+    assert environ == {"HOME": "/"}
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_descriptor_that_is_no_link_is_named_and_the_process_trains_alone(
+    capfd: pytest.CaptureFixture[str], descriptor: str, closed: bool
+) -> None:
+    other = os.open(os.devnull, os.O_RDONLY)
+    if closed:
+        os.close(other)
+
+    link = open_link({ENV_LINK_FD: str(other)})
+
+    assert link.setup.host == ""
+    said = capfd.readouterr().err
+    assert said.startswith(f"dssync: {ENV_LINK_FD} is {other},")
+    assert "alone" in said
+    if not closed:
+        os.close(other)
