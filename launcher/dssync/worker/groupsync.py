@@ -247,7 +247,11 @@ class GroupSync(AbstractContextManager["GroupSync"]):
 
     @property
     def is_first(self) -> bool:
-        """Whether this member speaks for the job: writes results, logs."""
+        """Whether this member speaks for the job: writes results, logs.
+
+        Nobody does before the first round, and no member that leaves before the end of the job:
+        ask after ``run``, or in its loop.
+        """
         return self._session.is_first
 
     @property

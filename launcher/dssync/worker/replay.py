@@ -93,7 +93,6 @@ class ReplaySession:
         self.link = link
         self.options = options
         self.world_size = 1
-        self.is_first = True
         self.last: Outcome | None = None
         self.listeners: list[Callable[[Outcome], None]] = []
         self.consumed: list[tuple[int, int]] = []
@@ -104,6 +103,7 @@ class ReplaySession:
         self._own = link.setup.member
         self._acts = Acts(Path(link.setup.replay))
         self._applied_round = -1
+        self._first = self._ended = self._gone = False
         self._stopped = False
         self._reaper = Reaper()
         self._mailbox = Mailbox(link.send_blob)
@@ -134,8 +134,12 @@ class ReplaySession:
     @property
     def over(self) -> bool:
         """Whether this member trains no further."""
-        act = self._acts.due
-        return self.left or (isinstance(act, Left) and act.over)
+        return self.left or self._is_leaving
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this member spoke for the job; whoever left before its end did not."""
+        return self._first and (self._ended or not self._is_leaving)
 
     @property
     def has_leases(self) -> bool:
@@ -165,6 +169,7 @@ class ReplaySession:
         self.left = True
         act = self._acts.due
         if isinstance(act, Left):
+            self._gone = act.over
             if act.over and self._buckets.digest != act.digest:
                 raise ReplayError(
                     f"{self._own} ends with other values than the log's: its script, its data or "
@@ -233,6 +238,12 @@ class ReplaySession:
 
     def _now(self) -> Point:
         return Point(self.link.state.generation, self.steps, self._applied_round)
+
+    @property
+    def _is_leaving(self) -> bool:
+        """Whether it left for good, or is about to."""
+        act = self._acts.due
+        return self._gone or (isinstance(act, Left) and act.over)
 
     @property
     def _is_at_its_end(self) -> bool:
@@ -306,7 +317,8 @@ class ReplaySession:
         state.progress = max(state.progress, assign.progress)
         self.consumed.clear()
         self._applied_round = assign.round
-        self.world_size, self.is_first = assign.world_size, assign.first == self._own
+        self.world_size = assign.world_size
+        self._first, self._ended = assign.first == self._own, assign.kind == "final"
         result = "committed" if assign.stages else "solo"
         self._tell(Outcome.of(assign, result, self._own, time.monotonic() - started))
         self.do_chores()

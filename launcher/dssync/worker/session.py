@@ -47,7 +47,6 @@ class MemberSession:
         self.link = link
         self.options = options
         self.world_size = 1
-        self.is_first = True
         self.last: Outcome | None = None
         self.listeners: list[Callable[[Outcome], None]] = []
         """Called after each round, by the training thread."""
@@ -61,6 +60,8 @@ class MemberSession:
         self.left = False
         self._payload = payload
         self._applied_round = -1
+        # Nobody else would speak for the job under plain ``python``.
+        self._first, self._ended = not link.setup.host, False
         self._not_finite = 0
         self._measure = Measure(link.push_metrics, Member.parse(link.setup.member).local_rank)
         tensors = averaged(payload.model).tensors
@@ -110,6 +111,11 @@ class MemberSession:
         """Whether this member trains no further."""
         state = self.link.state
         return self.left or state.completed is not None or state.leaving
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this member speaks for the job; whoever leaves before its end does not."""
+        return self._first and (self._ended or not self.link.state.leaving)
 
     @property
     def has_leases(self) -> bool:
@@ -301,7 +307,7 @@ class MemberSession:
         self.consumed.clear()
         self._applied_round = assign.round
         self.world_size = assign.world_size
-        self.is_first = assign.first == self.link.setup.member
+        self._first, self._ended = assign.first == self.link.setup.member, assign.kind == "final"
         self._saver.after(assign)
         if assign.kind == "final":
             self.wait(lambda: self._interrupted)

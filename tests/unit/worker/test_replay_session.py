@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 
 from dssync.control import messages as m
@@ -15,9 +16,9 @@ from dssync.worker.replay import ReplaySession
 from unit.worker.other_end import OWN
 
 
-def solo(number: int) -> m.Assign:
+def solo(number: int, kind: str = "train") -> m.Assign:
     """Return a round in which nobody is left to average with."""
-    return m.Assign(number, 0, "train", True, (), (), 1, 1, OWN, "", False, 0.5, 1)
+    return m.Assign(number, 0, kind, True, (), (), 1, 1, OWN, "", False, 0.5, 1)
 
 
 def session_of(folder: Path, *acts: object) -> ReplaySession:
@@ -64,3 +65,22 @@ def test_a_member_without_data_idles_through_a_round_that_went_on_without_it(
 
     session.sync(idle=True)
     assert session.over
+
+
+@pytest.mark.parametrize("kind", ["train", "final"])
+def test_who_left_before_the_end_speaks_for_the_job_no_more(tmp_path: Path, kind: str) -> None:
+    acts = (
+        Entered(OWN, 0, "", None, 3, ()),
+        Round(solo(3), False, "0x0.0p+0", True, ()),
+        Round(solo(4, kind), False, "0x0.0p+0", True, ()),
+        Left(OWN, True, "", ()),
+    )
+    session = session_of(tmp_path, *acts)
+    found = [session.is_first]
+
+    session.join()
+    for _ in range(2):
+        session.sync(idle=False)
+        found.append(session.is_first)
+
+    assert found == [False, True, kind == "final"]
