@@ -17,6 +17,7 @@ import sys
 import threading
 import traceback
 import types
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -29,6 +30,8 @@ _IGNORED_BY_PYTHON: Final = (signal.SIGPIPE, signal.SIGXFSZ)
 """What the interpreter turned off for itself; any other program is to start with the defaults."""
 _SENTENCES: Final = (UsageError, ModelError, ReplayError)
 """Errors that tell the user what to do; where they were raised tells nothing."""
+at_end: list[Callable[[], None]] = []
+"""Called where a script comes to its end without an error; what they raise is how it ended."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,13 @@ def _run_as_main(start: Start) -> None:
     sys.path[:0] = _first_path(start)
     code, main_module = _load(start)
     sys.modules["__main__"] = main_module
-    exec(code, main_module.__dict__)
+    try:
+        exec(code, main_module.__dict__)
+    except SystemExit as ended:
+        if _exit_code(ended):
+            raise
+    for check in at_end:
+        check()
 
 
 def _take_over_streams(work: Work) -> None:

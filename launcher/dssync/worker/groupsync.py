@@ -7,6 +7,7 @@ that everything the script registers or loads before is part of the state that j
 
 import atexit
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import AbstractContextManager, contextmanager
@@ -17,6 +18,7 @@ from typing import Any, Self, TypeVar, overload
 import torch
 from torch.utils.data import default_collate
 
+from dssync.agent import workermain
 from dssync.control import messages as m
 from dssync.errors import UsageError
 from dssync.worker.buckets import averaged
@@ -81,7 +83,11 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         )
         self._feed: Feed | None = None
         self._called_step = False
-        atexit.register(self.close)
+        self._finished = False
+        """A run has gone on to the end of the job."""
+        atexit.register(self._session.close)
+        if link.setup.host:
+            workermain.at_end.append(self._check_joined)
 
     # --- the training loop ------------------------------------------------------------------
 
@@ -143,9 +149,11 @@ class GroupSync(AbstractContextManager["GroupSync"]):
 
         Raises:
             UsageError: a loader does not draw from this object's ``batches``, ``sampler`` or
-                ``shard``, or ``step`` is never called.
+                ``shard``, ``step`` is never called, or an earlier ``run`` has ended with the job.
         """
         session = self._session
+        if self._finished and not session.link.state.leaving:
+            raise UsageError("run() came after the end: the job is done; pass epochs to one run()")
         feed = self._feed = Feed(session.link, loader, epochs)
         session.join()
         session.link.send(m.Register(feed.tracks, epochs))
@@ -164,6 +172,7 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         finally:
             # Also when the script leaves the loop: nobody should wait for this member.
             session.leave("leave")
+        self._finished = session.link.state.completed is not None
 
     def step(self) -> None:
         """Count an optimizer step; run a round if one is due. Call it after ``optimizer.step()``.
@@ -229,9 +238,14 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         self._session.listeners.append(listener)
 
     def close(self) -> None:
-        """Leave the job; transfers to joiners under way are finished first."""
-        atexit.unregister(self.close)
-        self._session.close()
+        """Leave the job; transfers to joiners under way are finished first.
+
+        Raises:
+            UsageError: this worker has taken no part in its job.
+        """
+        self._give_back()
+        if sys.exc_info()[0] is None:
+            self._check_joined()
 
     # --- what a script may ask --------------------------------------------------------------
 
@@ -271,11 +285,26 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         traceback: TracebackType | None,
     ) -> None:
         """Leave the job, also when the loop ended in an exception or an interrupt."""
-        self.close()
+        self._give_back()
+        if exc_type is None:
+            self._check_joined()
 
     def __enter__(self) -> Self:
         """Return itself."""
         return self
+
+    def _give_back(self) -> None:
+        atexit.unregister(self._session.close)
+        self._session.close()
+
+    def _check_joined(self) -> None:
+        """See that a worker has trained with its job, unless that was over or did not want it."""
+        link = self._session.link
+        if link.setup.host and not (self._session.joined or link.state.over):
+            raise UsageError(
+                "this worker made a GroupSync and took no part in its job: loop over "
+                "sync.run(loader), and call sync.step() after optimizer.step()"
+            )
 
     def _consume(self) -> None:
         if self._feed is not None:

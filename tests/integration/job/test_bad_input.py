@@ -25,6 +25,11 @@ for batch in sync.run(loader):
     optimizer.step()
     sync.step()
 """
+ALONE = """
+sync = dssync.GroupSync(model, optimizer)
+for batch in DataLoader(dataset, batch_size=1):
+    optimizer.step()
+"""
 WRAPPED = """
 class DistributedDataParallel(torch.nn.Module):
     def __init__(self, module):
@@ -122,6 +127,10 @@ def test_a_port_in_use_is_named(job: Job) -> None:
             ["one GroupSync", "ModuleDict"],
             id="a second GroupSync",
         ),
+        pytest.param(ALONE, ["took no part", "sync.run"], id="a loop of its own"),
+        pytest.param(
+            ALONE + "import sys; sys.exit(0)", ["took no part"], id="a loop of its own, and an exit"
+        ),
     ],
 )
 def test_a_script_that_cannot_work_ends_with_a_sentence(
@@ -136,6 +145,18 @@ def test_a_script_that_cannot_work_ends_with_a_sentence(
     sentences = [line for line in launcher.text.splitlines() if line.startswith("dssync: ")]
     assert any(all(word in line for word in words) for line in sentences), launcher.text
     assert "Traceback" not in launcher.text
+
+
+def test_a_script_that_ends_itself_before_it_trains_keeps_its_code(
+    job: Job, tmp_path: Path
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(HEAD + "dssync.GroupSync(model, optimizer)\nraise SystemExit(3)")
+
+    launcher = job.standalone(1, script=script)
+
+    assert launcher.end() == 3
+    assert "took no part" not in launcher.text
 
 
 def test_a_script_that_raises_shows_its_traceback_in_log_and_summary(
