@@ -12,7 +12,7 @@ leads, members may know different views, and what they sum then must count at no
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -117,6 +117,10 @@ class Arena:
         off = max(abs(weights - 1.0), abs(mark - number % MARKED_ROUNDS))
         return bool(off < MARK_TOLERANCE)
 
+    def replace(self, replaced: Mapping[int, torch.Tensor]) -> None:
+        """Average other tensors of the same kind, found by the ``id`` of the earlier ones."""
+        self._tensors = [replaced.get(id(tensor), tensor) for tensor in self._tensors]
+
     @property
     def size_bytes(self) -> int:
         """Bytes of values in one round."""
@@ -208,8 +212,8 @@ def averaged(model: torch.nn.Module) -> Averaged:
     each round look like one with broken parameters.
 
     Raises:
-        ModelError: the model is wrapped by DDP or FSDP, holds distributed, complex or lazy
-            tensors, or has nothing to train.
+        ModelError: the model is wrapped by DDP or FSDP, holds distributed, complex, lazy or
+            expanded tensors, or has nothing to train.
     """
     refuse_wrapped(model)
     parameters = list(model.named_parameters())
@@ -223,8 +227,25 @@ def averaged(model: torch.nn.Module) -> Averaged:
     for name, tensor in chosen:
         if not tensor.is_floating_point():
             raise ModelError(f"tensor {name!r} has type {tensor.dtype}: only real floats average")
+        refuse_overlap(name, tensor)
     names, tensors = zip(*chosen, strict=True)
     return Averaged(tuple(names), tuple(tensors), frozen)
+
+
+def refuse_overlap(name: str, tensor: torch.Tensor) -> None:
+    """Refuse a tensor with several elements in one place in memory: a mean cannot be written there.
+
+    Raises:
+        ModelError: with its name.
+    """
+    extent = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size > 1 and stride < extent:
+            raise ModelError(
+                f"tensor {name!r} has elements that share memory (expand() makes such): make it "
+                "whole with contiguous()"
+            )
+        extent += (size - 1) * stride
 
 
 def refuse_wrapped(model: torch.nn.Module) -> None:
@@ -274,6 +295,11 @@ class Buckets:
     def size_bytes(self) -> int:
         """Bytes of one round."""
         return sum(arena.size_bytes for arena in self._arenas)
+
+    def replace(self, replaced: Mapping[int, torch.Tensor]) -> None:
+        """Average other tensors of the same kind, found by the ``id`` of the earlier ones."""
+        for arena in self._arenas:
+            arena.replace(replaced)
 
     def stage(self, weight: float, number: int = 0) -> None:
         """Fill the staging vectors with the current values times ``weight``, for a round."""

@@ -46,7 +46,8 @@ class GroupSync(AbstractContextManager["GroupSync"]):
 
     Args:
         model: the bare module; its trained parameters and floating-point buffers are averaged,
-            but for buffers that hold an infinity (masks).
+            but for buffers that hold an infinity (masks). What is put in their place while it
+            trains is averaged too, and has to be alike.
         optimizer: its state goes to joiners; it stays local and is averaged at a flush, unless the
             launcher was told ``--average-optimizer-state 1``.
         every: optimizer steps between two rounds.

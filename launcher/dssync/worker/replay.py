@@ -37,6 +37,7 @@ from dssync.worker.moments import Moments
 from dssync.worker.options import SyncOptions
 from dssync.worker.outcome import Outcome
 from dssync.worker.payload import Payload
+from dssync.worker.places import Places
 from dssync.worker.reaper import Reaper
 from dssync.worker.saver import take_over
 from dssync.worker.snapshots import Snapshots
@@ -153,6 +154,7 @@ class ReplaySession:
             self._payload.check()
             chosen = averaged(self._payload.model)
             self._lines = chosen.lines
+            self._places = Places(self._payload.model, chosen)
             self._buckets = Buckets(chosen.tensors)
             self._moments = Moments(self._payload.optimizer)
             self._snapshots.serve()
@@ -302,6 +304,7 @@ class ReplaySession:
     def _round(self, act: Round) -> bool:
         """Give values to an attempt; apply it if the member did; tell whether the round is over."""
         started, assign = time.monotonic(), act.assign
+        self._places.follow(self._buckets)
         buckets = self._buckets
         if assign.moments:
             buckets = buckets.joined(self._moments.buckets())

@@ -23,6 +23,7 @@ from dssync.worker.moments import Moments
 from dssync.worker.options import SyncOptions
 from dssync.worker.outcome import Outcome, record
 from dssync.worker.payload import Payload
+from dssync.worker.places import Places
 from dssync.worker.rendezvous import Rendezvous
 from dssync.worker.round import Clock, Result, RoundEngine
 from dssync.worker.saver import Checkpoint, Saver, Watch
@@ -166,7 +167,8 @@ class MemberSession:
     def _prepare(self) -> None:
         self._payload.check()
         chosen = averaged(self._payload.model)
-        self._lines, self._frozen = chosen.lines, chosen.frozen
+        self._lines = chosen.lines
+        self._places = Places(self._payload.model, chosen)
         self._buckets = Buckets(chosen.tensors, self._device)
         self._moments = Moments(self._payload.optimizer, self._device)
         self._engine = RoundEngine(
@@ -238,7 +240,7 @@ class MemberSession:
         """Take part in the next round; what was consumed is committed with it.
 
         Raises:
-            ModelError: the values are NaN or Inf again and again, or a frozen parameter trains.
+            ModelError: the values are NaN or Inf again and again, or the model has become another.
         """
         try:
             self._sync(idle)
@@ -256,7 +258,7 @@ class MemberSession:
         if state.benched is not None:
             self._enter_again(self._applied_round)
         elif not self.over:
-            self._check_frozen()
+            self._places.follow(self._buckets)
             self._take_part(state.next_round, idle, started)
             self._push()
 
@@ -357,11 +359,3 @@ class MemberSession:
         """Return the batches consumed under leases that still hold."""
         generation = self.link.state.generation
         return tuple(number for held_in, number in self.consumed if held_in == generation)
-
-    def _check_frozen(self) -> None:
-        for name, parameter in self._frozen:
-            if parameter.requires_grad:
-                raise ModelError(
-                    f"parameter {name!r} was frozen when training began and trains now: it would "
-                    "not be averaged; unfreeze it before the first step, or train in two runs"
-                )

@@ -201,6 +201,27 @@ def test_a_mask_with_infinities_stays_local() -> None:
     assert chosen.names == ("weight",)
 
 
+@pytest.mark.parametrize(
+    "value", [torch.ones(1).expand(4), torch.ones(2, 1).expand(2, 3), torch.ones(5).unfold(0, 3, 1)]
+)
+def test_a_tensor_whose_elements_share_memory_is_refused(value: torch.Tensor) -> None:
+    model = torch.nn.Linear(1, 1)
+    model.register_buffer("wide", value)
+
+    with pytest.raises(ModelError, match=r"'wide'.*share memory.*contiguous"):
+        averaged(model)
+
+
+@pytest.mark.parametrize(
+    "value", [torch.ones(1).expand(1), torch.ones(4, 6)[::2, ::3], torch.ones(0, 3), torch.ones(())]
+)
+def test_a_tensor_with_gaps_is_averaged(value: torch.Tensor) -> None:
+    model = torch.nn.Linear(1, 1)
+    model.register_buffer("kept", value)
+
+    assert "kept" in averaged(model).names
+
+
 class DistributedDataParallel(torch.nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ import torch
 from dssync.control import messages as m
 from dssync.control.replay import ACTS, Ending, Round
 from dssync.control.viewlog import Draw, Entered, Left, Skipped
+from dssync.worker.buckets import Buckets
 from dssync.worker.link import Link, Setup
 from dssync.worker.options import SyncOptions
 from dssync.worker.outcome import Outcome
@@ -21,11 +22,11 @@ def solo(number: int, kind: str = "train") -> m.Assign:
     return m.Assign(number, 0, kind, True, (), (), 1, 1, OWN, "", False, 0.5, 1)
 
 
-def session_of(folder: Path, *acts: object) -> ReplaySession:
+def session_of(folder: Path, *acts: object, model: torch.nn.Module | None = None) -> ReplaySession:
+    model = model or torch.nn.Linear(1, 1)
     part = folder / "part"
     lines = [ACTS.encode_text(each) for each in (*acts, Ending(True))]  # type: ignore[arg-type]
     part.write_text("\n".join(lines))
-    model = torch.nn.Linear(1, 1)
     payload = Payload(model, torch.optim.SGD(model.parameters(), lr=1.0))
     link = Link(Setup(OWN, host="", replay=str(part)), lambda _: None, lambda _: None)
     return ReplaySession(link, SyncOptions.of(link.setup, None, None, None), payload)
@@ -84,3 +85,23 @@ def test_who_left_before_the_end_speaks_for_the_job_no_more(tmp_path: Path, kind
         found.append(session.is_first)
 
     assert found == [False, True, kind == "final"]
+
+
+def test_a_model_that_replaces_its_tensors_ends_with_those_of_the_log(tmp_path: Path) -> None:
+    model = torch.nn.Linear(1, 1)
+    replaced = {"weight": torch.tensor([[2.0]]), "bias": torch.tensor([3.0])}
+    digest = Buckets(list(replaced.values())).digest
+    acts = (
+        Entered(OWN, 0, "", None, 3, ()),
+        Round(solo(3), False, "0x0.0p+0", True, ()),
+        Left(OWN, True, digest, ()),
+    )
+    session = session_of(tmp_path, *acts, model=model)
+    session.join()
+
+    model.load_state_dict(replaced, assign=True)
+    session.sync(idle=False)
+    session.link.state.completed = m.Completed(0)
+
+    session.leave("leave")
+    assert session.left

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 
+import pytest
 import torch
 
 from dssync.control import messages as m
+from dssync.errors import ModelError
 from dssync.worker.link import Link, Setup
 from dssync.worker.options import SyncOptions
 from dssync.worker.payload import Payload
@@ -14,15 +16,17 @@ from unit.worker.other_end import OWN
 
 
 @contextmanager
-def session_that_is_told(*told: m.ToMemberBody) -> Iterator[MemberSession]:
+def session_that_is_told(
+    *told: m.ToMemberBody, model: torch.nn.Module | None = None
+) -> Iterator[MemberSession]:
     """Give a session whose hello is answered with these messages."""
+    model = model or torch.nn.Linear(2, 1)
 
     def transmit(messages: list[bytes]) -> None:
         if any(isinstance(m.MEMBER.decode(each), m.Enter) for each in messages):
             tell(link, *told)
 
     link = Link(Setup(OWN), transmit, lambda _: None)
-    model = torch.nn.Linear(2, 1)
     payload = Payload(model, torch.optim.SGD(model.parameters(), lr=0.1))
     with closing(
         MemberSession(link, SyncOptions.of(link.setup, None, None, None), payload)
@@ -76,3 +80,15 @@ def test_who_leaves_with_the_last_round_of_all_speaks_for_the_job() -> None:
 
         assert session.link.state.leaving
         assert session.is_first
+
+
+def test_a_model_that_became_another_is_refused_in_the_next_round() -> None:
+    model = torch.nn.Linear(2, 1)
+    with session_that_is_told(m.Start(0, 0, True), alone(0), alone(1), model=model) as session:
+        session.join()
+        session.sync(idle=False)
+
+        model.bias = torch.nn.Parameter(torch.zeros(2))
+
+        with pytest.raises(ModelError, match=r"'bias' was float32 \(1,\).* is float32 \(2,\)"):
+            session.sync(idle=False)
