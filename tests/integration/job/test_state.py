@@ -89,6 +89,21 @@ def test_a_flush_averages_the_optimizers_state(job: Job) -> None:
         assert_is_mean(line["velocity"], [each["velocity"] for each in last.values()])
 
 
+def test_a_flush_averages_what_was_loaded_with_what_was_trained(job: Job) -> None:
+    """The convolution's momentum lies otherwise in memory where it was loaded."""
+    launcher = job.standalone(3, "--max-restarts", "1", script="mixed.py", sync={"group_size": 2})
+    victim = job.board.wait(lambda line: line["event"] == "round" and line["steps"] == 12)[0]
+
+    job.kill(victim["pid"])  # the next life stops the job in its third step
+
+    assert launcher.end() == 0
+    last = {line["rank"]: line for line in job.board.select(matching(event="step"))}
+    finals = job.board.rounds(kind="final")
+    assert sorted(line["life"] for line in finals) == [0, 0, 1]
+    for line in finals:
+        assert_is_mean(line["velocity"], [each["velocity"] for each in last.values()])
+
+
 def test_a_job_may_average_the_optimizers_state_in_every_round(job: Job) -> None:
     flags = ("--average-optimizer-state", "1")
     launcher = job.standalone(4, *flags, script="mixed.py", samples=66, sync={"group_size": 2})

@@ -4,7 +4,7 @@ import time
 
 import torch
 from torch.utils.data import DataLoader
-from voice import RANK, SLOT, SPEC, announce, say
+from voice import LIFE, RANK, SLOT, SPEC, announce, say
 
 import dssync
 
@@ -66,7 +66,7 @@ loader = DataLoader(dataset, batch_sampler=sync.batches(dataset, batch_size=1), 
 accumulate = SPEC.get("accumulate", 1)
 say("ready", member=sync.member)
 for number, batch in enumerate(sync.run(loader)):
-    loss = model(batch[0] / 100 + SLOT + RANK)
+    loss = model((batch[0] + torch.arange(4)) / 100 + SLOT + RANK)
     loss.backward()
     if (number + 1) % accumulate:
         continue
@@ -78,5 +78,7 @@ for number, batch in enumerate(sync.run(loader)):
     before = {n: t.double().flatten().tolist() for n, t in model.state_dict().items()}
     velocity = [s["momentum_buffer"].double().flatten().tolist() for s in optimizer.state.values()]
     announce("step", step=steps, own=sync.member, before=before, velocity=velocity)
+    if (LIFE, steps) == (1, 3):
+        sync.stop()
     sync.step()
 say("over", steps=steps)
