@@ -63,6 +63,7 @@ class Door:
         self._respond = respond
         self._server: asyncio.Server | None = None
         self._guests: set[FrameProtocol] = set()
+        self._sessions: set[FrameProtocol] = set()
         self._answers: set[asyncio.Task[None]] = set()
 
     async def open(self, host: str, port: int, token: bytes) -> None:
@@ -89,16 +90,28 @@ class Door:
             connection.close()
 
     def _frame(self, connection: FrameProtocol, frame: bytes) -> None:
-        if frame[:1] == MARK:
+        """Pass a frame on; the first one of a session says that the others are, too.
+
+        They begin with a number, and so with any byte.
+        """
+        if connection in self._sessions:
+            self._carry(connection, frame)
+        elif frame[:1] == MARK:
             self._guests.add(connection)
             self._ask(connection, REQUEST.decode(frame[1:]))
         elif frame.startswith(PEER_STARTS) and self._voter is not None:
             self._guests.add(connection)
             self._peer(connection, frame, self._voter)
-        elif self.launchers is not None and connection not in self._guests:
-            self.launchers.frame(connection, frame)
+        elif connection not in self._guests:
+            self._sessions.add(connection)
+            self._carry(connection, frame)
         else:
+            raise ProtocolError("who asks something is no launcher's session")
+
+    def _carry(self, connection: FrameProtocol, frame: bytes) -> None:
+        if self.launchers is None:
             raise ProtocolError("this launcher does not coordinate: look the address up again")
+        self.launchers.frame(connection, frame)
 
     def _peer(self, connection: FrameProtocol, frame: bytes, voter: Voter) -> None:
         match PEER.decode(frame):
@@ -108,6 +121,7 @@ class Door:
                 connection.send(PEER.encode(voter.answer))
 
     def _lost(self, connection: FrameProtocol) -> None:
+        self._sessions.discard(connection)
         if not connection.trusted:
             if connection.broken:  # others came and went without a word, as probes of a port do
                 self._refused()

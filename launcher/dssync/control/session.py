@@ -14,7 +14,7 @@ from collections import deque
 
 from dssync.errors import ProtocolError
 
-_HEADER = struct.Struct(">II")
+_HEADER = struct.Struct(">QQ")  # 32 bits are used up after some weeks of short rounds.
 _UNNUMBERED = 0
 
 

@@ -15,8 +15,9 @@ from dssync.console.find import Target
 from dssync.control import messages as m, requests as r
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import ControlSettings
+from dssync.control.peers import Answer as PeerAnswer, Leader
 from dssync.control.session import Session
-from dssync.control.transport import ServerHandshake, connect, frame
+from dssync.control.transport import FrameProtocol, ServerHandshake, connect, frame
 from dssync.errors import AuthenticationError, ProtocolError
 
 TOKEN = b"the job's secret"
@@ -46,6 +47,15 @@ class Launcher:
         return isinstance(await ask(self.target, r.AskStatus()), r.Accepted)
 
 
+class Voter:
+    """A launcher's part in elections that knows of no coordinator."""
+
+    answer = PeerAnswer("pod", None)
+
+    def heard(self, leader: Leader) -> None:
+        raise AssertionError(leader)
+
+
 @pytest.fixture
 async def launcher() -> AsyncIterator[Launcher]:
     async def respond(request: r.Request) -> r.Answer:
@@ -56,7 +66,7 @@ async def launcher() -> AsyncIterator[Launcher]:
         made.refused += 1
 
     coordinator = Coordinator(1, ControlSettings(desired=1, minimum=1))
-    door = Door(respond, refused=refused)
+    door = Door(respond, Voter(), refused)
     made = Launcher(coordinator, CoordinatorHost(coordinator, lambda note: None), door)
     made.door.launchers = made.host
     await made.door.open("127.0.0.1", 0, TOKEN)
@@ -168,6 +178,36 @@ def test_whatever_arrives_is_a_message_or_refused(codec: m.Codec, data: bytes) -
     except ProtocolError:
         return
     assert codec.decode(codec.encode(message)) == message
+
+
+class Heard:
+    """A coordinator's shell that keeps what comes."""
+
+    def __init__(self) -> None:
+        self.frames: list[bytes] = []
+        self.ended = asyncio.Event()
+
+    def frame(self, connection: FrameProtocol, frame: bytes) -> None:
+        self.frames.append(frame)
+
+    def lost(self, connection: FrameProtocol) -> None:
+        self.ended.set()
+
+
+async def test_only_the_first_frame_of_a_connection_says_whose_it_is(launcher: Launcher) -> None:
+    shell = launcher.door.launchers = Heard()
+    target = launcher.target
+    connection = await connect(target.host, target.port, TOKEN, lambda payload: None, lambda: None)
+    # Frames of a session begin with a number, and so with any byte.
+    frames = [b"hello", r.MARK + b" a number", b'["Ask" a number', b'["Elected" a number']
+
+    for each in frames:
+        connection.send(each)
+    connection.close()
+
+    await asyncio.wait_for(shell.ended.wait(), 10)
+    assert shell.frames == frames
+    assert launcher.asked == []
 
 
 def test_a_challenge_is_never_repeated() -> None:

@@ -87,7 +87,19 @@ def test_a_gap_is_refused() -> None:
         receiver.accept(sender.number(b"second"))
 
 
-@pytest.mark.parametrize("size", range(8))
+@pytest.mark.parametrize("size", range(16))
 def test_a_truncated_frame_is_refused(size: int) -> None:
     with pytest.raises(ProtocolError, match="too short"):
         Session().accept(b"\0" * size)
+
+
+@pytest.mark.parametrize("bits", [8, 16, 31, 32, 48])
+def test_a_session_goes_on_for_as_long_as_a_job(bits: int) -> None:
+    sender, receiver = Session(), Session()
+    sender._sent = receiver._received = 2**bits - 2
+
+    frames = [sender.number(b"%d" % number) for number in range(4)]
+
+    assert [receiver.accept(frame) for frame in frames] == [b"0", b"1", b"2", b"3"]
+    sender.accept(receiver.passing())
+    assert sender.resume() == []
