@@ -6,6 +6,7 @@ as if the round had been skipped, but for a strict attempt that its mates have a
 them have confirmed; that one is committed.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -162,7 +163,7 @@ def hello_of(report: Report) -> m.Enter:
         ProtocolError: it is no hello.
     """
     hello = m.MEMBER.decode(report.enter)
-    if not isinstance(hello, m.Enter):
+    if not (isinstance(hello, m.Enter) and hello.sync.is_schedule):
         raise ProtocolError(f"a member reports to have entered with {report.enter[:80]!r}")
     return hello
 
@@ -301,8 +302,9 @@ def _registered(gathering: Gathering) -> m.LedgerState | None:
         said = m.MEMBER.decode(report.register) if report.register else None
         if isinstance(said, m.Register):
             fresh = Ledger()
-            fresh.register(said.tracks, said.epochs)
-            return fresh.state
+            with contextlib.suppress(ProtocolError):  # Others may state a size.
+                fresh.register(said.tracks, said.epochs)
+                return fresh.state
     return None
 
 

@@ -183,6 +183,7 @@ class Coordinator:
             case Ticked():
                 pass
             case _:
+                _check(event)
                 self._deferred.append(event)
         uids = {slot: pod.uid for slot, pod in self.roster.pods.items()}
         # To adopt is to decide: what survivors have confirmed is committed with it.
@@ -338,6 +339,20 @@ class Coordinator:
     def _unknown(self, key: str, message: object) -> None:
         if isinstance(message, m.Arrive | m.Take | m.Loaded | m.Applied):
             self.departures.tell_benched(key, "the coordinator does not know this member")
+
+
+def _check(event: Event) -> None:
+    """Refuse what cannot be taken in later, when nobody would know whose fault that is.
+
+    Raises:
+        ProtocolError: it is nothing that a launcher or its members say.
+    """
+    match event:
+        case Received(slot, m.FromMember(key, body)):
+            _member_of(slot, key)
+            m.MEMBER.decode(body)
+        case Received(slot, m.Exited(key)):
+            _member_of(slot, key)
 
 
 def _is_of(hello: m.Hello, event: Event) -> bool:

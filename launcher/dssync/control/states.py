@@ -1,6 +1,8 @@
 """What several messages hold: settings, what of the data is done, what a member confirms."""
 
 from dssync.control.codec import Message, Record
+from dssync.errors import ScheduleError
+from dssync.schedule import Settings
 
 
 class SyncSettings(Record, frozen=True):
@@ -14,6 +16,15 @@ class SyncSettings(Record, frozen=True):
     backend: str = "gloo"
     average_optimizer_state: bool = False
     """In every round, not only at a flush."""
+
+    @property
+    def is_schedule(self) -> bool:
+        """Whether there is a schedule with these numbers."""
+        try:
+            Settings(self.mode, self.group_size, self.seed)
+        except ScheduleError:
+            return False
+        return True
 
 
 class TrackState(Record, frozen=True):
