@@ -71,7 +71,7 @@ class Handlers:
     on_nobody: Callable[[], None]
     """Nobody leads, and nobody can take over now; said again for as long as that lasts."""
     on_given_up: Callable[[str], None]
-    """No coordinator could be reached for too long."""
+    """No coordinator could be reached for too long, or this launcher's own part failed."""
     on_answered: Callable[[float], None]
     """The coordinator answered a heartbeat after so many seconds."""
     log: ViewLog
@@ -226,7 +226,9 @@ class Coordination:
     def _lead(self, record: Record, electorate: Electorate) -> None:
         settings = self._control_settings(record)
         coordinator = Coordinator(record.term, settings, electorate)
-        host = CoordinatorHost(coordinator, self._note, self._handlers.log)
+        host = CoordinatorHost(
+            coordinator, self._note, self._handlers.log, on_failed=self._handlers.on_given_up
+        )
         host.start()
         self._completed = False
         self._host = self._door.launchers = self._console.host = host

@@ -5,7 +5,6 @@ sessions. The coordinator is handed one event at a time on the event loop's thre
 """
 
 import asyncio
-import contextlib
 import itertools
 import json
 import secrets
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from dssync.agent.awake import HOST_PAUSE_SECONDS, AwakeClock
 from dssync.agent.history import ViewLog
 from dssync.agent.recorder import entries
+from dssync.agent.watch import watch
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import (
@@ -65,7 +65,15 @@ class _Remote:
 
 
 class CoordinatorHost:
-    """Runs one coordinator on this event loop."""
+    """Runs one coordinator on this event loop.
+
+    Args:
+        coordinator: decides.
+        on_note: takes what people may want to know.
+        log: takes the views.
+        read: the clock.
+        on_failed: called with the reason when the coordinator's clock stands for good.
+    """
 
     def __init__(
         self,
@@ -73,8 +81,10 @@ class CoordinatorHost:
         on_note: Callable[[Note], None],
         log: ViewLog | None = None,
         read: Callable[[], float] = time.monotonic,
+        on_failed: Callable[[str], None] = lambda reason: None,
     ):
         self._coordinator = coordinator
+        self._on_failed = on_failed
         self._on_note = on_note
         self._log = log
         self._clock = AwakeClock(read, HOST_PAUSE_SECONDS)
@@ -93,6 +103,7 @@ class CoordinatorHost:
     def start(self) -> None:
         """Start the coordinator's clock."""
         self._ticker = asyncio.create_task(self._tick())
+        watch(self._ticker, self._on_failed)
 
     @property
     def slots(self) -> list[int]:
@@ -200,8 +211,7 @@ class CoordinatorHost:
             self._flush(slot)
         if self._ticker is not None:
             self._ticker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ticker
+            await asyncio.gather(self._ticker, return_exceptions=True)
         for connection in list(self._connected):
             connection.close()
 

@@ -12,7 +12,7 @@ from dssync.agent.door import Door
 from dssync.agent.host import AT_ONCE, CoordinatorHost
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import ControlSettings, Looked
+from dssync.control.events import ControlSettings, Effect, Event, Looked, Ticked
 from dssync.control.requests import Answer, Refused, Request
 
 MEMBERS = 2 * AT_ONCE + 5
@@ -59,6 +59,30 @@ async def test_a_pause_counts_though_people_ask_first_after_it() -> None:
 
     assert not before
     assert [each.uid for each in host.missing] == ["first"]
+    await host.close()
+
+
+class Broken(Coordinator):
+    """A coordinator with a fault that shows at a tick."""
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        if isinstance(event, Ticked):
+            raise KeyError("a fault")
+        return super().handle(event, now)
+
+
+async def test_a_coordinator_whose_clock_fails_says_so() -> None:
+    failed: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    coordinator = Broken(1, ControlSettings(desired=1, minimum=1))
+    host = CoordinatorHost(coordinator, lambda note: None, on_failed=failed.set_result)
+    told: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+
+    host.start()
+
+    reason = await asyncio.wait_for(failed, 10)
+    assert "KeyError('a fault')" in reason
+    assert len(told) == 1, "with its traceback"
     await host.close()
 
 
