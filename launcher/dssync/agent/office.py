@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from dssync.agent.arbiters import Arbiter, FileArbiter, StaticArbiter
+from dssync.agent.bounded import BoundedArbiter
 from dssync.agent.lease import LeaseArbiter
 from dssync.agent.naming import address_towards
 from dssync.agent.report import Reporter
@@ -37,9 +38,9 @@ def arbiter_of(settings: Settings) -> Arbiter:
     """Return the arbiter that the settings name; a launcher that is alone is its own."""
     control = settings.control
     if control.arbiter == "file":
-        return FileArbiter(Path(control.arbiter_target))
+        return BoundedArbiter(FileArbiter(Path(control.arbiter_target)))
     if control.arbiter == "lease":
-        return LeaseArbiter(settings.job.namespace, control.arbiter_target)
+        return BoundedArbiter(LeaseArbiter(settings.job.namespace, control.arbiter_target))
     if not control.arbiter_target:
         return StaticArbiter(control.address, 0, is_host=True)
     return StaticArbiter(*endpoint_of(control.arbiter_target), settings.job.slot == 0)
