@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from dssync.agent.arbiters import Arbiter, Record
 from dssync.agent.evidence import has_ended
 from dssync.agent.peers import Peers
+from dssync.agent.watch import watch
 from dssync.control import ballots as b
 from dssync.control.election import Election
 from dssync.control.takeover import Launcher
@@ -29,6 +30,8 @@ class Campaign:
         peers: the other launchers.
         perform: does what concerns this launcher's own role: follow, lead, hold, step down, hand
             over.
+        on_failed: called with the reason when that fails: a launcher that won an election and
+            could not do what follows coordinates in name only.
     """
 
     def __init__(
@@ -37,11 +40,13 @@ class Campaign:
         arbiter: Arbiter,
         peers: Peers,
         perform: Callable[[b.Effect], None],
+        on_failed: Callable[[str], None],
     ) -> None:
         self.election = election
         self._arbiter = arbiter
         self._peers = peers
         self._perform = perform
+        self._on_failed = on_failed
         self._events: deque[b.Event] = deque()
         self._handling = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -106,3 +111,4 @@ class Campaign:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        watch(task, self._on_failed)

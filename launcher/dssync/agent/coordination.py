@@ -120,7 +120,9 @@ class Coordination:
         self._election = Election(self._me, self._election_settings(), loop_time)
         peers = Peers(self._me.uid, self._token, lambda a: self._campaign.handle(b.Answered(a)))
         self._peers = peers
-        self._campaign = Campaign(self._election, self._arbiter, peers, self._perform)
+        self._campaign = Campaign(
+            self._election, self._arbiter, peers, self._perform, self._handlers.on_given_up
+        )
         self._campaign.handle(b.Ticked())
 
     def send(self, message: m.FromLauncher) -> None:
@@ -165,6 +167,8 @@ class Coordination:
 
     def measure(self) -> None:
         """Look after what changes without a message; to be called with each heartbeat."""
+        if trouble := self._handlers.log.take_trouble():
+            self._reporter.log("view_log_ended", reason=repr(trouble))
         if self._host is not None:
             self._reporter.census(self._host.census, self._host.view_sequence)
             self._confirm_exits(self._host, frozenset())

@@ -64,11 +64,19 @@ class Sizes:
     minimum: int
 
     def updated(self, record: Record) -> "Sizes":
-        """Return what the record says; these numbers where it says nothing."""
+        """Return what the record says; these numbers where it says nothing that is one.
+
+        Anybody in a job may write its record, and whoever leads reads this first.
+        """
         return Sizes(
-            int(record.values.get(contract.RECORD_DESIRED, self.desired)),
-            int(record.values.get(contract.RECORD_MIN, self.minimum)),
+            _number(record, contract.RECORD_DESIRED, self.desired),
+            _number(record, contract.RECORD_MIN, self.minimum),
         )
+
+
+def _number(record: Record, key: str, otherwise: int) -> int:
+    found = contract.value_of(record.values.get(key, ""))
+    return found if type(found) is int and found >= 0 else otherwise
 
 
 class Recorder:

@@ -95,7 +95,7 @@ async def test_an_arbiter_that_hangs_does_not_hold_up_the_election() -> None:
             nobody.set()
 
     peers = Peers("me", b"", lambda answer: None)
-    campaign = Campaign(election, BoundedArbiter(Silent(), 0.01), peers, perform)
+    campaign = Campaign(election, BoundedArbiter(Silent(), 0.01), peers, perform, print)
     async with asyncio.timeout(PATIENCE_SECONDS):
         await nobody.wait()
     await campaign.close()

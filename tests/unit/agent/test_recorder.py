@@ -174,6 +174,13 @@ async def test_new_sizes_are_told_once(job: JobOnPaper, cell: Unsteady) -> None:
     assert resized == [Sizes(5, 2)]
 
 
+@pytest.mark.parametrize("desired", ["", "many", "2.5", "true", "[3]", "-1", "null", "9" * 5000])
+async def test_sizes_that_are_none_change_nothing(desired: str) -> None:
+    values = {contract.RECORD_DESIRED: desired, contract.RECORD_MIN: "2"}
+
+    assert Sizes(3, 1).updated(Record(values=values)) == Sizes(3, 2)
+
+
 async def test_what_could_not_be_written_is_written_later(job: JobOnPaper, cell: Unsteady) -> None:
     recorder = await recorder_of(job, cell, [])
     record = await cell.read()
