@@ -24,6 +24,11 @@ _LENGTH = struct.Struct(">Q")
 _HEADER_LIMIT_BYTES = 256 << 20
 _HANDSHAKE_BYTES = 64
 IO_TIMEOUT_SECONDS = 30.0
+"""A transfer under way ends when nothing of it moves for so long."""
+PROBE_SECONDS = 5
+"""Between two of the probes by which a joiner sees that its donor's machine is out of reach."""
+PROBES = 5
+_PART_BYTES = 1 << 20
 
 
 class StateServer:
@@ -90,8 +95,8 @@ class StateServer:
             self._transfers += 1
         try:
             snapshot = self._snapshot()
-            connection.sendall(_LENGTH.pack(len(snapshot.header)) + snapshot.header)
-            connection.sendall(snapshot.buffer.numpy().data)
+            _send(connection, _LENGTH.pack(len(snapshot.header)) + snapshot.header)
+            _send(connection, snapshot.buffer.numpy().data)
             with self._lock:
                 self.served += 1
         finally:
@@ -132,8 +137,11 @@ class FetchedState:
             self._fetch()
         except (OSError, DssyncError) as error:
             self.error = str(error)
-        self.done = True
-        self._on_done()
+        except Exception as error:  # Too little memory, or a header of another version.
+            self.error = f"the state cannot be taken in: {error!r}"
+        finally:
+            self.done = True
+            self._on_done()
 
     def _fetch(self) -> None:
         with socket.create_connection(endpoint_of(self._address), IO_TIMEOUT_SECONDS) as connection:
@@ -143,9 +151,12 @@ class FetchedState:
                     return
             _show_token(connection, self._token)
             # The donor answers at its next boundary, however long its step is; the coordinator
-            # sends the joiner elsewhere if the donor is lost.
+            # sends the joiner elsewhere if the donor is lost, and the system tells of a network
+            # that has parted these two alone.
             connection.settimeout(None)
+            _probe(connection)
             (size,) = _LENGTH.unpack(_receive(connection, _LENGTH.size))
+            connection.settimeout(IO_TIMEOUT_SECONDS)
             if size > _HEADER_LIMIT_BYTES:
                 raise TransferError(f"a donor announced a header of {size} bytes")
             header = _receive(connection, size)
@@ -177,6 +188,21 @@ def _show_token(connection: socket.socket, token: bytes) -> None:
     handshake = ClientHandshake(token)
     connection.sendall(handshake.reply(_receive(connection, _HANDSHAKE_BYTES // 2)))
     handshake.check(_receive(connection, _HANDSHAKE_BYTES // 2))
+
+
+def _probe(connection: socket.socket) -> None:
+    """Have the system ask now and then whether the other side's machine is still there."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_SECONDS)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_SECONDS)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+
+
+def _send(connection: socket.socket, data: bytes | memoryview) -> None:
+    """Send all of it; the timeout is for each part, where ``sendall`` has one for the whole."""
+    view = memoryview(data)
+    while len(view):
+        view = view[connection.send(view[:_PART_BYTES]) :]
 
 
 def _receive(connection: socket.socket, size: int) -> bytes:

@@ -1,14 +1,21 @@
 """State on its way to a joiner: what may travel, what arrives, and how it can end."""
 
+import ctypes
+import json
+import os
 import socket
+import subprocess
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given, strategies as st
 
+from dssync.control.transport import ServerHandshake
 from dssync.errors import ModelError, TransferError
+from dssync.worker import transfer
 from dssync.worker.staging import Snapshot, restore, take_snapshot
 from dssync.worker.transfer import FetchedState, StateServer
 
@@ -118,7 +125,10 @@ class Ended:
         self._semaphore.release()
 
     def wait(self) -> None:
-        assert self._semaphore.acquire(timeout=10)
+        assert self.came(10)
+
+    def came(self, seconds: float) -> bool:
+        return self._semaphore.acquire(timeout=seconds)
 
 
 def serve(state: object) -> tuple[StateServer, Ended]:
@@ -197,3 +207,129 @@ def test_ordered_dictionaries_arrive_in_order() -> None:
 
     assert isinstance(arrived, dict)
     assert list(arrived) == ["b", "a"]
+
+
+class BadDonor:
+    """A donor that proves the token, sends what it is told, and no more."""
+
+    def __init__(self, sent: bytes) -> None:
+        self._sent = sent
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _serve(self) -> None:
+        with self._listener, self._listener.accept()[0] as connection:
+            handshake = ServerHandshake(TOKEN)
+            connection.sendall(handshake.challenge)
+            reply = connection.recv(64, socket.MSG_WAITALL)
+            connection.sendall(handshake.answer(reply) + self._sent)
+            self._ended.wait(60)
+
+
+def headed(**fields: object) -> bytes:
+    header = json.dumps(fields).encode()
+    return len(header).to_bytes(8, "big") + header
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        headed(tree=1, tensors=[], bytes=8, taken=None)[:9],
+        headed(tree=1, tensors=[], bytes=8, taken=None) + b"half",
+        headed(format="another"),
+        headed(tree=1, tensors=[], bytes=2**62, taken=None),
+        headed(tree=1, tensors=[], bytes=0, taken=7),
+        (2).to_bytes(8, "big") + b"[]",
+    ],
+)
+def test_a_transfer_that_breaks_off_or_makes_no_sense_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(transfer, "IO_TIMEOUT_SECONDS", 0.2)
+    donor, ended = BadDonor(sent), Ended()
+
+    fetched = FetchedState(donor.address, TOKEN, ended)
+    try:
+        ended.wait()
+    finally:
+        donor.close()
+
+    assert fetched.done
+    assert fetched.error
+
+
+def test_a_state_may_take_longer_than_a_part_of_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer, "IO_TIMEOUT_SECONDS", 0.2)
+    server, served = serve({"weight": torch.zeros(4_000_000)})
+    host, port = server.address.split(":")
+    slow = threading.Event()  # The network; nothing sets it.
+
+    with socket.socket() as joiner:
+        joiner.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        joiner.connect((host, int(port)))
+        transfer._show_token(joiner, TOKEN)
+        received = 0
+        while part := joiner.recv(1 << 16):
+            received += len(part)
+            slow.wait(0.005)
+    served.wait()
+    server.close()
+
+    assert server.served == 1
+    assert received > 16_000_000
+
+
+CLONE_NEWNET = 0x40000000
+
+
+def _alone_on_a_network(act: Callable[[], None]) -> bool:
+    """Run something where only loopback is; tell whether this user may."""
+    may: list[bool] = []
+
+    def run() -> None:
+        may.append(ctypes.CDLL(None).unshare(CLONE_NEWNET) == 0)  # Of this thread, and its own.
+        if may[0]:
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            act()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    return may[0]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to make namespaces")
+def test_a_donor_whose_packets_vanish_while_it_trains_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transfer, "PROBE_SECONDS", 1)
+    monkeypatch.setattr(transfer, "PROBES", 2)
+    asked, answer, found = threading.Event(), threading.Event(), []
+
+    def snapshot() -> Snapshot:
+        asked.set()
+        answer.wait(60)
+        raise TransferError("it is over")
+
+    def act() -> None:
+        server, ended = StateServer("127.0.0.1", TOKEN, snapshot, lambda: None), Ended()
+        fetched = FetchedState(server.address, TOKEN, ended)
+        assert asked.wait(10)
+        subprocess.run(["ip", "link", "set", "lo", "down"], check=True)
+        found.append(ended.came(30))
+        answer.set()
+        server.close()
+        found.append(fetched.error)
+
+    may = _alone_on_a_network(act)
+
+    assert may
+    assert found[0]
+    assert found[1]
