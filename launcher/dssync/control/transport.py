@@ -18,6 +18,9 @@ from dssync.errors import AuthenticationError, ProtocolError
 
 MAX_FRAME_BYTES = 16 << 20
 HANDSHAKE_SECONDS = 5.0
+MOST_STRANGERS = 1024
+"""Connections that have not proved the token yet; the oldest one gives way to who comes later. More
+than a job has launchers: they all come at once when another one has taken over."""
 NEXT_ADDRESS_SECONDS = 0.25
 """A name's next address is tried when the one before has not answered for so long; RFC 8305."""
 _HANDSHAKE_FRAME_BYTES = 128
@@ -305,6 +308,7 @@ async def serve(
         OSError: the address cannot be bound.
     """
     loop = asyncio.get_running_loop()
+    strangers: dict[FrameProtocol, None] = {}
 
     def accept() -> FrameProtocol:
         handshake = ServerHandshake(token)
@@ -312,14 +316,23 @@ async def serve(
         def handle(connection: FrameProtocol, payload: bytes) -> None:
             connection.send(handshake.answer(payload))
             connection.trust(on_frame)
-            expiry.cancel()
+            known(connection)
 
         def lost(connection: FrameProtocol) -> None:
-            expiry.cancel()
+            known(connection)
             on_lost(connection)
+
+        def known(connection: FrameProtocol) -> None:
+            expiry.cancel()
+            strangers.pop(connection, None)
 
         connection = FrameProtocol(handle, lost, handshake.challenge, _HANDSHAKE_FRAME_BYTES)
         expiry = loop.call_later(handshake_seconds, connection.close)
+        strangers[connection] = None
+        if len(strangers) > MOST_STRANGERS:
+            oldest = next(iter(strangers))
+            del strangers[oldest]
+            loop.call_soon(oldest.close)  # After its transport was made.
         return connection
 
     return await loop.create_server(accept, host, port)

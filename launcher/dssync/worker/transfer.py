@@ -28,6 +28,10 @@ IO_TIMEOUT_SECONDS = 30.0
 PROBE_SECONDS = 5
 """Between two of the probes by which a joiner sees that its donor's machine is out of reach."""
 PROBES = 5
+MOST_STRANGERS = 64
+"""Connections that have not proved the token yet; the oldest one gives way to who comes later."""
+ACCEPT_PAUSE_SECONDS = 0.05
+"""After a connection that the system could not give."""
 _PART_BYTES = 1 << 20
 
 
@@ -54,6 +58,8 @@ class StateServer:
         self._snapshot = snapshot
         self._listener = socket.create_server((host, 0))
         self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._strangers: list[socket.socket] = []
         self._transfers = 0
         self.served = 0
         """Transfers that the joiner got to the end."""
@@ -67,18 +73,37 @@ class StateServer:
 
     def close(self) -> None:
         """Accept no more."""
+        self._closed.set()
         # Closing alone would leave the accepting thread in its call, and the port open with it.
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
+        _shut(self._listener)
         self._listener.close()
 
     def _accept(self) -> None:
-        while True:
+        while not self._closed.is_set():
             try:
                 connection, _ = self._listener.accept()
             except OSError:
-                return
+                # Closed; or too few descriptors, or a connection that has failed already.
+                self._closed.wait(ACCEPT_PAUSE_SECONDS)
+                continue
+            self._begin(connection)
+
+    def _begin(self, connection: socket.socket) -> None:
+        """Hear a connection in a thread of its own, if there is one."""
+        with self._lock:
+            self._strangers.append(connection)
+            for oldest in self._strangers[:-MOST_STRANGERS]:
+                _shut(oldest)
+        try:
             threading.Thread(target=self._welcome, args=(connection,), daemon=True).start()
+        except RuntimeError:
+            self._known(connection)
+            connection.close()
+
+    def _known(self, connection: socket.socket) -> None:
+        """Take a connection from the strangers."""
+        with self._lock, contextlib.suppress(ValueError):
+            self._strangers.remove(connection)
 
     def _welcome(self, connection: socket.socket) -> None:
         """Serve whoever proves the token in time; a stranger changes nothing here.
@@ -86,7 +111,10 @@ class StateServer:
         A joiner that goes away reports its own side.
         """
         with connection, contextlib.suppress(OSError, DssyncError):
-            _accept_client(connection, self._token, time.monotonic() + HANDSHAKE_SECONDS)
+            try:
+                _accept_client(connection, self._token, time.monotonic() + HANDSHAKE_SECONDS)
+            finally:
+                self._known(connection)
             connection.settimeout(IO_TIMEOUT_SECONDS)
             self._serve(connection)
 
@@ -129,8 +157,7 @@ class FetchedState:
             self._given_up = True
             if self._connection is not None:
                 # Closing alone would leave the fetching thread in its call.
-                with contextlib.suppress(OSError):
-                    self._connection.shutdown(socket.SHUT_RDWR)
+                _shut(self._connection)
 
     def _run(self) -> None:
         try:
@@ -168,6 +195,12 @@ class FetchedState:
             if fields["taken"] is not None:
                 generation, steps, number = map(int, fields["taken"])
                 self.taken = generation, steps, number
+
+
+def _shut(connection: socket.socket) -> None:
+    """End what any thread waits for there."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _accept_client(connection: socket.socket, token: bytes, deadline: float) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from dssync.control import transport
 from dssync.control.transport import (
     MAX_FRAME_BYTES,
     ClientHandshake,
@@ -203,6 +204,29 @@ async def test_silent_peers_are_given_up() -> None:
     async with listening, peer_of(listening.sockets[0].getsockname()[1]) as peer:
         await peer.frame()
         assert await peer.is_cut_off()
+
+
+async def test_silent_peers_give_way_to_who_comes_later(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MOST_STRANGERS", 4)
+    async with contextlib.AsyncExitStack() as open_peers:
+        answers: asyncio.Queue[bytes] = asyncio.Queue()
+        heard = answers.put_nowait
+        trusted = await connect("127.0.0.1", server.port, TOKEN, heard, lambda: None)
+        silent = [await open_peers.enter_async_context(peer_of(server.port)) for _ in range(8)]
+        for each in silent:
+            await each.frame()
+
+        async with asyncio.timeout(10):
+            cut_off = [await each.is_cut_off() for each in silent[:4]]
+            late = await connect("127.0.0.1", server.port, TOKEN, heard, lambda: None)
+
+        assert cut_off == [True] * 4
+        late.close()
+        trusted.send(b"still here")
+        assert await asyncio.wait_for(answers.get(), 10) == b"heard still here"
+        trusted.close()
 
 
 async def test_a_server_that_never_speaks_counts_as_unreachable() -> None:
