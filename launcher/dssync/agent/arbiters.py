@@ -132,17 +132,24 @@ class FileArbiter:
 
 
 class StaticArbiter:
-    """A coordinator at a fixed endpoint, without failover: when its host goes, the job goes.
+    """A coordinator at a fixed endpoint, without failover: without its host the job waits for it.
 
     Only the host can swap, in its own memory. Everybody else reads the endpoint, under term 0,
     and learns the term from the coordinator that answers there.
+
+    Args:
+        host: of the endpoint.
+        port: of the endpoint.
+        is_host: whether this launcher is the one that coordinates.
+        term: the host's first one is above it.
     """
 
-    def __init__(self, host: str, port: int, is_host: bool) -> None:
+    def __init__(self, host: str, port: int, is_host: bool, term: int = 0) -> None:
         address = address_of(host, port)
         values = {contract.RECORD_ADDRESS: address}
         self.is_host = is_host
-        self._record = Record(values=values) if is_host else Record("0", address, 0, values)
+        guest = Record("0", address, 0, values)
+        self._record = Record(term=term, values=values) if is_host else guest
 
     async def read(self) -> Record:
         """See ``Arbiter.read``."""

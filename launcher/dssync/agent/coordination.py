@@ -100,6 +100,7 @@ class Coordination:
         self._recorder: Recorder | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._linked = False
+        self._reached = False  # The link stands now, where ``_linked`` outlives its losses.
         self._completed = False
         self._began = asyncio.get_running_loop().time()
 
@@ -136,8 +137,8 @@ class Coordination:
 
     async def hand_over(self) -> None:
         """Let another launcher coordinate, if this one does; after a while, go on instead."""
-        host = self._host
-        if host is None or not host.successors or self._completed:
+        host, nobody_else = self._host, isinstance(self._arbiter, StaticArbiter)
+        if host is None or not host.successors or self._completed or nobody_else:
             return
         host.handle(Resigning())
         try:
@@ -173,7 +174,7 @@ class Coordination:
             self._reporter.census(self._host.census, self._host.view_sequence)
             self._confirm_exits(self._host, frozenset())
         waited = asyncio.get_running_loop().time() - self._began
-        if self._linked:
+        if self._reached:
             self._began += waited
         elif waited > office.REACH_SECONDS and not self._election.settings.may_stand:
             self._handlers.on_given_up(self._unreached)
@@ -268,7 +269,8 @@ class Coordination:
             host.handle(ExitsConfirmed(ended))
 
     def _take_uplink(self, uplink: Uplink) -> None:
-        former, self._uplink, self._linked = self._uplink, uplink, False
+        former, self._uplink = self._uplink, uplink
+        self._linked = self._reached = False
         if former is not None:
             self._retire(former.close())
 
@@ -291,7 +293,7 @@ class Coordination:
     # --- the link -------------------------------------------------------------------------------
 
     def _link_made(self, term: int, first: bool) -> None:
-        self._linked = True
+        self._linked = self._reached = True
         self._campaign.handle(b.Linked(term))
         if first:
             self._handlers.on_term(term)
@@ -299,6 +301,7 @@ class Coordination:
             self._handlers.on_again()
 
     def _link_lost(self) -> None:
+        self._reached = False
         self._campaign.handle(b.LinkLost())
 
     @property

@@ -1,5 +1,6 @@
 """Where a launcher finds what its settings name: the arbiter, the job's secret, its own address."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -43,7 +44,9 @@ def arbiter_of(settings: Settings) -> Arbiter:
         return BoundedArbiter(LeaseArbiter(settings.job.namespace, control.arbiter_target))
     if not control.arbiter_target:
         return StaticArbiter(control.address, 0, is_host=True)
-    return StaticArbiter(*endpoint_of(control.arbiter_target), settings.job.slot == 0)
+    # A host that comes back finds members of its earlier life, which its next term must be above.
+    began = int(time.time())
+    return StaticArbiter(*endpoint_of(control.arbiter_target), settings.job.slot == 0, began)
 
 
 def port_of(settings: Settings) -> int:

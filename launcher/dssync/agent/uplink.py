@@ -2,7 +2,8 @@
 
 A remote uplink outlives its connection: it reconnects at once and goes on where it was. Where
 the coordinator has meanwhile given this launcher up, ``on_fresh`` says so, because whatever the
-members were waiting for will never come. Another term is another uplink.
+members were waiting for will never come. Another term is another uplink, except at a fixed
+endpoint, whose host may come back.
 """
 
 import asyncio
@@ -107,6 +108,8 @@ class RemoteUplink:
         self._clock = AwakeClock(time.monotonic)
         self._heard_seconds = self._clock.now()
         self._session = Session()
+        self._term = 0
+        """Of the coordinator that answered last; 0 before that."""
         self._closed = False
         self._linked = False
         self._attempt = 0
@@ -197,16 +200,16 @@ class RemoteUplink:
             return
         if not (isinstance(name, int) and isinstance(term, int)) or self._closed:
             raise ProtocolError(f"a coordinator answers a hello with {payload[:80]!r}")
-        first = not self._session.name
-        fresh = not first and name != self._session.name
-        if fresh:
+        first, self._term = term != self._term, term
+        other = name != self._session.name
+        if self._session.name and other:
             self._session = Session()
         self._session.name = name
         self._linked, self._heard_seconds = True, self._clock.now()
         if connection is not None:
             connection.send(self._session.passing())
         self._events.on_linked(term, first)
-        if fresh:
+        if other and not first:
             self._events.on_fresh()
 
     def _frame(self, connection: FrameProtocol | None, frame: bytes) -> None:
