@@ -42,8 +42,6 @@ from dssync.control.takeover import Launcher, Launchers, Succeed
 from dssync.errors import ArbiterError
 
 WATCH_SECONDS = 0.2
-LEASE_WATCH_SECONDS = 1.0
-"""An API server is asked less often than a file: it has many jobs to answer."""
 POLL_SECONDS = 0.02
 LINGER_SECONDS = 10.0
 """How long a coordinator stays for launchers that have not left after completion."""
@@ -113,7 +111,7 @@ class Coordination:
         """
         control = self._settings.control
         await self._door.open(control.address, office.port_of(self._settings), self._token)
-        await self._read_patiently()
+        await office.read_patiently(self._arbiter, self._reporter)
         hello = self._handlers.hello()
         self._me = Launcher(hello.slot, hello.pod_uid, self._door.address, own_process())
         self._reporter.log("listening", slot=hello.slot, address=self._door.address)
@@ -212,6 +210,8 @@ class Coordination:
             case b.StepDown():
                 self._reporter.log("stepping_down", slot=self._me.slot)
                 self._linked = False
+                if self._uplink is not None:
+                    self._uplink.end()
                 self._retire(self._stop_hosting())
             case b.Fenced():
                 self._handlers.on_fenced()
@@ -272,6 +272,7 @@ class Coordination:
         former, self._uplink = self._uplink, uplink
         self._linked = self._reached = False
         if former is not None:
+            former.end()
             self._retire(former.close())
 
     async def _stop_hosting(self) -> None:
@@ -334,24 +335,6 @@ class Coordination:
 
     # --- the record -----------------------------------------------------------------------------
 
-    async def _read_patiently(self) -> None:
-        """Read the record; a pod may start while the API server does.
-
-        Raises:
-            ArbiterError: It could not be read for ``REACH_SECONDS``.
-        """
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + office.REACH_SECONDS
-        while True:
-            try:
-                await self._arbiter.read()
-                return
-            except ArbiterError as error:
-                if loop.time() > give_up:
-                    raise
-                self._reporter.log("waiting", arbiter=f"{error}")
-            await asyncio.sleep(LEASE_WATCH_SECONDS)
-
     async def _finish(self, recorder: Recorder, host: CoordinatorHost) -> None:
         """See that the record says that the job is done, and let everybody be told then."""
         try:
@@ -372,7 +355,11 @@ class Coordination:
 
     @property
     def _watch_seconds(self) -> float:
-        return LEASE_WATCH_SECONDS if self._settings.control.arbiter == "lease" else WATCH_SECONDS
+        return (
+            office.LEASE_WATCH_SECONDS
+            if self._settings.control.arbiter == "lease"
+            else WATCH_SECONDS
+        )
 
     def _election_settings(self) -> ElectionSettings:
         fixed = isinstance(self._arbiter, StaticArbiter) and not self._arbiter.is_host

@@ -1,5 +1,6 @@
 """Where a launcher finds what its settings name: the arbiter, the job's secret, its own address."""
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,13 @@ from dssync.agent.naming import address_towards
 from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
 from dssync.control.address import endpoint_of
-from dssync.errors import UsageError
+from dssync.errors import ArbiterError, UsageError
 
 REACH_SECONDS: Final = 60.0
 """How long a launcher that starts waits: for a name, for the arbiter, for a fixed coordinator."""
+
+LEASE_WATCH_SECONDS: Final = 1.0
+"""An API server is asked less often than a file: it has many jobs to answer."""
 
 
 def read_token(path: Path | None) -> bytes:
@@ -47,6 +51,25 @@ def arbiter_of(settings: Settings) -> Arbiter:
     # A host that comes back finds members of its earlier life, which its next term must be above.
     began = int(time.time())
     return StaticArbiter(*endpoint_of(control.arbiter_target), settings.job.slot == 0, began)
+
+
+async def read_patiently(arbiter: Arbiter, reporter: Reporter) -> None:
+    """Read the record; a pod may start while the API server does.
+
+    Raises:
+        ArbiterError: It could not be read for ``REACH_SECONDS``.
+    """
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + REACH_SECONDS
+    while True:
+        try:
+            await arbiter.read()
+            return
+        except ArbiterError as error:
+            if loop.time() > give_up:
+                raise
+            reporter.log("waiting", arbiter=f"{error}")
+        await asyncio.sleep(LEASE_WATCH_SECONDS)
 
 
 def port_of(settings: Settings) -> int:

@@ -40,8 +40,14 @@ class Uplink(Protocol):
     def send(self, message: m.FromLauncher) -> None:
         """Send a message; it arrives unless the coordinator gives this launcher up."""
 
+    def end(self) -> None:
+        """Deliver and report nothing more, from this moment on: another one is in its place.
+
+        What a coordinator says carries no term.
+        """
+
     async def close(self) -> None:
-        """Send nothing more."""
+        """End, and wait until all is closed."""
 
 
 class LocalUplink:
@@ -54,14 +60,25 @@ class LocalUplink:
     ):
         self._host = host
         self._slot = hello.slot
-        host.attach(hello, deliver)
+        self._deliver = deliver
+        self._ended = False
+        host.attach(hello, self._pass_on)
 
     def send(self, message: m.FromLauncher) -> None:
         """See ``Uplink.send``."""
         self._host.handle(Received(self._slot, message))
 
+    def end(self) -> None:
+        """See ``Uplink.end``."""
+        self._ended = True
+
     async def close(self) -> None:
         """See ``Uplink.close``."""
+        self.end()
+
+    def _pass_on(self, message: m.ToLauncher) -> None:
+        if not self._ended:
+            self._deliver(message)
 
 
 @dataclass(frozen=True)
@@ -141,14 +158,18 @@ class RemoteUplink:
         if self._connection is not None:
             self._connection.send(frame)
 
-    async def close(self) -> None:
-        """See ``Uplink.close``."""
+    def end(self) -> None:
+        """See ``Uplink.end``."""
         self._closed = True
         self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
         if self._connection is not None:
             self._connection.close()
+
+    async def close(self) -> None:
+        """See ``Uplink.close``."""
+        self.end()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._task
 
     def _check_silence(self) -> None:
         """Give a connection up on which nothing comes any more."""
@@ -174,6 +195,8 @@ class RemoteUplink:
 
         def frame(payload: bytes) -> None:
             nonlocal introduced
+            if self._closed:
+                raise ProtocolError("this uplink has been replaced")
             if introduced:
                 self._frame(connection, payload)
             else:
@@ -198,7 +221,7 @@ class RemoteUplink:
         if name == FENCED:
             self._events.on_fenced()
             return
-        if not (isinstance(name, int) and isinstance(term, int)) or self._closed:
+        if not (isinstance(name, int) and isinstance(term, int)):
             raise ProtocolError(f"a coordinator answers a hello with {payload[:80]!r}")
         first, self._term = term != self._term, term
         other = name != self._session.name

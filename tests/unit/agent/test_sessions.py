@@ -8,9 +8,11 @@ import pytest
 
 from dssync.agent.door import Door
 from dssync.agent.host import CoordinatorHost
+from dssync.agent.uplink import LinkEvents, LocalUplink, RemoteUplink
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
 from dssync.control.events import ControlSettings
+from dssync.control.peers import Leader
 from dssync.control.requests import Answer, Refused, Request
 from dssync.control.transport import connect
 
@@ -88,3 +90,49 @@ async def test_a_session_that_the_launcher_has_is_continued(host: Host) -> None:
     first = await host.introduced(0)
 
     assert await host.introduced(first) == first
+
+
+async def test_a_replaced_uplink_delivers_nothing_more(host: Host) -> None:
+    heard: list[m.ToLauncher] = []
+    linked = asyncio.Event()
+
+    def deliver(message: m.ToLauncher) -> None:
+        if isinstance(message, m.PleaseDrain):
+            heard.append(message)
+            uplink.end()
+
+    events = LinkEvents(
+        deliver, lambda term, first: linked.set(), _fails, _fails, _fails, lambda seconds: None
+    )
+    leader = Leader(1, "", host.door.address)
+    hello = m.Hello(0, "pod0", 1, ("", "", ""))
+    uplink = RemoteUplink(leader, TOKEN, lambda: hello, events, lease_seconds=60.0)
+    async with asyncio.timeout(10):
+        await linked.wait()
+        for _ in range(3):
+            host.coordinator.tell(0, m.PleaseDrain())
+        async for _ in _ticks():
+            if not host.coordinator.others:
+                break
+        await uplink.close()
+
+    assert heard == [m.PleaseDrain()]
+
+
+async def test_an_uplink_to_a_coordinator_that_stepped_down_delivers_nothing_more(
+    host: Host,
+) -> None:
+    heard: list[m.ToLauncher] = []
+    uplink = LocalUplink(host.coordinator, m.Hello(0, "pod0", 1, ("", "", "")), heard.append)
+    turned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    host.coordinator.tell(0, m.PleaseDrain())
+    uplink.end()
+    asyncio.get_running_loop().call_soon(turned.set_result, None)
+    await turned
+
+    assert heard == []
+
+
+def _fails() -> None:
+    raise AssertionError("what happens to a replaced uplink is no news")
