@@ -16,6 +16,8 @@ async def run(settings: Settings) -> int:
     for notice in settings.notices:
         reporter.tell(notice)
     settings = await office.with_address(settings, reporter)
+    for warning in office.warnings_for(settings):
+        print(f"dssync: {warning}", file=sys.stderr)
     endpoint = None
     supervision = settings.supervision
     if supervision.metrics_port is not None:

@@ -1,6 +1,7 @@
 """Where a launcher finds what its settings name: the arbiter, the job's secret, its own address."""
 
 import asyncio
+import ipaddress
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,28 @@ def read_token(path: Path | None) -> bytes:
     if not token:
         raise UsageError(f"token file {path} is empty: write the job's shared secret into it")
     return token
+
+
+def warnings_for(settings: Settings) -> tuple[str, ...]:
+    """Return what to say at the start: whether strangers may take part.
+
+    Args:
+        settings: with the address of this machine.
+    """
+    control = settings.control
+    if control.token_file is not None or _is_loopback(control.address):
+        return ()
+    return (
+        f"there is no --token-file: whoever reaches {control.address} may join this job, read its "
+        "state and end it",
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
 
 
 def arbiter_of(settings: Settings) -> Arbiter:
