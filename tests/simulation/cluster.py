@@ -12,9 +12,6 @@ if TYPE_CHECKING:
     from simulation.pod import Pod
     from simulation.run import Simulation
 
-SWEEP_SECONDS = 15.0
-"""After the end of the job, pods that still run are removed."""
-
 
 class Operator:
     """Replaces pods, and says which ones have ended."""
@@ -58,12 +55,3 @@ class Operator:
         gone = json.dumps(sorted({*cell.record.gone, uid}))
         values = {**cell.record.values, contract.RECORD_GONE: gone}
         cell.swap(cell.record, replace(cell.record, values=values))
-
-    def completed(self) -> None:
-        """The job is done: what still runs after a while is removed."""
-
-        def sweep() -> None:
-            for pod in self._world.live_pods:
-                pod.kill()
-
-        self._world.faults.later(SWEEP_SECONDS, sweep)

@@ -89,19 +89,8 @@ class Ending:
             self._lose(leader)
 
     def _cut_off(self, pod: Pod) -> None:
-        faults, network = self._faults, self._faults.world.network
-        others = [each.uid for each in faults.world.live_pods if each is not pod]
-        ways = [way for uid in others for way in ((pod.uid, uid), (uid, pod.uid))]
-        faults.strikes(f"cut_off {pod.uid} at the end")
-        faults.touch(pod)
-        network.block(ways)
-        network.reset(pod.uid)
-
-        def heal() -> None:
-            network.unblock(ways)
-            faults.touch(pod)
-
-        faults.later(self._random.uniform(1.0, 12.0), heal)
+        self._faults.strikes(f"cut_off {pod.uid} at the end")
+        self._faults.cut_off(pod, self._random.uniform(1.0, 12.0))
 
     def _lose(self, leader: Pod) -> None:
         """Let it die before, while or after it tells the others."""

@@ -7,6 +7,7 @@ from random import Random
 from typing import TYPE_CHECKING
 
 from dssync.control.messages import AskFlush
+from simulation.aftermath import Aftermath
 from simulation.echoes import ECHOES, Ending
 from simulation.outages import ARBITER_FAULTS, LEADER_FAULTS, NETWORK_FAULTS
 from simulation.profile import Profile
@@ -57,12 +58,14 @@ class Faults:
         late = self.random.choice(("last data", *LATE_MOMENTS, None))
         self._late = None if self.planned in omitted else late
         self._ending = Ending(self, Random(world.seed)) if profile.echoes else None
+        self._aftermath = Aftermath(self, Random(f"after {world.seed}"))
         self._patience = 0
         self._prolonged = False
 
     def look(self) -> None:
         """Strike if the time and the moment of a fault have come."""
         if self.world.completed:
+            self._aftermath.look()
             return
         if self._ending is not None:
             self._ending.look()
@@ -176,6 +179,21 @@ class Faults:
     def drain(self, pod: Pod) -> None:
         pod.drain()
         self.world.operator.replace(pod)
+
+    def cut_off(self, pod: Pod, seconds: float) -> None:
+        """Let nobody reach a pod for some time, and end its connections."""
+        network = self.world.network
+        others = [each.uid for each in self.world.live_pods if each is not pod]
+        ways = [way for uid in others for way in ((pod.uid, uid), (uid, pod.uid))]
+        self.touch(pod)
+        network.block(ways)
+        network.reset(pod.uid)
+
+        def heal() -> None:
+            network.unblock(ways)
+            self.touch(pod)
+
+        self.later(seconds, heal)
 
     def pod_of(self, worker: Worker) -> Pod:
         """Return where a worker runs."""

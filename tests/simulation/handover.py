@@ -11,6 +11,8 @@ from dssync.control.events import Resigning
 if TYPE_CHECKING:
     from simulation.pod import Pod
 
+HAND_OVER_PAUSE_SECONDS = 5.0
+LINGER_SECONDS = 10.0
 POLL_SECONDS = 0.05
 HAND_OVER_SECONDS = 2.0
 
@@ -41,3 +43,22 @@ def hand_over(pod: Pod, then: Callable[[], None]) -> None:
         pod.later(POLL_SECONDS, look)
 
     look()
+
+
+def stay_for_others(pod: Pod, end: Callable[[], None]) -> None:
+    """End a pod without workers once nobody needs the coordinator in it, or for too long."""
+    give_up = pod.clock() + LINGER_SECONDS
+
+    def look() -> None:
+        hub, over = pod.hub, pod.is_over
+        if hub is None or not hub.others or (over and pod.clock() > give_up):
+            end()
+        elif over:
+            pod.later(POLL_SECONDS, look)
+        else:
+            pod.later(HAND_OVER_PAUSE_SECONDS, try_again)
+
+    def try_again() -> None:
+        hand_over(pod, look)
+
+    try_again()

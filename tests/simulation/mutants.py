@@ -106,6 +106,7 @@ MUTANTS = MappingProxyType(
         "retries before all have answered": _part(MEMBERS, 43, rounds=r.RetriesEarly),
         "commits at the first confirmation": _part(STRICT, rounds=r.CommitsEarly),
         "tells of the end too soon": _part(ECHOES, training=t.TellsTooSoon),
+        "leaves those who were not told": _whole(MIXED, 9, election=t.LeavesTheUntold),
         "goes on after the end": _whole(ECHOES, election=t.GoesOnAfterTheEnd),
         "lets a group grow": _part(rounds=r.Regrows),
         "blames members that are held up": _part(MEMBERS, 15, rounds=r.BlamesHeldMembers),

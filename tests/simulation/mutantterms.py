@@ -53,6 +53,13 @@ class DoesNotWaitForAnswer(Election):
         return self.phase is Phase.CHALLENGING
 
 
+class LeavesTheUntold(Election):
+    """Who hears of the end from the coordinator stands no more, whoever waits to hear of it."""
+
+    def _take(self, event: b.Event, now: float) -> None:
+        super()._take(b.Finished() if isinstance(event, b.Finished) else event, now)
+
+
 class GoesOnAfterTheEnd(Election):
     """A new coordinator does not heed that the record calls the job done."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from dssync.control import ballots as b, messages as m
@@ -13,9 +12,10 @@ from dssync.control.record import Record
 from dssync.control.share import Share
 from dssync.control.takeover import Launcher, Launchers, NewTerm, NobodyLeads, Report, Succeed
 from simulation.campaign import Campaign
-from simulation.handover import POLL_SECONDS, hand_over
+from simulation.handover import hand_over, stay_for_others
 from simulation.hub import Hub
 from simulation.network import End, Handlers, Host
+from simulation.spec import Spec
 from simulation.uplink import LocalUplink, RemoteUplink
 from simulation.worker import Worker
 
@@ -23,25 +23,11 @@ if TYPE_CHECKING:
     from simulation.run import Simulation
 
 HEARTBEAT_SECONDS = 0.5
-HAND_OVER_PAUSE_SECONDS = 5.0
-LINGER_SECONDS = 10.0
 DRAIN_SECONDS = 20.0
 MOST_SLOTS, MOST_WORKERS = 32, 16
 """More than any run has."""
 HANG_SECONDS = 15.0
 """A worker that stands still for this long is killed and started again."""
-
-
-@dataclass(frozen=True)
-class Spec:
-    """What a pod is."""
-
-    slot: int
-    uid: str
-    workers: int
-    place: tuple[str, str, str]
-    rate: float = 1.0
-    """Seconds of its clock in a second."""
 
 
 class Pod(Host):
@@ -65,6 +51,8 @@ class Pod(Host):
         self._leaderless = False
         self._benched: set[str] = set()
         """Members that were put out and have not come back."""
+        self._done: set[str] = set()
+        """Members that were told that the job is done, and have not entered again."""
         self._term = 0
         self._starting = 0
         self._records = world.protocol.records()
@@ -206,6 +194,8 @@ class Pod(Host):
     def _tell(self, worker: Worker, body: str) -> None:
         if body.startswith('["Bench"'):
             self._benched.add(worker.key)
+        elif body.startswith('["Completed"'):
+            self._done.add(worker.key)
         if worker.key not in self._benched or not body.startswith('["NobodyLeads"'):
             worker.deliver(body)
 
@@ -263,10 +253,16 @@ class Pod(Host):
                         self._tell(worker, body)
             case m.JobCompleted():
                 self.completed = True
-                self.tell_election(b.Finished())
                 self._leave_if_done()
             case _:
                 pass
+        self._note_end()
+
+    def _note_end(self) -> None:
+        """Stand for election until every worker, too, has heard that the job is done."""
+        if self.completed:
+            keys = {worker.key for worker in self.workers}
+            self.tell_election(b.Finished(not self._starting and keys <= self._done))
 
     # --- the workers --------------------------------------------------------------------------
 
@@ -278,7 +274,7 @@ class Pod(Host):
             self.world.faults.touch(self)  # It is born into a fault that lasts.
         if self._term:
             worker.deliver(m.TO_MEMBER.encode_text(NewTerm(self._term)))
-        worker.begin()
+        worker.begin(self.spec.import_seconds)
         delay = self.scheduler.random.uniform(0.001, 0.02)
         worker.on_exit = lambda: self.later(delay, lambda: self._exited(worker, local_rank))
 
@@ -296,6 +292,8 @@ class Pod(Host):
             self._reported[key] = message.term
         elif isinstance(message, m.Enter):
             self._benched.discard(key)
+            self._done.discard(key)
+            self._note_end()
         if self._leaderless:
             self._answer_alone(worker, message)
         elif self._reported.get(key, 0) == self._term:
@@ -328,6 +326,7 @@ class Pod(Host):
             self._starting += 1
             seconds = self.scheduler.random.uniform(0.05, 1.0)
             self.later(seconds, lambda: self._start_again(local_rank))
+        self._note_end()
         self._leave_if_done()
 
     def freeze(self) -> None:
@@ -366,24 +365,11 @@ class Pod(Host):
         if self.workers or self._starting or self.leaving or not self.alive:
             return
         self.leaving = True
-        give_up = self.clock() + LINGER_SECONDS
-
-        def look() -> None:
-            hub, over = self.hub, self._is_over
-            if hub is None or not hub.others or (over and self.clock() > give_up):
-                self._end()
-            elif over:
-                self.later(POLL_SECONDS, look)
-            else:
-                self.later(HAND_OVER_PAUSE_SECONDS, try_again)
-
-        def try_again() -> None:
-            hand_over(self, look)
-
-        try_again()
+        stay_for_others(self, self._end)
 
     @property
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
+        """Whether it knows that the job is done."""
         return self.completed or (self.hub is not None and self.hub.completed)
 
     def _end(self) -> None:
@@ -396,5 +382,6 @@ class Pod(Host):
 
     def _exit(self) -> None:
         if self.alive:
+            self.world.observer.progressed = True
             self.kill()
             self.on_end()

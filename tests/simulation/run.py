@@ -26,9 +26,10 @@ from simulation.faults import Faults
 from simulation.monitor import Monitor
 from simulation.network import HEAL_SECONDS, Network
 from simulation.observer import Observer
-from simulation.pod import Pod, Spec
+from simulation.pod import Pod
 from simulation.profile import MIXED, Profile
 from simulation.scheduler import Scheduler
+from simulation.spec import Spec
 from simulation.transfer import Transfers
 from simulation.violation import ViolationError, require
 from simulation.wire import Parcels
@@ -157,14 +158,14 @@ class Simulation:
 
     # --- pods and workers ---------------------------------------------------------------------
 
-    def add_pod(self, workers: int, slot: int | None = None) -> Pod:
+    def add_pod(self, workers: int, slot: int | None = None, import_seconds: float = 0.0) -> Pod:
         """Start a pod, in a new slot or as a replacement."""
         if slot is None:
             slot, self._slots = self._slots, self._slots + 1
         self._incarnations += 1
         place = ("", f"rack{slot % 2}", f"node{slot}")
         rate = self.random.choice((1.0, 1.0, 0.97, 1.03))
-        spec = Spec(slot, f"pod{self._incarnations}", workers, place, rate)
+        spec = Spec(slot, f"pod{self._incarnations}", workers, place, rate, import_seconds)
         pod = Pod(self, spec)
         pod.on_end = lambda: self.operator.ended(pod)
         self.pods.append(pod)
@@ -231,7 +232,7 @@ class Simulation:
 
     def _run(self) -> Outcome:
         observer, scheduler, faults = self.observer, self.scheduler, self.faults
-        quiet_since, seen, swept, calm = 0.0, 0, False, 0
+        quiet_since, seen, calm = 0.0, 0, 0
         while not (observer.completed and not self.live_pods):
             scheduler.step()
             observer.now = scheduler.now
@@ -241,9 +242,6 @@ class Simulation:
                 continue
             seen = observer.events
             faults.look()
-            if observer.completed and not swept:
-                swept = True
-                self.operator.completed()
             if observer.progressed or faults.active:
                 observer.progressed, quiet_since = False, scheduler.now
             # While the arbiter is away, candidates ask each other again and again.

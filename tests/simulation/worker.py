@@ -90,8 +90,8 @@ class Worker(Process):
             return "confirming"
         return "operating" if attempt.operating else "building"
 
-    def begin(self) -> None:
-        self.later(self.scheduler.random.uniform(0.01, 0.3), self._enter)
+    def begin(self, import_seconds: float = 0.0) -> None:
+        self.later(import_seconds + self.scheduler.random.uniform(0.01, 0.3), self._enter)
 
     def kill(self) -> None:
         super().kill()

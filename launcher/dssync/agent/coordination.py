@@ -129,9 +129,9 @@ class Coordination:
         if self._uplink is not None and self._linked:
             self._uplink.send(message)
 
-    def finished(self) -> None:
-        """The job is done: what is lost from now on is no loss."""
-        self._campaign.handle(b.Finished())
+    def finished(self, told: bool) -> None:
+        """The job is done: what is lost is no loss, once all workers here are told of it."""
+        self._campaign.handle(b.Finished(told))
 
     async def hand_over(self) -> None:
         """Let another launcher coordinate, if this one does; after a while, go on instead."""

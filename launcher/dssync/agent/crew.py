@@ -27,6 +27,8 @@ class Worker:
     """Its rounds commit without the coordinator, so it can go on while nobody leads."""
     admitted: bool = False
     """It has been in the view."""
+    done: bool = False
+    """It was told that the job is done, and has not entered again."""
     benched: bool = False
     """The coordinator has put it out of the view, and it has not come back."""
     round: int = -1
@@ -48,6 +50,7 @@ class Worker:
         tag = tag_of(body)
         if tag == "Enter":
             self.entered, self.benched, self._applied_seconds = True, False, None
+            self.done = False
         if tag in ("Enter", "Applied", "Report"):
             self._note(m.MEMBER.decode(body))
 
@@ -55,6 +58,7 @@ class Worker:
         """Note what a message to the worker means for it, and pass it on."""
         tag = tag_of(body)
         self.admitted = self.admitted or tag == "Start"
+        self.done = self.done or tag == "Completed"
         if tag == "Bench":
             self.benched, self._heard_seconds = True, self.clock()
         self.link.control(body)

@@ -184,12 +184,14 @@ class Launcher:
         self._check_idle()
 
     def _check_idle(self) -> None:
+        self._note_end()
         if not self._workers and not self._starting:
             self._idle.set()
 
     def _from_worker(self, key: str, body: str) -> None:
         worker = self._workers[key]
         worker.says(body)
+        self._note_end()
         self._records.said(key, body, heard=not self._leaderless)
         if self._leaderless:
             # A coordinator hears of it by its report, or not at all.
@@ -221,10 +223,15 @@ class Launcher:
                 self._begin_drain(cause="request")
             case m.JobCompleted():
                 self._ending.completed = True
-                if self._coordination is not None:
-                    self._coordination.finished()
             case _:
                 pass
+        self._note_end()
+
+    def _note_end(self) -> None:
+        """Stand for election until every worker, too, has heard that the job is done."""
+        if self._ending.completed and self._coordination is not None:
+            told = not self._starting and all(w.done for w in self._workers.values())
+            self._coordination.finished(told)
 
     def _new_term(self, term: int) -> None:
         """Tell a new coordinator where this pod stands, and have its members do so."""
@@ -244,7 +251,7 @@ class Launcher:
 
     def _hello(self) -> m.Hello:
         workers = max(1, len(self._workers) + self._starting)
-        return replace(hello_of(self._settings), pod_uid=self._uid, workers=workers)
+        return replace(office.hello_of(self._settings), pod_uid=self._uid, workers=workers)
 
     def _evict(self, worker: Worker, reason: str) -> None:
         self._reporter.log("evicted", member=worker.key, reason=reason)
@@ -385,13 +392,3 @@ class Launcher:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-
-def hello_of(settings: Settings) -> m.Hello:
-    """Return what introduces this launcher to the coordinator."""
-    job = settings.job
-    place = ("", "", job.node_name)
-    if job.topology:
-        zone, rack, node = (*job.topology.split("/"), "", "")[:3]
-        place = (zone, rack, node)
-    return m.Hello(job.slot, job.pod_uid, settings.world.nproc_per_node, place)

@@ -13,6 +13,7 @@ from dssync.agent.lease import LeaseArbiter
 from dssync.agent.naming import address_towards
 from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
+from dssync.control import messages as m
 from dssync.control.address import endpoint_of
 from dssync.errors import ArbiterError, UsageError
 
@@ -119,3 +120,13 @@ async def with_address(settings: Settings, reporter: Reporter) -> Settings:
         host, port, lambda why: reporter.log("waiting", host=host, reason=repr(why)), REACH_SECONDS
     )
     return replace(settings, control=replace(control, address=address))
+
+
+def hello_of(settings: Settings) -> m.Hello:
+    """Return what introduces this launcher to the coordinator."""
+    job = settings.job
+    place = ("", "", job.node_name)
+    if job.topology:
+        zone, rack, node = (*job.topology.split("/"), "", "")[:3]
+        place = (zone, rack, node)
+    return m.Hello(job.slot, job.pod_uid, settings.world.nproc_per_node, place)

@@ -134,7 +134,10 @@ class Stay:
 
 @dataclass(frozen=True)
 class Finished:
-    """The job is done; whatever is lost from now on is no loss."""
+    """The job is done, as this launcher has heard: whatever is lost from now on is no loss."""
+
+    told: bool = True
+    """Its members have heard of it, too. Until then it stands, for them to hear of it."""
 
 
 @dataclass(frozen=True)

@@ -52,8 +52,9 @@ class Election:
         self._challenged = False
         self._appointed = False
         self._finished = False
+        """Nobody here has anything to hear of the end any more; who has stands, to hear of it."""
         self._is_over = False
-        """The record says that the job is done; who was not told stands, to hear of it."""
+        """The job is done, as the record or a coordinator says."""
         self._fenced = False
 
     @property
@@ -123,8 +124,8 @@ class Election:
                 self._do(b.HandOver(successor, self.term))
             case b.Stay() if self.phase is Phase.STEPPING_DOWN:
                 self._enter(Phase.LEADING, now)
-            case b.Finished():
-                self._finished = True
+            case b.Finished(told):
+                self._finished, self._is_over = told, True
             case _:
                 pass
 
@@ -195,7 +196,7 @@ class Election:
         self.leader = Leader(record.term, self.me.uid, self.me.address)
         self._appointed = False
         self._enter(Phase.LEADING, now)
-        electorate = Electorate(expected, reached, record.completed)
+        electorate = Electorate(expected, reached, self._is_over)
         self._do(b.Lead(record, electorate, self._others))
 
     def _keep(self, record: Record) -> None:

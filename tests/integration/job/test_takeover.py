@@ -224,6 +224,27 @@ def test_a_coordinator_that_dies_before_its_end_is_recorded_leaves_one_end(job: 
     assert job.board.select(first.says("completed", f"round={final} "))
 
 
+def test_a_latecomer_whose_coordinator_is_lost_after_the_end_hears_of_the_end(job: Job) -> None:
+    job.resize(desired=3)
+    pods = [job.pod(slot, 1, samples=900) for slot in range(3)]
+    first = job.coordinator()
+    others = [pod for pod in pods if pod is not first]
+    with job.board.hold(matching(event="late")):
+        with job.board.hold(matching(event="step", step=5)) as held:
+            held()
+            late = job.pod(3, 1, samples=900, comes_late=True)
+            job.board.wait(late.says("linked"))
+        assert [pod.end() for pod in others] == [0, 0]
+        # It stays for the latecomer, whose launcher has heard of the end.
+        first.signal(signal.SIGKILL)
+        first.end()
+        job.board.wait(matching(event="late"))
+
+    assert late.end() == 0
+    assert "verdict=Done" in late.text
+    assert job.board.select(matching(event="over", slot=3, steps=0))
+
+
 def after(seconds: float, **fields: object) -> Test:
     """Return the test for a line with these values that came after a moment."""
     matches = matching(**fields)

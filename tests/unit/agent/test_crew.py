@@ -107,6 +107,18 @@ def test_admission_is_seen_from_outside(worker: Worker) -> None:
     assert cast(Passed, worker.link).bodies == [told(m.Start(3, 0, True))]
 
 
+def test_a_worker_knows_the_end_once_it_was_told_in_its_present_life(worker: Worker) -> None:
+    states = [worker.done]
+    worker.is_told(told(m.Completed(0)))
+    states.append(worker.done)
+    worker.is_told(told(m.LastRound(4)))
+    states.append(worker.done)
+    worker.says(said(ENTER))
+    states.append(worker.done)
+
+    assert states == [False, True, True, False]
+
+
 def test_time_stands_still_while_the_process_is_stopped(clock: Clock) -> None:
     awake = AwakeClock(clock)
     for _ in range(10):

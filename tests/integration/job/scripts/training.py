@@ -60,6 +60,8 @@ sync.on_round(report)
 sync.register("probe", Probe())
 dataset = range(SPEC.get("samples", 1 << 20))
 loader = DataLoader(dataset, batch_sampler=sync.batches(dataset, batch_size=1))
+if SPEC.get("comes_late"):
+    announce("late")
 say("ready", member=sync.member)
 for batch in sync.run(loader, epochs=SPEC.get("epochs", 1)):
     steps += 1
