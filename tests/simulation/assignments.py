@@ -46,7 +46,9 @@ class Assignments:
 
     def assigned(self, key: str, assign: m.Assign) -> None:
         """A member gets an assignment."""
-        view = (assign.view, assign.world_size, assign.first)
+        # Of a flush somebody speaks who is in the attempt.
+        first = assign.first if assign.kind == "train" else ""
+        view = (assign.view, assign.world_size, first)
         known = self._views.setdefault(assign.round, view)
         require(known == view, f"round {assign.round} has two views: {known} and {view}")
         last = self._last_round.get(key, assign.round)
@@ -218,6 +220,11 @@ class Assignments:
         """The stages of a flush give every member the plain mean of all but the joiners."""
         stages = {key: a.stages for key, a in fresh if (a.round, a.attempt) == attempt}
         rows = coefficients(stages)
+        first = {a.first for _, a in fresh if (a.round, a.attempt) == attempt}
+        require(
+            len(first) == 1 and first <= rows.keys(),
+            f"{first} are to save flush {attempt} of {sorted(rows)}",
+        )
         givers = {key for row in rows.values() for key, share in row.items() if share > 0}
         counted = givers <= self.eligible and set(rows) - givers <= self._observer.joiners
         require(counted, f"flush {attempt} of {sorted(rows)} takes the values of {sorted(givers)}")

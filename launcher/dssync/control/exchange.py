@@ -93,6 +93,10 @@ class Exchange:
         """Strict: whether nobody but the coordinator, which may not decide, is waited for."""
         return self.all_confirmed and not (self.decided or self.closed)
 
+    def first_of(self, view: tuple[str, ...]) -> str:
+        """Return who speaks for the job; of a flush somebody who is in it, for it is saved."""
+        return (view if self.kind == "train" else self.members)[0]
+
     def expire_at(self, seconds: float) -> None:
         """Set the deadline, unless it is earlier."""
         known = self.deadline_seconds

@@ -186,7 +186,7 @@ class Rounds:
 
     def _note_flush(self, exchange: Exchange) -> None:
         if exchange.kind != "train":
-            self.flushed.append((exchange.round, self._views[exchange.round].members[0]))
+            self.flushed.append((exchange.round, exchange.members[0]))
 
     def applied(self, key: str, message: Applied, now: float) -> None:
         """Note that a member has applied, also if the round had gone on without it."""
@@ -359,7 +359,7 @@ class Rounds:
                     retire=retire,
                     world_size=len(view.members),
                     view=view.sequence,
-                    first=view.members[0],
+                    first=exchange.first_of(view.members),
                     cause=exchange.cause,
                     weighted=weighted,
                     progress=exchange.progress,

@@ -33,6 +33,20 @@ def test_the_job_ends_with_a_strict_flush_when_all_data_are_committed(job: JobOn
     assert (0, m.JobCompleted()) in job.sent
 
 
+def test_a_flush_without_the_first_of_the_view_is_saved_by_another(job: JobOnPaper) -> None:
+    """Else nobody would save the last state of the job."""
+    number = finish(job)
+    before = job.assignment("1.0.b").first
+    job.hear(0, m.Exited("0.0.a", -9, False))
+    job.says("1.0.b", m.Abandoned(number, 0))
+
+    commit_final(job, number, "1.0.b")
+
+    again = job.assignment("1.0.b", number)
+    assert (before, again.attempt, again.first) == ("0.0.a", 1, "1.0.b")
+    assert [copy.round for copy in job.of("1.0.b", m.LedgerCopy)] == [number]
+
+
 def test_nobody_is_told_of_the_end_before_the_record_says_so(job: JobOnPaper) -> None:
     """Who took over from a coordinator that tells of an end nobody knows would end it again."""
     job.records = False
