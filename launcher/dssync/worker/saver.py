@@ -31,6 +31,9 @@ from dssync.worker.staging import Memory, Snapshot, memory_for, take_snapshot
 
 ANSWER_SECONDS: Final = 30.0
 """How long a written checkpoint waits for the coordinator's word."""
+END_SECONDS: Final = 120.0
+"""How long the last checkpoint waits for the news that the end is recorded: that is tried for a
+minute, and another coordinator takes half of one to take over."""
 RNG: Final = "dssync.rng"
 ENDS: Final = ("final", "suspend")
 """Kinds of rounds after which nobody of the view trains on: they are always saved."""
@@ -167,28 +170,34 @@ class Saver:
             self._due = first and self.busy and not ends
             if first and not self._due:
                 self._last_word = ends
-                self._save(settings, assign, "consensus" if flushed else "member")
+                self._save(settings, assign)
         if first and self._thread is None:
             self._prepare()
 
     def close(self) -> None:
-        """Wait for the checkpoint that is being written, unless others go on and save theirs."""
-        if self._thread is not None and (self._last_word or not self._link.state.leaving):
-            self._thread.join(ANSWER_SECONDS)
+        """Wait for the checkpoint that is being written, unless others go on and save theirs.
+
+        The last one is waited for however long the disk takes: there will be no other.
+        """
+        leaving = self._link.state.leaving
+        if self._thread is not None and (self._last_word or not leaving):
+            is_last = self._last_word and self._link.ended
+            self._thread.join(None if is_last else ANSWER_SECONDS)
             self._observe_written()
 
     # --- saving -----------------------------------------------------------------------------
 
-    def _save(self, settings: Checkpoint, assign: m.Assign, kind: str) -> None:
+    def _save(self, settings: Checkpoint, assign: m.Assign) -> None:
         if self._thread is not None:
             self._thread.join()
         started = time.monotonic()
         snapshot = stage(self._payload, self._memory)
         self._memory = snapshot.memory
         self._observe("stage", time.monotonic() - started)
-        if kind == "member":
+        if assign.kind == "train":
             self._link.send(m.AskLedger(assign.round))
-        self._start(partial(self._run, settings, snapshot, assign, kind))
+        life = self._link.state.generation
+        self._start(partial(self._run, settings, snapshot, assign, life))
 
     def _prepare(self) -> None:
         """Touch the memory of the first copy while the training goes on."""
@@ -205,25 +214,23 @@ class Saver:
         self._thread = threading.Thread(target=what, daemon=True)
         self._thread.start()
 
-    def _run(self, settings: Checkpoint, snapshot: Snapshot, assign: m.Assign, kind: str) -> None:
+    def _run(self, settings: Checkpoint, snapshot: Snapshot, assign: m.Assign, life: int) -> None:
         try:
-            self._write(settings, snapshot, assign, kind)
+            self._write(settings, snapshot, assign, life)
         except (OSError, DssyncError) as error:
             # The training is worth more than a save; the next one may fare better.
             _say(f"the checkpoint of round {assign.round} was not saved: {error}")
 
-    def _write(self, settings: Checkpoint, snapshot: Snapshot, assign: m.Assign, kind: str) -> None:
+    def _write(self, settings: Checkpoint, snapshot: Snapshot, assign: m.Assign, life: int) -> None:
         started = time.monotonic()
-        state = self._link.state
-        copy = self._await(
-            lambda: state.ledger if state.ledger and state.ledger.round == assign.round else None
-        )
+        copy = self._ledger(assign, life)
         path = Path(settings.path)
         folder = path / f"{checkpoint.SAVING}{uuid.uuid4().hex}"
         saved = cast(dict[str, object], snapshot.state)
         try:
-            checkpoint.write(folder, saved, copy.ledger, self._facts(assign, kind, copy))
-            if self._term(assign.round) != copy.term:
+            checkpoint.write(folder, saved, copy.ledger, self._facts(assign, copy))
+            # Where the job has ended nobody has to be asked, and soon nobody is left to answer.
+            if assign.kind != "final" and self._term(assign.round) != copy.term:
                 raise CheckpointError(f"term {copy.term} ended while it was written")
             target = checkpoint.publish(folder, path)
         except (OSError, DssyncError):
@@ -235,10 +242,46 @@ class Saver:
         _say(f"checkpoint {target} holds round {assign.round}")
         checkpoint.remove_old(path, settings.keep)
 
-    def _facts(self, assign: m.Assign, kind: str, copy: m.LedgerCopy) -> checkpoint.Facts:
+    def _ledger(self, assign: m.Assign, life: int) -> m.LedgerCopy:
+        """Return the ledger of a round; of the last one once its end is recorded for good.
+
+        Raises:
+            CheckpointError: others went on without this round.
+        """
+        state = self._link.state
+
+        def copy() -> m.LedgerCopy | None:
+            return state.ledger if state.ledger and state.ledger.round == assign.round else None
+
+        if assign.kind == "final":
+            self._await_end(life)
+            if copy() is None:
+                # Whoever coordinates now has ended the job in place of another.
+                self._link.send(m.AskLedger(assign.round))
+        return self._await(copy)
+
+    def _await_end(self, life: int) -> None:
+        """Wait until nobody can train on instead of what the final flush has left.
+
+        Raises:
+            CheckpointError: somebody does, or may.
+        """
+        state = self._link.state
+
+        def told() -> bool:
+            return state.completed is not None
+
+        def over() -> bool | None:
+            return told() or state.benched is not None or state.generation != life or None
+
+        self._await(over, END_SECONDS)
+        if not told() or state.generation != life:
+            raise CheckpointError("the job went on without its final flush")
+
+    def _facts(self, assign: m.Assign, copy: m.LedgerCopy) -> checkpoint.Facts:
         setup = self._link.setup
         return checkpoint.Facts(
-            kind=kind,
+            kind="member" if assign.kind == "train" else "consensus",
             term=copy.term,
             round=assign.round,
             seed=setup.seed,
@@ -256,9 +299,9 @@ class Saver:
         self._link.send(m.AskPublish(number))
         return self._await(lambda: state.may_publish).term
 
-    def _await(self, answer: Callable[[], _T | None]) -> _T:
+    def _await(self, answer: Callable[[], _T | None], seconds: float = ANSWER_SECONDS) -> _T:
         with self._link.condition:
-            found = self._link.condition.wait_for(answer, ANSWER_SECONDS)
+            found = self._link.condition.wait_for(answer, seconds)
         if found is None:
             raise TransferError("the coordinator has not answered")
         return found

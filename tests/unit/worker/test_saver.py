@@ -1,12 +1,16 @@
 """What a save costs the training, and what is saved, with a coordinator in the hands of a test."""
 
 import resource
+import threading
 from pathlib import Path
 
+import pytest
 import torch
 
 import dssync
 from dssync.control import messages as m
+from dssync.control.takeover import NewTerm
+from dssync.errors import CheckpointError
 from dssync.worker import checkpoint
 from dssync.worker.journal import Journal
 from dssync.worker.measure import Measure
@@ -60,8 +64,7 @@ def test_the_first_copy_finds_its_memory_touched(tmp_path: Path) -> None:
     waited_for = faults() - before
 
     coordinator.tell(m.LedgerCopy(1, LEDGER, 1, ()))
-    coordinator.hears(m.AskPublish(1))
-    coordinator.tell(m.MayPublish(1, 1))
+    coordinator.tell(m.Completed(0))
     saver.close()
     assert checkpoint.read(tmp_path / "checkpoint-000001").facts.round == 1
     assert waited_for < fresh / 2
@@ -120,3 +123,72 @@ def test_who_enters_again_asks_again_for_the_flush_that_is_due(tmp_path: Path) -
 
     assert asked_once == 1
     assert coordinator.heard.count(m.AskFlush()) == 2
+
+
+def test_the_last_checkpoint_needs_nobody_once_the_end_is_recorded(tmp_path: Path) -> None:
+    """Others leave soon after the end, the coordinator too; and another term undoes nothing."""
+    coordinator = Coordinator()
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path))
+    coordinator.tell(m.LedgerCopy(4, LEDGER, 1, ()))
+    saver.after(assign(4, "final"))
+    coordinator.tell(NewTerm(2))
+    coordinator.tell(m.Completed(0))
+
+    saver.close()
+
+    assert [each.facts.round for each in checkpoint.newest(tmp_path, raised)] == [4]
+    assert m.AskPublish(4) not in coordinator.heard
+
+
+def test_the_last_checkpoint_is_waited_for_however_long_it_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator, disk, closed = Coordinator(), threading.Event(), threading.Event()
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path))
+    write = checkpoint.write
+    monkeypatch.setattr("dssync.worker.saver.ANSWER_SECONDS", 0.01)
+    monkeypatch.setattr(checkpoint, "write", lambda *what: disk.wait(30) and write(*what))
+    coordinator.tell(m.LedgerCopy(4, LEDGER, 1, ()))
+    coordinator.tell(m.Completed(0))
+    saver.after(assign(4, "final"))
+    closing = threading.Thread(target=lambda: (saver.close(), closed.set()))
+    closing.start()
+
+    gave_up = closed.wait(0.3)
+    disk.set()
+    closing.join()
+
+    assert not gave_up
+    assert [each.facts.round for each in checkpoint.newest(tmp_path, raised)] == [4]
+
+
+def test_who_takes_over_after_the_end_is_asked_for_the_ledger_that_was_lost(tmp_path: Path) -> None:
+    coordinator = Coordinator()
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path))
+    saver.after(assign(4, "final"))
+    coordinator.tell(m.Completed(0))
+    coordinator.hears(m.AskLedger(4))
+    coordinator.tell(m.LedgerCopy(4, LEDGER, 2, ()))
+
+    saver.close()
+
+    assert [each.facts.term for each in checkpoint.newest(tmp_path, raised)] == [2]
+
+
+def test_a_final_flush_without_which_others_went_on_is_not_saved(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    coordinator = Coordinator()
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path))
+    coordinator.tell(m.LedgerCopy(4, LEDGER, 1, ()))
+    saver.after(assign(4, "final"))
+    coordinator.tell(m.Bench("a new term"))
+
+    saver.close()
+
+    assert not list(tmp_path.iterdir())
+    assert "was not saved: the job went on without its final flush" in capfd.readouterr().err
+
+
+def raised(error: CheckpointError) -> None:
+    raise error
