@@ -129,6 +129,8 @@ class Saver:
         self._measure = watch.measure
         self._journal = watch.journal
         self._due = False
+        self._intervals: int | None = None
+        """Times between two saves that had gone by at the last round here."""
         self._last_word = False
         """What is being written is the last that there will be."""
         self._memory: Memory | None = None
@@ -156,8 +158,7 @@ class Saver:
             return
         self._observe_written()
         first = assign.first == self._link.setup.member
-        if (assign.round + 1) % self._rounds == 0:
-            self._due = True
+        self._count(assign.round)
         flushed = assign.kind != "train"
         exact = settings.kind == "consensus"
         # In this life: who enters again may have asked somebody who knows nothing of it any more.
@@ -173,6 +174,12 @@ class Saver:
                 self._save(settings, assign)
         if first and self._thread is None:
             self._prepare()
+
+    def _count(self, number: int) -> None:
+        """Note whether a save is due since the last round here; this one may be far beyond it."""
+        before = number // self._rounds if self._intervals is None else self._intervals
+        self._intervals = (number + 1) // self._rounds
+        self._due = self._due or self._intervals > before
 
     def close(self) -> None:
         """Wait for the checkpoint that is being written, unless others go on and save theirs.

@@ -125,6 +125,23 @@ def test_who_enters_again_asks_again_for_the_flush_that_is_due(tmp_path: Path) -
     assert coordinator.heard.count(m.AskFlush()) == 2
 
 
+def test_a_save_is_due_though_the_round_that_makes_it_so_is_not_applied_here(
+    tmp_path: Path,
+) -> None:
+    """A new term jumps over some rounds, and who is skipped applies none."""
+    coordinator = Coordinator()
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path, every_steps=4))
+    saver.after(assign(5, "train"))
+    saver.close()
+    saver.after(assign(6, "train"))
+    asked_early = m.AskFlush() in coordinator.heard
+
+    saver.after(assign(9, "train"))
+
+    assert not asked_early
+    assert m.AskFlush() in coordinator.heard
+
+
 def test_the_last_checkpoint_needs_nobody_once_the_end_is_recorded(tmp_path: Path) -> None:
     """Others leave soon after the end, the coordinator too; and another term undoes nothing."""
     coordinator = Coordinator()
