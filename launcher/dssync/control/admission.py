@@ -87,7 +87,7 @@ class Admission:
         if ledger is None:
             self._start_anew()
         else:
-            job.ledger = Ledger.restored(ledger)
+            self._count_anew(Ledger.restored(ledger))
             counts = f"committed={job.ledger.committed} total={job.ledger.total}"
             job.outbox.note(Note("resumed", key, counts=counts))
         peer.donor = ""
@@ -172,11 +172,19 @@ class Admission:
     def _start_anew(self) -> None:
         """The trained state was lost with its last holder: the data count anew as well."""
         job = self._job
-        if job.lost_world is not None:
-            job.ledger = job.ledger.renewed()
-            job.restarts += 1
-            job.publish()  # Before anything of the new count: an older copy says that it is done.
+        if job.lost_world is not None or job.ledger.total:
+            self._count_anew(job.ledger.renewed())
             job.outbox.note(Note("restarted_job"))
+
+    def _count_anew(self, ledger: Ledger) -> None:
+        """Take another ledger, which launchers have before anything of it is leased.
+
+        An older copy may say of more that it is done.
+        """
+        job = self._job
+        job.restarts += job.lost_world is not None or job.ledger.total > 0
+        job.ledger = ledger
+        job.publish()
 
     def _begin(self, members: tuple[str, ...]) -> None:
         job, peers = self._job, self._job.roster.peers

@@ -209,6 +209,48 @@ def test_launchers_have_the_ledger_before_anything_of_it_is_leased() -> None:
     assert news == [(slot, job.coordinator.ledger.state) for slot in (0, 1)]
 
 
+def test_a_job_that_goes_on_from_a_checkpoint_counts_anew_everywhere_before_it_leases() -> None:
+    # Else a new coordinator would take the copy in which most is done: that of the lost world.
+    job = JobOnPaper()
+    job.begin("0.0.a")
+    job.says("0.0.a", m.Register((m.Track("", 10),), 1), m.Take(4, 0))
+    job.apply("0.0.a", batches=(0, 1, 2, 3))
+    job.says("0.0.a", m.Leave("nan"))
+    saved = m.LedgerState(1, (m.TrackState("", 10, 2, ()),), 0)
+
+    job.says("0.0.a", m.Enter(MODEL, job.sync, "a:1", resumes=True), m.Resumed(saved))
+
+    (news,) = [each for _, each in job.sent if isinstance(each, m.LedgerNews)][1:]
+    assert (news.ledger, news.restarts) == (saved, 1)
+    assert len(job.of("0.0.a", m.Start)) == 2
+
+
+def test_a_job_that_begins_from_a_checkpoint_says_so_to_launchers_before_it_leases() -> None:
+    job = JobOnPaper()
+    job.connect(0)
+    saved = m.LedgerState(1, (m.TrackState("", 10, 2, ()),), 0)
+
+    job.says("0.0.a", m.Enter(MODEL, job.sync, "a:1", resumes=True), m.Resumed(saved))
+
+    assert [each.ledger for _, each in job.sent if isinstance(each, m.LedgerNews)] == [saved]
+
+
+def test_who_starts_anew_after_a_resumed_member_was_lost_finds_nothing_done() -> None:
+    job = JobOnPaper(desired=2)
+    job.connect(0)
+    job.connect(1)
+    saved = m.LedgerState(1, (m.TrackState("", 10, 2, ()),), 0)
+    for key in ("0.0.a", "1.0.b"):
+        job.says(key, m.Enter(MODEL, job.sync, f"{key}:1", resumes=True))
+    job.says("0.0.a", m.Resumed(saved))
+    job.says("0.0.a", m.Leave("leave"))
+    job.enters("0.0.a")
+
+    job.says("1.0.b", m.Resumed(None))
+
+    assert job.coordinator.ledger.committed == 0
+
+
 def test_a_start_says_which_hello_it_answers() -> None:
     job = JobOnPaper(desired=1)
     job.connect(0)
