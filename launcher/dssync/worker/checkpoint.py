@@ -53,6 +53,8 @@ class Facts:
     """Sequence of the view."""
     views: Sequence[Mapping[str, object]] = ()
     """The last views: term, sequence, members, and those whose values did not count."""
+    optimizer: Sequence[Sequence[str]] = ()
+    """Names of the parameters that it changes, by group."""
 
 
 @dataclass(frozen=True)

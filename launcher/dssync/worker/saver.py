@@ -22,7 +22,7 @@ from msgspec.structs import asdict
 from dssync import contract
 from dssync.control import messages as m
 from dssync.errors import CheckpointError, DssyncError, TransferError, UsageError
-from dssync.worker import checkpoint
+from dssync.worker import checkpoint, sameness
 from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
@@ -296,6 +296,7 @@ class Saver:
             world_size=assign.world_size,
             view=assign.view,
             views=[asdict(each) for each in copy.views],
+            optimizer=sameness.groups_of(self._payload),
         )
 
     def _term(self, number: int) -> int:
@@ -363,11 +364,7 @@ def take_over(loaded: checkpoint.Loaded, payload: Payload) -> None:
     """
     state = dict(loaded.state)
     rng = state.pop(RNG)
-    try:
-        payload.check_fits(state)
-    except CheckpointError as error:
-        raise CheckpointError(f"{loaded.folder.name} is of another script: {error}") from None
-    payload.load(state)
+    sameness.load(loaded, state, payload)
     torch.set_rng_state(rng["cpu"])
 
 

@@ -11,9 +11,11 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,15 +45,25 @@ class Steps:
         self.count = int(str(state["count"]))
 
 
+def momentum(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
+
+
 class Run:
     """One life of a training script with dropout and momentum."""
 
-    def __init__(self, saves: dssync.Checkpoint | Path | None, width: int = 8) -> None:
+    def __init__(
+        self,
+        saves: dssync.Checkpoint | Path | None,
+        width: int = 8,
+        optimized: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer] = momentum,
+        steps: Steps | None = None,
+    ) -> None:
         torch.manual_seed(0)
         self.model = torch.nn.Sequential(torch.nn.Linear(1, width), torch.nn.Dropout(0.5))
-        optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
+        optimizer = optimized(list(self.model.parameters()))
         self.sync = dssync.GroupSync(self.model, optimizer, checkpoint=saves)
-        self.steps = Steps()
+        self.steps = steps or Steps()
         self.sync.register("steps", self.steps)
         self.optimizer = optimizer
         self.seen = Counter[int]()
@@ -237,9 +249,45 @@ def put_another_models(folder: Path) -> str:
     return "is of another script: tensor '0.bias' is float32 .3,. in it, expected float32 .8,."
 
 
+def put_two_groups(folder: Path) -> str:
+    put(folder, lambda given: torch.optim.SGD([{"params": [p]} for p in given], momentum=0.9))
+    return r"is of another script: .*\[\['0.weight'\], \['0.bias'\]\]"
+
+
+def put_another_order(folder: Path) -> str:
+    put(folder, lambda given: torch.optim.SGD(given[::-1], momentum=0.9))
+    return r"is of another script: .*\[\['0.bias', '0.weight'\]\]"
+
+
+def put_another_optimizer(folder: Path) -> str:
+    put(folder, lambda given: torch.optim.Adagrad(given, lr=0.01))
+    return r"is of another script: .*\['dampening', 'momentum'\]"
+
+
+def put(
+    folder: Path, optimized: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer]
+) -> None:
+    """Put a whole checkpoint of another script in the place of one."""
+    shutil.rmtree(folder)
+    other = folder.parent / "other"
+    Run(other, optimized=optimized).train()
+    (other / "checkpoint-000001").rename(folder)
+
+
 @pytest.mark.parametrize(
     "spoil",
-    [truncate, alter, alter_manifest, lose_manifest, write_nonsense, pickle, put_another_models],
+    [
+        put_two_groups,
+        put_another_order,
+        put_another_optimizer,
+        truncate,
+        alter,
+        alter_manifest,
+        lose_manifest,
+        write_nonsense,
+        pickle,
+        put_another_models,
+    ],
 )
 def test_what_is_not_whole_is_refused_by_name_and_the_one_before_is_used(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: Callable[[Path], str]
@@ -259,6 +307,30 @@ def test_what_is_not_whole_is_refused_by_name_and_the_one_before_is_used(
     assert "checkpoint-000002" in lines[0]
     assert re.search(why, lines[0])
     assert f"resumed from {tmp_path / 'checkpoint-000001'}" in said
+
+
+class Strict(Steps):
+    """Takes no other count than its own."""
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        if state["count"] != self.count:
+            raise KeyError("count")
+
+
+@pytest.mark.parametrize("foreign", ["optimizer", "registered"])
+def test_a_checkpoint_that_turns_out_to_be_of_another_script_changes_nothing(
+    tmp_path: Path, foreign: str
+) -> None:
+    # What is registered is loaded last, when the others have changed already.
+    own = {"optimized": partial(torch.optim.AdamW, lr=0.01)}
+    kept: dict[str, Any] = own if foreign == "optimizer" else {"steps": Strict()}
+    Run(tmp_path).train()
+    undisturbed = Run(None, **kept).train()
+    kept = own if foreign == "optimizer" else {"steps": Strict()}
+
+    run = Run(tmp_path, **kept).train()
+
+    assert torch.equal(run.model[0].weight, undisturbed.model[0].weight)
 
 
 def test_settings_that_cannot_be_are_refused(
