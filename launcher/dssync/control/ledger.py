@@ -69,6 +69,8 @@ class Ledger:
             held: what members that live hold, by key; whatever else is open becomes a hole.
         """
         ledger = cls()
+        if not state.tracks:
+            return ledger  # The members bring data of their own.
         ledger.register(
             tuple(Track(t.name, t.batches_per_epoch) for t in state.tracks), state.epochs
         )

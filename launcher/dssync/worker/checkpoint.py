@@ -55,6 +55,8 @@ class Facts:
     """The last views: term, sequence, members, and those whose values did not count."""
     optimizer: Sequence[Sequence[str]] = ()
     """Names of the parameters that it changes, by group."""
+    data: Sequence[str] = ()
+    """What makes up the batches of each loader, in words."""
 
 
 @dataclass(frozen=True)

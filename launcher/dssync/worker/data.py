@@ -8,16 +8,28 @@ process whatever the number of loader workers, so those need no link.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sized
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from typing import Any
 
+from dssync.control.messages import Track
 from dssync.errors import UsageError
 from dssync.schedule.permutation import permutation
 from dssync.worker.draws import LEAST_AHEAD, Draw
 from dssync.worker.link import Link
 
 Collate = Callable[[list[Any]], Any]
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a run is over."""
+
+    loaders: tuple[str, ...]
+    """What makes up the batches of each, in words."""
+    tracks: tuple[Track, ...]
+    epochs: int
 
 
 class Batches:
@@ -44,6 +56,13 @@ class Batches:
         self._track = 0
         self._base = 0
         self._ahead = LEAST_AHEAD
+
+    @property
+    def told(self) -> str:
+        """What makes up its batches, in words."""
+        order = "shuffled" if self._shuffle else "in order"
+        name = f"{self._name!r}: " if self._name else ""
+        return f"{name}{self._size} samples in batches of {self.batch_size}, {order}"
 
     def place(self, name: str, track: int, base: int, ahead: int) -> None:
         """Say which of the loaders of a run draws from here.

@@ -13,7 +13,7 @@ import torch
 
 from dssync.control.messages import Track
 from dssync.errors import UsageError
-from dssync.worker.data import Batches, ahead_of, batches_of
+from dssync.worker.data import Batches, Data, ahead_of, batches_of
 from dssync.worker.link import Link
 
 Loaders = Iterable[Any] | Mapping[str, Iterable[Any]]
@@ -61,6 +61,11 @@ class Feed:
     def tracks(self) -> tuple[Track, ...]:
         """The size of the data, for the coordinator."""
         return tuple(Track(s.name, len(s.batches)) for s in self._sources)
+
+    @property
+    def data(self) -> Data:
+        """What the run is over, for checkpoints."""
+        return Data(tuple(s.batches.told for s in self._sources), self.tracks, self.epochs)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield batches until no loader has any for now."""

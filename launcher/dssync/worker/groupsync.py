@@ -156,6 +156,7 @@ class GroupSync(AbstractContextManager["GroupSync"]):
         if self._finished and not session.link.state.leaving:
             raise UsageError("run() came after the end: the job is done; pass epochs to one run()")
         feed = self._feed = Feed(session.link, loader, epochs)
+        self._payload.data = feed.data
         session.join()
         session.link.send(m.Register(feed.tracks, epochs))
         try:

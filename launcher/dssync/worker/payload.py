@@ -7,6 +7,7 @@ import torch
 
 from dssync.errors import CheckpointError, TransferError, UsageError
 from dssync.worker.buckets import shape_of
+from dssync.worker.data import Data
 from dssync.worker.tree import pack
 
 
@@ -26,6 +27,8 @@ class Payload:
     def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
         self.model = model
         self.optimizer = optimizer
+        self.data: Data | None = None
+        """What it is trained on, once the script has said so."""
         self._stateful: dict[str, Stateful] = {
             "model": cast(Stateful, model),
             "optimizer": cast(Stateful, optimizer),

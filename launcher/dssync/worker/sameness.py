@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 
+from dssync.control.messages import Track, TrackState
 from dssync.errors import CheckpointError
 from dssync.worker.checkpoint import Loaded
+from dssync.worker.data import Data
 from dssync.worker.payload import Payload
 from dssync.worker.staging import take_snapshot
 
@@ -19,6 +21,44 @@ def groups_of(payload: Payload) -> list[list[str]]:
     names = {id(each): name for name, each in payload.model.named_parameters()}
     groups = payload.optimizer.param_groups
     return [[names.get(id(each), "?") for each in group["params"]] for group in groups]
+
+
+def check_run(loaded: Loaded, data: Data | None, seed: int) -> None:
+    """See that a checkpoint counts the batches that this run trains on.
+
+    Args:
+        loaded: the checkpoint.
+        data: what this run is over; None: nobody has said so yet.
+        seed: of this run.
+
+    Raises:
+        CheckpointError: a number means other samples here, so that some would be trained on twice
+            and others never.
+    """
+    facts, ledger = loaded.facts, loaded.ledger
+    if not ledger.tracks:
+        return
+    name, other = loaded.folder.name, "or another checkpoint path"
+    if facts.seed != seed:
+        raise CheckpointError(
+            f"{name} is of a run with --seed {facts.seed}, which orders its samples, expected "
+            f"{seed}: pass the same seed, {other}"
+        )
+    if data is None:
+        return
+    # A checkpoint may be older than the words in it.
+    words = data.loaders if facts.data else _counted(data.tracks)
+    there = [*(facts.data or _counted(ledger.tracks)), f"{ledger.epochs} epochs"]
+    here = [*words, f"{data.epochs} epochs"]
+    if there != here:
+        raise CheckpointError(
+            f"{name} is of a run over {'; '.join(there)}, expected {'; '.join(here)}: use the same "
+            f"data set, batch size, shuffle and epochs, {other}"
+        )
+
+
+def _counted(tracks: Sequence[Track | TrackState]) -> list[str]:
+    return [f"{each.name!r}: {each.batches_per_epoch} batches" for each in tracks]
 
 
 def load(loaded: Loaded, state: Mapping[str, Any], payload: Payload) -> None:

@@ -297,6 +297,7 @@ class Saver:
             view=assign.view,
             views=[asdict(each) for each in copy.views],
             optimizer=sameness.groups_of(self._payload),
+            data=() if self._payload.data is None else self._payload.data.loaders,
         )
 
     def _term(self, number: int) -> int:
@@ -333,6 +334,7 @@ class Saver:
             return None
         for loaded in checkpoint.newest(Path(self._settings.path), _refuse):
             try:
+                sameness.check_run(loaded, self._payload.data, self._link.setup.seed)
                 take_over(loaded, self._payload)
             except CheckpointError as error:
                 _refuse(error)

@@ -11,6 +11,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -68,12 +69,20 @@ class Run:
         self.optimizer = optimizer
         self.seen = Counter[int]()
 
-    def train(self, until: Callable[[int], bool] = lambda _: False) -> "Run":
-        sampler = self.sync.batches(range(SIZE), BATCH)
-        loader = DataLoader(range(SIZE), batch_sampler=sampler)  # type: ignore[arg-type]
-        for batch in self.sync.run(loader, EPOCHS):
-            self.seen.update(batch.tolist())
-            self.model(batch.float().unsqueeze(1)).square().mean().backward()
+    def train(
+        self,
+        until: Callable[[int], bool] = lambda _: False,
+        *,
+        size: int = SIZE,
+        batch: int = BATCH,
+        epochs: int = EPOCHS,
+        shuffle: bool = True,
+    ) -> "Run":
+        sampler = self.sync.batches(range(size), batch, shuffle)
+        loader = DataLoader(range(size), batch_sampler=sampler)  # type: ignore[arg-type]
+        for samples in self.sync.run(loader, epochs):
+            self.seen.update(samples.tolist())
+            self.model(samples.float().unsqueeze(1)).square().mean().backward()
             self.optimizer.step()
             self.optimizer.zero_grad()
             self.steps.count += 1
@@ -307,6 +316,60 @@ def test_what_is_not_whole_is_refused_by_name_and_the_one_before_is_used(
     assert "checkpoint-000002" in lines[0]
     assert re.search(why, lines[0])
     assert f"resumed from {tmp_path / 'checkpoint-000001'}" in said
+
+
+@pytest.mark.parametrize(
+    ("other", "named"),
+    [
+        # As many batches as here, but not the same ones.
+        ({"size": SIZE - 1}, "25 samples in batches of 2, shuffled"),
+        ({"size": 39, "batch": 3}, "39 samples in batches of 3, shuffled"),
+        ({"shuffle": False}, "26 samples in batches of 2, in order"),
+        ({"batch": 1}, "26 samples in batches of 1, shuffled"),
+        ({"epochs": 4}, "4 epochs"),
+    ],
+)
+def test_a_checkpoint_of_other_data_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], other: dict[str, Any], named: str
+) -> None:
+    Run(tmp_path).train(**other)
+
+    again = Run(tmp_path).train()
+
+    said = capsys.readouterr().err
+    refused = next(line for line in said.splitlines() if "refused" in line)
+    assert "checkpoint-000001" in refused
+    assert named in refused
+    assert again.seen == Counter(dict.fromkeys(range(SIZE), EPOCHS))
+
+
+def test_a_checkpoint_of_another_seed_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Run(tmp_path).train()
+    (saved,) = checkpoint.newest(tmp_path, print)
+    shutil.rmtree(saved.folder)
+    facts = replace(saved.facts, seed=7)
+    checkpoint.write(saved.folder, saved.state, saved.ledger, facts)
+
+    again = Run(tmp_path).train()
+
+    assert "refused: checkpoint-000001 is of a run with --seed 7" in capsys.readouterr().err
+    assert again.seen == Counter(dict.fromkeys(range(SIZE), EPOCHS))
+
+
+def test_a_run_without_data_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    first = Run(dssync.Checkpoint(tmp_path, every_steps=4, kind="member"))
+    while not folders(tmp_path):
+        first.steps.count += 1
+        first.sync.step()
+    first.sync.close()
+    saved = checkpoint.read(checkpoint.published(tmp_path)[-1])
+
+    again = Run(tmp_path)
+    again.sync.step()
+
+    assert again.steps.count == saved.state["steps"]["count"] > 0
 
 
 class Strict(Steps):
