@@ -273,6 +273,7 @@ class ReplaySession:
                 self.link.state.restart()
                 self.link.state.generation = act.generation
             self.consumed.clear()
+            self._payload.optimizer.zero_grad()
         hello = m.Enter(self._lines, self.options.message, self._snapshots.address)
         self.link.send(replace(hello, generation=self.link.state.generation))
         if act.source.startswith(CHECKPOINT):

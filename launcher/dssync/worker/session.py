@@ -231,6 +231,8 @@ class MemberSession:
             self.link.state.restart()
         # What it held is leased to others now, and its mates have given its communicators up.
         self.consumed.clear()
+        # Of batches that others train on: they would go into the next step.
+        self._payload.optimizer.zero_grad()
         self._rendezvous.release()
         self._enter(applied_round)
 

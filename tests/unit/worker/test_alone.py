@@ -186,3 +186,14 @@ def test_a_state_that_cannot_be_sent_is_said_once() -> None:
         dssync.GroupSync(model, optimizer) as sync,
     ):
         sync.step()
+
+
+def test_who_comes_back_has_no_gradients_of_batches_that_others_train_on_now() -> None:
+    model, optimizer = parts()
+    with dssync.GroupSync(model, optimizer) as sync:
+        for _ in sync.run(loader_of(sync, size=4)):
+            model(torch.ones(1, 2)).sum().backward()
+            with sync.away():
+                pass
+            assert [each.grad for each in model.parameters()] == [None, None]
+            break

@@ -105,3 +105,16 @@ def test_a_model_that_replaces_its_tensors_ends_with_those_of_the_log(tmp_path: 
 
     session.leave("leave")
     assert session.left
+
+
+def test_who_enters_again_has_no_gradients_of_its_former_life(tmp_path: Path) -> None:
+    again = Entered(OWN, 1, "", None, 3, (Draw(0, 7),))
+    session = session_of(tmp_path, Entered(OWN, 0, "", None, 0, ()), again)
+    session.join()
+    model = session._payload.model
+    model(torch.ones(1, 1)).sum().backward()
+
+    session.draw(0, 1)
+    session.sync(idle=False)
+
+    assert [each.grad for each in model.parameters()] == [None, None]
