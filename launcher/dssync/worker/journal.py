@@ -6,6 +6,7 @@ makes the file durable now and then; a machine that fails may cost the last seco
 """
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,6 +44,7 @@ class Journal:
 
     def __init__(self, member: str, path: str) -> None:
         self._member = member
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if path else -1
         self._drawn: list[Draw] = []
 
@@ -99,5 +101,17 @@ class Journal:
         return drawn
 
     def _write(self, record: Told) -> None:
-        if self.kept:
-            os.write(self._file, line_of(record))
+        """Write a record; a log with a hole would tell of another run, so it ends at an error."""
+        if not self.kept:
+            return
+        line = line_of(record)
+        try:
+            written = os.write(self._file, line)
+            if written < len(line):
+                raise OSError(f"{written} of {len(line)} bytes were written")
+        except OSError as error:
+            file, self._file = self._file, -1
+            if file >= 0:  # The writer of a checkpoint may have found out as well.
+                os.close(file)
+            # The training is worth more than its log.
+            print(f"dssync: {self._path} ends for {self._member}: {error}", file=sys.stderr)

@@ -1,0 +1,15 @@
+"""What a member writes down is worth less than what it does."""
+
+import pytest
+
+from dssync.worker.journal import Journal
+
+
+def test_a_full_disk_ends_the_log_and_not_the_training(capsys: pytest.CaptureFixture[str]) -> None:
+    journal = Journal("0.0.a", "/dev/full")
+
+    journal.skipped(3, False)
+    journal.skipped(4, False)
+
+    assert not journal.kept
+    assert capsys.readouterr().err.count("/dev/full") == 1
