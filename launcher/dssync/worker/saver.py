@@ -198,7 +198,11 @@ class Saver:
         if self._thread is not None:
             self._thread.join()
         started = time.monotonic()
-        snapshot = stage(self._payload, self._memory)
+        try:
+            snapshot = stage(self._payload, self._memory)
+        except Exception as error:  # Also the script's own objects are asked for their state.
+            _not_saved(assign, error)
+            return
         self._memory = snapshot.memory
         self._observe("stage", time.monotonic() - started)
         if assign.kind == "train":
@@ -208,7 +212,10 @@ class Saver:
 
     def _prepare(self) -> None:
         """Touch the memory of the first copy while the training goes on."""
-        make = memory_for(state_of(self._payload))
+        try:
+            make = memory_for(state_of(self._payload))
+        except Exception:
+            return  # The save will say so.
 
         def touch() -> None:
             memory = make()
@@ -225,8 +232,7 @@ class Saver:
         try:
             self._write(settings, snapshot, assign, life)
         except (OSError, DssyncError) as error:
-            # The training is worth more than a save; the next one may fare better.
-            _say(f"the checkpoint of round {assign.round} was not saved: {error}")
+            _not_saved(assign, error)
 
     def _write(self, settings: Checkpoint, snapshot: Snapshot, assign: m.Assign, life: int) -> None:
         started = time.monotonic()
@@ -306,7 +312,10 @@ class Saver:
         with self._link.condition:
             state.may_publish = None
         self._link.send(m.AskPublish(number))
-        return self._await(lambda: state.may_publish).term
+        # One that answers a former question may still come.
+        return self._await(
+            lambda: leave if (leave := state.may_publish) and leave.round == number else None
+        ).term
 
     def _await(self, answer: Callable[[], _T | None], seconds: float = ANSWER_SECONDS) -> _T:
         with self._link.condition:
@@ -368,6 +377,11 @@ def take_over(loaded: checkpoint.Loaded, payload: Payload) -> None:
     rng = state.pop(RNG)
     sameness.load(loaded, state, payload)
     torch.set_rng_state(rng["cpu"])
+
+
+def _not_saved(assign: m.Assign, error: Exception) -> None:
+    """Tell of a save that failed. The training is worth more; the next one may fare better."""
+    _say(f"the checkpoint of round {assign.round} was not saved: {error}")
 
 
 def _refuse(error: CheckpointError) -> None:

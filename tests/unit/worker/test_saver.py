@@ -209,3 +209,35 @@ def test_a_final_flush_without_which_others_went_on_is_not_saved(
 
 def raised(error: CheckpointError) -> None:
     raise error
+
+
+def test_a_late_leave_to_publish_an_earlier_checkpoint_is_no_answer(tmp_path: Path) -> None:
+    class Late(Coordinator):
+        """Lets the answer of a former question come first."""
+
+        def _take(self, messages: list[bytes]) -> None:
+            super()._take(messages)
+            if m.MEMBER.encode(m.AskPublish(3)) in messages:
+                self.tell(m.MayPublish(2, 9))
+
+    coordinator = Late()
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path, every_steps=4, kind="member"))
+    saver.after(assign(3, "train"))
+
+    let_publish(coordinator, 3)
+
+    saver.close()
+    assert len(checkpoint.published(tmp_path)) == 1
+
+
+def test_a_state_that_cannot_be_saved_any_more_stops_no_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saver = saver_of(Coordinator(), dssync.Checkpoint(tmp_path, every_steps=4, kind="member"))
+    saver._payload.optimizer.param_groups[0]["schedule"] = object()
+
+    saver.after(assign(2, "train"))
+    saver.after(assign(3, "train"))
+
+    saver.close()
+    assert "the checkpoint of round 3 was not saved" in capsys.readouterr().err
