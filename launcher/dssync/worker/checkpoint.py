@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -163,9 +164,23 @@ def publish(folder: Path, path: Path) -> Path:
 
 
 def remove_old(path: Path, keep: int) -> None:
-    """Remove all checkpoints but the newest ones, and what crashes left of others."""
-    for old in [*published(path)[:-keep], *path.glob(f"{SAVING}*")]:
+    """Remove all checkpoints but the newest ones, and what crashes left of others.
+
+    What is younger than the newest one may be what another writer is about to publish.
+    """
+    found = published(path)
+    since = _written_seconds(found[-1]) if found else 0.0
+    left = [each for each in path.glob(f"{SAVING}*") if _written_seconds(each) < since]
+    for old in [*found[:-keep], *left]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _written_seconds(folder: Path) -> float:
+    """Return when something was last put into a folder; never, as it seems, if it is gone."""
+    try:
+        return folder.stat().st_mtime
+    except OSError:
+        return math.inf
 
 
 def published(path: Path) -> list[Path]:

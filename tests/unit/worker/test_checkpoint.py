@@ -187,6 +187,16 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.glob(".*")] == []
 
 
+def test_what_another_writer_is_about_to_publish_is_left_to_it(tmp_path: Path) -> None:
+    for name, written in (("checkpoint-000001", 10), (".saving-dead", 9), (".saving-live", 11)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (written, written))
+
+    checkpoint.remove_old(tmp_path, keep=2)
+
+    assert sorted(each.name for each in tmp_path.iterdir()) == [".saving-live", "checkpoint-000001"]
+
+
 def test_names_of_all_folders_that_a_save_makes_are_durable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
