@@ -374,6 +374,7 @@ class Coordination:
             join_window_seconds=world.join_window_seconds,
             lease_seconds=control.lease_seconds,
             any_side=control.quorum == "any",
+            hang_seconds=self._settings.supervision.hang_timeout_seconds,
         )
 
 

@@ -115,10 +115,11 @@ class Coordinator:
             ProtocolError: the event holds a message that no launcher sends; nothing was changed.
         """
         match event:
-            case Received(slot, m.Heartbeat()):
+            case Received(slot, m.Heartbeat(workers)):
                 # Many, and nothing follows from them but that a launcher is there.
                 pod = self.job.roster.pods.get(slot)
                 if pod is not None:
+                    pod.progress = workers
                     self._heard(pod, now)
                 return []
         if self.gathering is None:

@@ -24,6 +24,9 @@ class ControlSettings:
     lease_seconds: float = 2.0
     """A launcher that was not heard for this long is gone."""
     bench_after_misses: int = 3
+    hang_seconds: float = 600.0
+    """A member that says nothing for this long while others wait for it, without a deadline, is put
+    out."""
     together_seconds: float = 1.0
     """Longest wait of a joiner for others of its pod that fetch the state: each change of the view
     makes new groups of all members, so that a pod's workers had better come in one."""

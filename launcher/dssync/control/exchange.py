@@ -62,6 +62,11 @@ class Exchange:
         return tuple(m for m in self.waiting if m not in present)
 
     @property
+    def awaited(self) -> tuple[str, ...]:
+        """Members that others, without data, wait for without a deadline."""
+        return self.late if self.arrived and self.deadline_seconds is None else ()
+
+    @property
     def held(self) -> tuple[str, ...]:
         """Members that cannot arrive in a higher round, through no fault that is known yet."""
         if self.deadline_seconds is not None:

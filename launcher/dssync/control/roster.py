@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from dssync.control.messages import Enter, SyncSettings, Take
+from dssync.control.messages import Enter, Progress, SyncSettings, Take
 from dssync.control.places import located
 from dssync.control.takeover import Launcher
 from dssync.control.view import Member, slot_of
@@ -43,6 +43,13 @@ class Pod:
     draining: bool = False
     address: str = ""
     process: str = ""
+    progress: tuple[Progress, ...] = ()
+    """Of its workers, as its last heartbeat told."""
+
+    def silent_seconds(self, key: str) -> float:
+        """Return how long a worker had said nothing at the last heartbeat."""
+        told = (each.seconds_since_progress for each in self.progress if each.member == key)
+        return next(told, 0.0)
 
     @property
     def launcher(self) -> Launcher:

@@ -1,5 +1,7 @@
 """What members do between coming and going: rounds, and the batches they train on."""
 
+import math
+
 from dssync.control import messages as m
 from dssync.control.archive import ledger_copy
 from dssync.control.departures import Departures
@@ -8,10 +10,15 @@ from dssync.control.exchange import Closed
 from dssync.control.job import Job, World
 from dssync.control.pace import Pace
 from dssync.control.roster import Phase
+from dssync.control.view import slot_of
 from dssync.errors import ProtocolError
 
 LEAD_ROUNDS = 2
 """Rounds beyond one period of the schedule that may be open at the same time."""
+
+
+HANG_LOOK_SECONDS = 0.5
+"""Between two looks at who hangs, which takes minutes to tell."""
 
 
 class Training:
@@ -24,6 +31,7 @@ class Training:
         self._published_out: tuple[str, ...] = ()
         self._pace = Pace()
         self._holds = False
+        self._hang_look_seconds = -math.inf
 
     # --- data -------------------------------------------------------------------------------
 
@@ -108,9 +116,25 @@ class Training:
 
     def tick(self, now: float) -> None:
         """Let time go by for the open rounds."""
-        if self._job.world is not None:
-            self._job.world.rounds.tick(now)
+        world = self._job.world
+        if world is not None:
+            world.rounds.tick(now)
+            if now >= self._hang_look_seconds:
+                self._hang_look_seconds = now + HANG_LOOK_SECONDS
+                for key in self._hung(world):
+                    self._departures.bench(key, "hang", now)
         self._publish(now)
+
+    def _hung(self, world: World) -> list[str]:
+        """Return who is waited for without a deadline and has been silent for too long."""
+        roster, limit = self._job.roster, self._job.settings.hang_seconds
+        awaited: set[str] = set()
+        held: set[str] = set()
+        for exchange in world.rounds.exchanges():
+            awaited.update(key for key in exchange.awaited if key not in held)
+            held.update(exchange.held)  # They say nothing either, through no fault of theirs.
+        pods = roster.pods
+        return [k for k in sorted(awaited) if pods[slot_of(k)].silent_seconds(k) >= limit]
 
     def _publish(self, now: float) -> None:
         """Send the ledger to all launchers if it has changed; to many of them less often."""

@@ -10,6 +10,49 @@ from unit.control.job import MODEL, JobOnPaper
 # --- evidence of failure ----------------------------------------------------------------------
 
 
+def silent(key: str, seconds: float) -> m.Heartbeat:
+    return m.Heartbeat((m.Progress(key, 0, seconds),))
+
+
+def test_who_hangs_while_others_without_data_wait_for_it_is_put_out() -> None:
+    job = JobOnPaper(desired=3)
+    job.begin("0.0.a", "1.0.b", "2.0.c")
+    size = m.Register((m.Track("", 3),), 1)
+    for key in ("0.0.a", "1.0.b", "2.0.c"):
+        job.says(key, size, m.Take(1, 0))
+    job.hear(2, silent("2.0.c", 600.0))
+    job.wait(1.0, 0, 1)
+    nobody_waits = job.of("2.0.c", m.Bench)
+    job.says("0.0.a", m.Take(1, 0))
+    job.arrive("0.0.a", "1.0.b", idle=True)
+    job.hear(2, silent("2.0.c", 599.0))
+    job.wait(1.0, 0, 1)
+    trains = job.of("2.0.c", m.Bench)
+
+    job.hear(2, silent("2.0.c", 600.0))
+    job.wait(1.0, 0, 1)
+
+    assert nobody_waits == trains == []
+    assert job.of("2.0.c", m.Bench) == [m.Bench("hang")]
+    assert job.last("0.0.a", m.Leases) == m.Leases(0, (2,))
+    assert m.Abandon(0, 0) in job.of("0.0.a", m.Abandon)
+
+
+def test_who_is_held_up_by_one_that_hangs_is_not_put_out_with_it() -> None:
+    job = JobOnPaper(desired=4, sync=m.SyncSettings("grid", 2, 1, "relaxed", 0))
+    job.begin("0.0.a", "1.0.b", "2.0.c", "3.0.d")
+    job.arrive("0.0.a", idle=True)  # of 0 and 1 in round 0
+    job.arrive("2.0.c", "3.0.d", idle=True)
+    job.apply("2.0.c", "3.0.d")
+    job.arrive("2.0.c", "3.0.d", round=1, idle=True)
+
+    for key in job.roster:
+        job.hear(int(key[0]), silent(key, 600.0))
+    job.wait(1.0)
+
+    assert [key for key in job.roster if job.of(key, m.Bench)] == ["1.0.b"]
+
+
 def test_a_connection_that_comes_back_in_time_costs_nothing(job: JobOnPaper) -> None:
     job.disconnect(1)
     job.wait(0.1, 0)
