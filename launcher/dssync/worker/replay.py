@@ -145,6 +145,9 @@ class ReplaySession:
     @property
     def has_leases(self) -> bool:
         """Whether something is drawn before the next round."""
+        # Who had no more data gave copies away while it waited for its next round.
+        while self._donates_now:
+            self.do_chores()
         act = self._acts.due
         return not (self.over or _is_idle(act))
 
@@ -186,7 +189,7 @@ class ReplaySession:
     def do_chores(self) -> None:
         """Serve joiners, if this is the moment."""
         act = self._acts.due
-        if not isinstance(act, Donates) or act.point != self._now():
+        if not isinstance(act, Donates) or not self._donates_now:
             return
         served = self._snapshots.served + act.joiners
         # It waits before this round: the launcher sends it the joiners.
@@ -248,6 +251,11 @@ class ReplaySession:
         return self._gone or (isinstance(act, Left) and act.over)
 
     @property
+    def _donates_now(self) -> bool:
+        act = self._acts.due
+        return isinstance(act, Donates) and act.point == self._now()
+
+    @property
     def _is_at_its_end(self) -> bool:
         return self._acts.next is None
 
@@ -258,7 +266,7 @@ class ReplaySession:
             self._stop()
         elif isinstance(act, Entered):
             self._enter()
-        elif isinstance(act, Donates) and act.point == self._now():
+        elif self._donates_now:
             self.do_chores()
         else:
             self._depart(what)
@@ -323,9 +331,10 @@ class ReplaySession:
         self._applied_round = assign.round
         self.world_size = assign.world_size
         self._first, self._ended = assign.first == self._own, assign.kind == "final"
+        if self._ended:
+            self.do_chores()  # It waits here for the end. Else the script goes on first.
         result = "committed" if assign.stages else "solo"
         self._tell(Outcome.of(assign, result, self._own, time.monotonic() - started))
-        self.do_chores()
         return True
 
     def _sum(self, act: Round, buckets: Buckets) -> None:

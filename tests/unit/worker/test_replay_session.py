@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from msgspec.structs import replace
 
 from dssync.control import messages as m
-from dssync.control.replay import ACTS, Ending, Round
-from dssync.control.viewlog import Draw, Entered, Left, Skipped
+from dssync.control.replay import ACTS, Donates, Ending, Round
+from dssync.control.viewlog import Draw, Entered, Left, Point, Skipped
 from dssync.worker.buckets import Buckets
 from dssync.worker.link import Link, Setup
 from dssync.worker.options import SyncOptions
@@ -22,13 +23,18 @@ def solo(number: int, kind: str = "train") -> m.Assign:
     return m.Assign(number, 0, kind, True, (), (), 1, 1, OWN, "", False, 0.5, 1)
 
 
-def session_of(folder: Path, *acts: object, model: torch.nn.Module | None = None) -> ReplaySession:
-    model = model or torch.nn.Linear(1, 1)
+def session_of(
+    folder: Path,
+    *acts: object,
+    model: torch.nn.Module | None = None,
+    said: list[object] | None = None,
+) -> ReplaySession:
+    model, said = model or torch.nn.Linear(1, 1), [] if said is None else said
     part = folder / "part"
     lines = [ACTS.encode_text(each) for each in (*acts, Ending(True))]  # type: ignore[arg-type]
     part.write_text("\n".join(lines))
     payload = Payload(model, torch.optim.SGD(model.parameters(), lr=1.0))
-    link = Link(Setup(OWN, host="", replay=str(part)), lambda _: None, lambda _: None)
+    link = Link(Setup(OWN, host="", replay=str(part)), said.append, lambda _: None)
     return ReplaySession(link, SyncOptions.of(link.setup, None, None, None), payload)
 
 
@@ -118,3 +124,61 @@ def test_who_enters_again_has_no_gradients_of_its_former_life(tmp_path: Path) ->
     session.sync(idle=False)
 
     assert [each.grad for each in model.parameters()] == [None, None]
+
+
+def donates() -> Donates:
+    """A copy after one step, when its round had been applied and a batch was drawn."""
+    return Donates(Point(0, 1, 0), 0, ())
+
+
+def test_a_copy_that_was_taken_in_a_wait_for_data_follows_what_the_script_does_after_a_step(
+    tmp_path: Path,
+) -> None:
+    first, second = (Draw(0, 7),), (Draw(0, 8),)
+    rounds = (Round(solo(0), False, "0x0.0p+0", True, first), donates())
+    last = Round(solo(1), False, "0x0.0p+0", True, second)
+    said: list[object] = []
+    session = session_of(tmp_path, Entered(OWN, 0, "", None, 0, ()), *rounds, last, said=said)
+    session.join()
+
+    session.draw(0, 1)
+    session.steps += 1
+    session.sync(idle=False)
+    after_step = len(said)
+    drawn = session.draw(0, 1)
+
+    assert drawn == 8
+    assert said[after_step:] == [[m.MEMBER.encode(m.Arrive(1, 0, True))]]
+
+
+def test_a_copy_that_was_taken_in_an_idle_round_comes_before_it(tmp_path: Path) -> None:
+    rounds = (
+        Round(solo(0), False, "0x0.0p+0", True, (Draw(0, 7),)),
+        replace(donates(), drawn=(Draw(0, -1),)),
+        Round(solo(1), True, "0x0.0p+0", True, ()),
+    )
+    session = session_of(
+        tmp_path, Entered(OWN, 0, "", None, 0, ()), *rounds, Left(OWN, True, "", ())
+    )
+    session.join()
+    session.draw(0, 1)
+    session.steps += 1
+    session.sync(idle=False)
+
+    assert session.draw(0, 1) is None
+    assert not session.has_leases
+    session.sync(idle=True)
+    assert session.over
+
+
+def test_a_copy_of_the_last_values_is_given_before_the_script_goes_on(tmp_path: Path) -> None:
+    rounds = (Round(solo(0, "final"), False, "0x0.0p+0", True, ()), donates())
+    session = session_of(
+        tmp_path, Entered(OWN, 0, "", None, 0, ()), *rounds, Left(OWN, True, "", ())
+    )
+    session.join()
+    session.steps += 1
+
+    session.sync(idle=False)
+
+    assert session.over
