@@ -50,6 +50,8 @@ class Election:
         self._blocked_since: float | None = None
         self._challenge_after = now
         self._challenged = False
+        self._unanswered_since = now
+        """So long a challenge has stood before a coordinator that could read it."""
         self._appointed = False
         self._finished = False
         """Nobody here has anything to hear of the end any more; who has stands, to hear of it."""
@@ -87,6 +89,7 @@ class Election:
             case b.ArbiterFailed():
                 self._asks_arbiter, self._record = False, None
                 self._next_look = now + self.settings.retry_seconds
+                self._unanswered_since = now  # The coordinator may have been answered no better.
                 if self._is_leaderless(now):
                     self._do(b.NobodyLeads())
             case b.Ticked():
@@ -144,7 +147,7 @@ class Election:
             self._follow(leader, now)
 
     def _follow(self, leader: Leader, now: float) -> None:
-        self.leader = leader
+        self.leader, self._blocked_since = leader, None
         self._patience, self._appointed = self.settings.link_seconds, False
         self._enter(Phase.SUSPECTING, now)
         self._do(b.Follow(leader))
@@ -194,7 +197,7 @@ class Election:
         reached = self._reached(now) | {self.me.uid}
         expected = (everybody - self._gone) | {self.me.uid}
         self.leader = Leader(record.term, self.me.uid, self.me.address)
-        self._appointed = False
+        self._appointed, self._blocked_since = False, None
         self._enter(Phase.LEADING, now)
         electorate = Electorate(expected, reached, self._is_over)
         self._do(b.Lead(record, electorate, self._others))
@@ -262,6 +265,7 @@ class Election:
     def _is_blocked(self, now: float) -> bool:
         """Tell whether somebody is linked to the coordinator, and has not been for too long."""
         if not self._somebody_is_linked(now):
+            self._blocked_since = None
             return False
         if self._blocked_since is None:
             self._blocked_since = now
@@ -285,14 +289,16 @@ class Election:
         if self.phase is not Phase.CHALLENGING:
             return False
         if record.challenged:
-            self._challenged = True
+            if not self._challenged:
+                self._challenged, self._unanswered_since = True, now
         elif self._challenged:
             self._enter(Phase.CANDIDATE, now)
             self._challenge_after = now + self.settings.challenge_seconds
             return False
         else:
             self._challenge(record, now)
-        return self._challenged and now - self._since >= self.settings.challenge_seconds
+        waited = now - self._unanswered_since
+        return self._challenged and waited >= self.settings.challenge_seconds
 
     def _is_leaderless(self, now: float) -> bool:
         """Tell whether nobody leads, as far as can be known without the arbiter."""
@@ -303,7 +309,7 @@ class Election:
 
     def _challenge(self, record: Record, now: float) -> None:
         self._enter(Phase.CHALLENGING, now)
-        self._challenged = record.challenged
+        self._challenged, self._unanswered_since = record.challenged, now
         if not record.challenged:
             values = {**record.values, contract.RECORD_CHALLENGE: self.me.uid}
             self._swap(record, replace(record, values=values))

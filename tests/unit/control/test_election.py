@@ -33,6 +33,8 @@ class Candidate:
         self.now = 0.0
         self.record = RECORD
         self.reachable = True
+        self.writes_late = False
+        self._unwritten: list[b.Swap] = []
         self.answers: dict[str, Answer] = {}
         self.did: list[b.Effect] = []
         self.election = Election(LAUNCHERS[slot], SETTINGS, 0.0)
@@ -45,7 +47,10 @@ class Candidate:
         while pending:
             for effect in self.election.handle(pending.pop(0), self.now):
                 self.did.append(effect)
-                pending += self._result(effect)
+                if self.writes_late and isinstance(effect, b.Swap):
+                    self._unwritten.append(effect)
+                else:
+                    pending += self._result(effect)
 
     def _result(self, effect: b.Effect) -> list[b.Event]:
         match effect:
@@ -62,6 +67,12 @@ class Candidate:
                 known = [self.answers.get(each.uid) for each in launchers]
                 return [b.Answered(each) for each in known if each is not None]
         return []
+
+    def writes(self) -> None:
+        """Let the arbiter do what it was asked to."""
+        self.writes_late, pending = False, self._unwritten
+        for swap in pending:
+            self.does(*self._result(swap))
 
     def waits(self, seconds: float) -> None:
         end = self.now + seconds
@@ -142,6 +153,38 @@ def test_whoever_is_linked_to_the_coordinator_blocks_for_ten_seconds() -> None:
     assert candidate.led
 
 
+def test_a_coordinator_is_protected_anew_from_who_has_led_or_followed_since() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8), FIRST)
+    candidate.does(b.LinkLost())
+    candidate.waits(11.0)
+    assert candidate.led
+    third = Leader(3, "pod3", "host:3")
+    candidate.record = Record("9", "pod3", 3, {contract.RECORD_ADDRESS: "host:3"})
+    candidate.hears_from(range(2, 8), third)
+
+    candidate.waits(9.5)
+    too_early = len(candidate.led) > 1
+    candidate.waits(2.5)
+
+    assert not too_early
+    assert len(candidate.led) == 2
+
+
+def test_who_was_blocked_and_is_no_longer_is_blocked_for_ten_seconds_again() -> None:
+    candidate = Candidate(view=LAUNCHERS[:4])
+    candidate.hears_from(range(2, 3), FIRST)
+    candidate.does(b.LinkLost())
+    candidate.waits(8.0)
+    candidate.hears_from(range(2, 3))
+    candidate.waits(1.0)
+    candidate.hears_from(range(2, 4), FIRST)
+
+    candidate.waits(9.0)
+
+    assert not candidate.led
+
+
 def test_half_or_less_challenges_and_a_coordinator_that_answers_stays() -> None:
     candidate = Candidate()
     candidate.hears_from(range(2, 5))
@@ -167,6 +210,41 @@ def test_an_unanswered_challenge_takes_over_after_ten_seconds(count: int) -> Non
 
     assert candidate.led
     assert not candidate.record.challenged
+
+
+def test_time_in_which_the_arbiter_answers_nobody_is_no_time_to_answer_a_challenge() -> None:
+    candidate = Candidate()
+    candidate.does(b.LinkLost())
+    candidate.waits(1.5)
+    assert candidate.record.challenged
+    candidate.reachable = False
+    candidate.waits(20.0)
+    candidate.reachable = True
+
+    candidate.waits(9.0)
+    too_early = bool(candidate.led)
+    candidate.waits(2.0)
+
+    assert not too_early
+    assert candidate.led
+
+
+def test_a_challenge_that_was_written_late_is_waited_for_from_then_on() -> None:
+    """The swap itself took long."""
+    candidate = Candidate()
+    candidate.does(b.LinkLost())
+    candidate.waits(0.25)
+    candidate.writes_late = True
+    candidate.waits(8.0)
+    assert not candidate.record.challenged
+    candidate.writes()
+
+    candidate.waits(9.0)
+    too_early = bool(candidate.led)
+    candidate.waits(2.0)
+
+    assert not too_early
+    assert candidate.led
 
 
 def test_the_last_one_takes_over_at_once_if_the_others_have_ended() -> None:

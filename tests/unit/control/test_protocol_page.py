@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/protocol.md").read_text()
 HERE = Path(__file__).parent
 JOBS = HERE.parents[1] / "integration/job"
+SIMULATED = HERE.parents[1] / "simulation"
 
 
 def rows() -> list[list[str]]:
@@ -27,7 +28,8 @@ def rows() -> list[list[str]]:
 
 
 def test_every_test_that_the_page_names_exists() -> None:
-    sources = [path.read_text() for folder in (HERE, JOBS) for path in folder.glob("test_*.py")]
+    folders = (HERE, JOBS, SIMULATED)
+    sources = [path.read_text() for folder in folders for path in folder.glob("test_*.py")]
     known = re.findall(r"def (test_\w+)", "\n".join(sources))
 
     named = re.findall(r"test_\w+?(?=_…)", PAGE)
@@ -39,6 +41,7 @@ def test_every_test_that_the_page_names_exists() -> None:
 def test_every_rule_names_a_file_of_tests_or_the_simulator() -> None:
     files = {path.stem.removeprefix("test_") for path in HERE.glob("test_*.py")}
     files |= {f"job/{path.stem}" for path in JOBS.glob("test_*.py")}
+    files |= {f"simulation/{path.stem}" for path in SIMULATED.glob("test_*.py")}
     files |= {f"{path.parent.name}/{path.stem}" for path in HERE.parent.glob("*/test_*.py")}
 
     held = {row[0]: re.findall(r"`([a-z_/]+)`|\b(S)\b", row[-1]) for row in rows()}
