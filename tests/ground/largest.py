@@ -4,7 +4,7 @@ import random
 import uuid
 
 from dssync import contract
-from dssync.control.record import launchers_value
+from dssync.control.record import launchers_value, missing_value
 from dssync.control.takeover import Launcher
 from dssync_operator.record import MAX_GONE, Wanted
 
@@ -27,6 +27,7 @@ class Largest:
         )
         self.launchers = tuple(self._launcher(slot, uid) for slot, uid in enumerate(uids))
         listed = {contract.RECORD_LAUNCHERS: launchers_value(self.launchers)}
+        listed[contract.RECORD_MISSING] = missing_value(self.launchers)
         self.annotations = self.wanted.annotations() | listed
 
     def uids(self, count: int) -> tuple[str, ...]:

@@ -240,8 +240,8 @@ class Pod(Host):
         if term != self._term or not self._linked:
             return
         match message:
-            case Launchers(launchers):
-                self.tell_election(b.Viewed(launchers))
+            case Launchers(launchers, missing):
+                self.tell_election(b.Viewed(launchers, missing))
             case Succeed(ending):
                 self.tell_election(b.Appointed(ending))
             case m.LedgerNews():

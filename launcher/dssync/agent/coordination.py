@@ -316,8 +316,8 @@ class Coordination:
 
     def _deliver(self, message: m.ToLauncher) -> None:
         match message:
-            case Launchers(launchers):
-                self._campaign.handle(b.Viewed(launchers))
+            case Launchers(launchers, missing):
+                self._campaign.handle(b.Viewed(launchers, missing))
             case Succeed(term):
                 self._campaign.handle(b.Appointed(term))
             case _:

@@ -15,7 +15,7 @@ from typing import Final
 from dssync import contract
 from dssync.agent.arbiters import Arbiter, Record
 from dssync.control.coordinator import Coordinator
-from dssync.control.record import launchers_value
+from dssync.control.record import launchers_value, missing_value
 from dssync.control.view import slot_of
 from dssync.errors import ArbiterError
 
@@ -51,8 +51,10 @@ def entries(coordinator: Coordinator) -> dict[str, str]:
         pods = len({slot_of(key) for key in view.members})
         numbers = (view.term, view.sequence, pods, len(view.members))
         told[contract.RECORD_VIEW] = dict(zip(contract.VIEW_KEYS, numbers, strict=True))
-    launchers = coordinator.launchers
-    listed = {contract.RECORD_LAUNCHERS: launchers_value(launchers)} if launchers else {}
+    listed: dict[str, str] = {}
+    if coordinator.launchers:
+        listed[contract.RECORD_LAUNCHERS] = launchers_value(coordinator.launchers)
+        listed[contract.RECORD_MISSING] = missing_value(coordinator.missing)
     return listed | {key: json.dumps(value) for key, value in told.items()}
 
 

@@ -18,7 +18,7 @@ from dssync.control.events import Note
 from dssync.control.job import Job, World
 from dssync.control.ledger import Ledger, committed_in
 from dssync.control.roster import Peer, Phase
-from dssync.control.takeover import Adopt, Report, Verdict, Vote
+from dssync.control.takeover import Adopt, Launcher, Report, Verdict, Vote
 from dssync.control.view import Member, View
 from dssync.errors import ProtocolError
 from dssync.schedule import Layout, Settings
@@ -39,6 +39,9 @@ class Electorate:
     """Those that have answered the candidate."""
     over: bool = False
     """The record says that the job is done."""
+    launchers: tuple[Launcher, ...] = ()
+    """Who may have followed another coordinator: the launchers of the last view, and those that
+    were missing from it, but for those that have ended for certain."""
 
 
 @dataclass

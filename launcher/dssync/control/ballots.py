@@ -82,9 +82,10 @@ class Answered:
 
 @dataclass(frozen=True)
 class Viewed:
-    """The coordinator says who the launchers are."""
+    """The coordinator says who the launchers are, and whom it misses."""
 
     launchers: tuple[Launcher, ...]
+    missing: tuple[Launcher, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,8 @@ class Coordinator:
         self.gathering = None if electorate is None else Gathering(electorate)
         self._gathered = self.gathering
         """What is known of the term before; late reports join it while nobody holds any state."""
+        self._former = () if electorate is None else electorate.launchers
+        """Who was there before this term, until it is known who of them is here."""
         self._deferred: list[Event] = []
         self._bulletin = Bulletin(self.job)
         self.archive = Archive(self.job)
@@ -97,6 +99,11 @@ class Coordinator:
     def launchers(self) -> tuple[Launcher, ...]:
         """The launchers of the current view."""
         return self._bulletin.launchers
+
+    @property
+    def missing(self) -> tuple[Launcher, ...]:
+        """Launchers that are missing from it."""
+        return self._bulletin.missing
 
     @property
     def idle(self) -> bool:
@@ -187,8 +194,13 @@ class Coordinator:
                 _check(event)
                 self._deferred.append(event)
         uids = {slot: pod.uid for slot, pod in self.roster.pods.items()}
+        if not gathering.complete(uids, now):
+            return
+        if self._former:
+            self.departures.miss_absent(self._former, now)
+            self._former = ()
         # To adopt is to decide: what survivors have confirmed is committed with it.
-        if gathering.complete(uids, now) and self.job.may_decide(now):
+        if self.job.may_decide(now):
             self.gathering = None
             self._begin_term(gathering, now)
 
@@ -226,6 +238,7 @@ class Coordinator:
                 process=hello.process,
             )
         pods[hello.slot].lost_seconds = None
+        self.departures.confirm_replaced(pods[hello.slot], now)
         self._heard(pods[hello.slot], now)
         if self.job.recorded:
             self.job.outbox.send(hello.slot, m.JobCompleted())
@@ -273,8 +286,7 @@ class Coordinator:
         self.job.quorum.found(pod.uid)
 
     def _missed(self, pod: Pod, now: float) -> None:
-        if not pod.draining:
-            self.job.quorum.lost(pod.launcher, now)
+        self.departures.miss(pod, now)
 
     def _paused(self, now: float) -> None:
         self.job.quorum.paused()

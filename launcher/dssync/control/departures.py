@@ -1,11 +1,13 @@
 """How members leave: lost, benched, drained or of their own will."""
 
+import math
 from collections.abc import Iterable
 
 from dssync.control import messages as m
 from dssync.control.events import Note
 from dssync.control.job import Job, World
 from dssync.control.roster import Phase, Pod
+from dssync.control.takeover import Launcher
 from dssync.control.view import slot_of
 
 
@@ -52,12 +54,36 @@ class Departures:
     def pod_gone(self, slot: int, cause: str, now: float) -> None:
         """Forget a launcher and its members."""
         pod = self._job.roster.pods[slot]
-        if cause == "eof" and not pod.draining:
-            self._job.quorum.lost(pod.launcher, now)
+        if cause == "eof":
+            self.miss(pod, now)
         self._job.roster.remove_pod(slot)
         for key in self._job.roster.of_slot(slot):
             self._put_out(key, pod)
             self.gone(key, cause, now)
+
+    def miss(self, pod: Pod, now: float) -> None:
+        """A launcher went without a word, or is silent: it may follow somebody else, or lead."""
+        if not pod.leaves:
+            self._job.quorum.lost(pod.launcher, now)
+
+    def miss_absent(self, launchers: Iterable[Launcher], now: float) -> None:
+        """Miss, of those that were there before this term, whoever is not here as it begins.
+
+        Nobody knows since when, so that an end that is confirmed says nothing of the time before.
+        """
+        here = {pod.uid for pod in self._job.roster.pods.values()}
+        for each in launchers:
+            if each.uid not in here:
+                self._job.quorum.lost(each, -math.inf)
+        for pod in self._job.roster.pods.values():
+            self.confirm_replaced(pod, now)
+
+    def confirm_replaced(self, pod: Pod, now: float) -> None:
+        """Whoever had the slot of a pod has ended, or it would not be another's."""
+        missing = self._job.quorum.missing
+        former = [each.uid for each in missing if each.slot == pod.slot and each.uid != pod.uid]
+        if former:
+            self.confirm_gone(former, now)
 
     def _put_out(self, key: str, pod: Pod) -> None:
         """Note that what a member does from now on does not count; after the end nothing does."""

@@ -16,7 +16,7 @@ from dssync.control import ballots as b
 from dssync.control.adoption import Electorate
 from dssync.control.ballots import ElectionSettings, Phase
 from dssync.control.peers import Answer, Ballot, Leader, rank
-from dssync.control.record import Record, launchers_value
+from dssync.control.record import Record, launchers_value, missing_value
 from dssync.control.takeover import Launcher
 
 
@@ -37,6 +37,8 @@ class Election:
         """The coordinator that this launcher follows, or is."""
         self.view: tuple[Launcher, ...] = ()
         """The launchers of the last view."""
+        self._missing: tuple[Launcher, ...] = ()
+        """Launchers that its coordinator missed."""
         self._effects: list[b.Effect] = []
         self._since = now
         self._patience = 0.0
@@ -115,8 +117,8 @@ class Election:
                 self._answers[answer.uid] = (answer, now)
                 if answer.leader is not None:
                     self._heard(answer.leader, now)
-            case b.Viewed(launchers):
-                self.view = launchers
+            case b.Viewed(launchers, missing):
+                self.view, self._missing = launchers, missing
             case b.ExitsSeen(uids):
                 self._gone |= uids
             case b.Appointed(term) if term == self.term and not self.leads:
@@ -199,8 +201,19 @@ class Election:
         self.leader = Leader(record.term, self.me.uid, self.me.address)
         self._appointed, self._blocked_since = False, None
         self._enter(Phase.LEADING, now)
-        electorate = Electorate(expected, reached, self._is_over)
+        living = tuple(each for each in self._others if each.uid not in self._gone)
+        known = (*living, *self._outside(record))
+        electorate = Electorate(expected, reached, self._is_over, known)
         self._do(b.Lead(record, electorate, self._others))
+
+    def _outside(self, record: Record) -> tuple[Launcher, ...]:
+        """Return who is not in this launcher's last view but may live, as far as it knows.
+
+        The record may be of a later view than the one that this launcher heard of last.
+        """
+        told = (*self._missing, *record.missing, *record.launchers)
+        passed = self._gone | {self.me.uid} | {each.uid for each in self.view}
+        return tuple({each.uid: each for each in told if each.uid not in passed}.values())
 
     def _keep(self, record: Record) -> None:
         """Go on coordinating: answer a challenge."""
@@ -321,6 +334,7 @@ class Election:
             **_unchallenged(record),
             contract.RECORD_ADDRESS: self.me.address,
             contract.RECORD_LAUNCHERS: launchers_value(tuple(known.values())),
+            contract.RECORD_MISSING: missing_value(self._outside(record)),
         }
         term = max(record.term, self.term) + 1
         self._swap(record, Record(holder=self.me.uid, term=term, values=values))

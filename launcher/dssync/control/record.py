@@ -13,6 +13,8 @@ from dssync.control.takeover import Launcher
 MOST_LAUNCHERS: Final = 400
 """Launchers listed in the record, lowest slots first: it has to stay small beside the operator's
 entries. In a larger job a newcomer asks these."""
+MOST_MISSING: Final = 50
+"""The same of those that are missing; one that is listed is enough to make a coordinator look."""
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,12 @@ class Record:
     @property
     def launchers(self) -> tuple[Launcher, ...]:
         """The launchers of the last view that was written."""
-        listed = _list(self.values.get(contract.RECORD_LAUNCHERS, ""))
-        found = (_launcher(each) for each in listed)
-        return tuple(each for each in found if each is not None)
+        return _launchers(self.values.get(contract.RECORD_LAUNCHERS, ""))
+
+    @property
+    def missing(self) -> tuple[Launcher, ...]:
+        """The launchers that were missing from it."""
+        return _launchers(self.values.get(contract.RECORD_MISSING, ""))
 
     @property
     def gone(self) -> frozenset[str]:
@@ -62,8 +67,21 @@ class Record:
 
 def launchers_value(launchers: tuple[Launcher, ...]) -> str:
     """Return launchers as they stand in the record."""
-    listed = launchers[:MOST_LAUNCHERS]
-    return contract.pack(json.dumps(listed, separators=(",", ":"), default=asdict))
+    return _packed(launchers[:MOST_LAUNCHERS])
+
+
+def missing_value(launchers: tuple[Launcher, ...]) -> str:
+    """Return launchers that are missing as they stand in the record."""
+    return _packed(launchers[:MOST_MISSING])
+
+
+def _packed(launchers: tuple[Launcher, ...]) -> str:
+    return contract.pack(json.dumps(launchers, separators=(",", ":"), default=asdict))
+
+
+def _launchers(entry: str) -> tuple[Launcher, ...]:
+    found = (_launcher(each) for each in _list(entry))
+    return tuple(each for each in found if each is not None)
 
 
 def _list(entry: str) -> list[object]:

@@ -52,6 +52,11 @@ class Pod:
         return next(told, 0.0)
 
     @property
+    def leaves(self) -> bool:
+        """Whether nothing is left of it but to end: it has drained, and its workers have ended."""
+        return self.draining and self.workers <= 0
+
+    @property
     def launcher(self) -> Launcher:
         """What the other launchers know of it."""
         return Launcher(self.slot, self.uid, self.address, self.process)

@@ -26,6 +26,9 @@ class Launchers(Message, frozen=True):
     """The launchers of the current view: who may become coordinator, and whom to ask."""
 
     launchers: tuple[Launcher, ...]
+    missing: tuple[Launcher, ...] = ()
+    """Who was lost, has not ended for certain and may follow somebody else: the coordinator of the
+    next term misses them, too."""
 
 
 class Succeed(Message, frozen=True):
