@@ -195,13 +195,18 @@ class Hub:
 
     # --- the coordinator ----------------------------------------------------------------------
 
+    def now(self) -> float:
+        """Read the coordinator's clock; it hears of a pause first."""
+        now = self._clock.now()
+        if self._clock.last_pause_seconds:
+            self.handle(Paused(self._clock.last_pause_seconds))
+        return now
+
     def handle(self, event: Event) -> None:
         """Hand one event to the coordinator and do what it wants, unless the pod dies meanwhile."""
         if self._closed or not self.pod.alive:
             return
-        now = self._clock.now()
-        if self._clock.last_pause_seconds > self.coordinator.job.settings.lease_seconds:
-            self.handle(Paused())
+        now = self.now()
         self._monitor.before(event, now)
         effects = self.coordinator.handle(event, now)
         self._monitor.after(effects)

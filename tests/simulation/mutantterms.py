@@ -72,15 +72,15 @@ class GoesOnAfterTheEnd(Election):
 class AnswersNoChallenge(Election):
     """The coordinator leaves challenges in the record."""
 
-    def _keep(self, record: Record) -> None:
+    def _keep(self, record: Record, now: float) -> None:
         self._do(b.Hold(record))
 
 
 class KeepsTheTerm(Election):
     """A take-over does not raise the term."""
 
-    def _swap(self, expected: Record, new: Record) -> None:
-        super()._swap(expected, replaced(new, term=max(1, new.term - 1)))
+    def _swap(self, expected: Record, new: Record, now: float) -> None:
+        super()._swap(expected, replaced(new, term=max(1, new.term - 1)), now)
 
 
 class LeadsWithoutWinning(Election):
@@ -133,9 +133,9 @@ class HearsNoNews(Election):
 class NeverStays(Election):
     """A coordinator whom nobody succeeds is stuck in stepping down, and deaf to challenges."""
 
-    def _keep(self, record: Record) -> None:
+    def _keep(self, record: Record, now: float) -> None:
         if self.phase is not Phase.STEPPING_DOWN:
-            super()._keep(record)
+            super()._keep(record, now)
 
     def _take(self, event: b.Event, now: float) -> None:
         if not isinstance(event, b.Stay):

@@ -105,11 +105,11 @@ class Pod(Host):
             case b.Follow(leader):
                 self._take_uplink(None)
                 self._uplink = RemoteUplink(self, leader)
-            case b.Lead(record, electorate, _):
-                self._lead(record, electorate)
-            case b.Hold(record) if self.hub is not None:
+            case b.Lead(record, electorate, _, age_seconds):
+                self._lead(record, electorate, age_seconds)
+            case b.Hold(record, age_seconds) if self.hub is not None:
                 hub = self.hub
-                hub.handle(Looked())
+                hub.handle(Looked(age_seconds))
                 self._confirm_exits(record.gone)
                 hub.heard(record)
             case b.StepDown():
@@ -121,14 +121,14 @@ class Pod(Host):
             case _:
                 pass
 
-    def _lead(self, record: Record, electorate: Electorate) -> None:
+    def _lead(self, record: Record, electorate: Electorate, age_seconds: float) -> None:
         coordinator, monitor = self.world.new_coordinator(record, electorate, self)
         self._take_uplink(None)
         hub = self.hub = Hub(self, coordinator, monitor)
         hub.record(record)
         self._uplink = LocalUplink(self, hub)
         hub.introduce_local(self.hello())
-        hub.handle(Looked())
+        hub.handle(Looked(age_seconds))
         if self.alive:
             self.linked(record.term, first=True)
 

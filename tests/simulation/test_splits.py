@@ -132,6 +132,26 @@ def test_without_the_arbiter_a_job_goes_on_whose_last_coordinator_has_been_repla
         assert stage.committed(term) > before + 20
 
 
+def test_a_coordinator_that_stands_still_again_and_again_counts_that_time_for_its_looks() -> None:
+    """Each time shorter than a lease."""
+    for stage in stages(4, RUNS):
+        stage.until(5.0)
+        first = stage.chief
+        hub = first.hub
+        assert hub is not None
+        stage.cut([first], stage.others[-1:])
+        stage.until(8.0)
+        stage.lose_arbiter(first)
+        for _ in range(4):
+            first.freeze()
+            stage.until(stage.scheduler.now + 1.9)
+            first.thaw()
+            stage.until(stage.scheduler.now + 0.1)
+
+        assert stage.leader is first
+        assert not hub.coordinator.job.may_decide(hub.now())
+
+
 def test_only_the_way_between_two_is_cut_and_each_coordinator_is_left_ten_seconds() -> None:
     for stage in stages(3, RUNS):
         stage.until(5.0)

@@ -200,11 +200,11 @@ class Coordination:
         match effect:
             case b.Follow(leader):
                 self._follow(leader)
-            case b.Lead(record, electorate, others):
-                self._lead(record, electorate)
+            case b.Lead(record, electorate, others, age_seconds):
+                self._lead(record, electorate, age_seconds)
                 self._peers.announce(others, Elected(self._leader_of(record)))
-            case b.Hold() if self._host is not None:
-                self._hold(effect.record, self._host)
+            case b.Hold(record, age_seconds) if self._host is not None:
+                self._hold(record, self._host, age_seconds)
             case b.NobodyLeads():
                 self._handlers.on_nobody()
             case b.StepDown():
@@ -228,7 +228,7 @@ class Coordination:
         lease = self._settings.control.lease_seconds
         self._take_uplink(RemoteUplink(leader, self._token, self._hello, events, lease))
 
-    def _lead(self, record: Record, electorate: Electorate) -> None:
+    def _lead(self, record: Record, electorate: Electorate, age_seconds: float) -> None:
         settings = self._control_settings(record)
         coordinator = Coordinator(record.term, settings, electorate)
         host = CoordinatorHost(
@@ -247,19 +247,19 @@ class Coordination:
             "coordinating", slot=self._me.slot, address=self._me.address, term=record.term
         )
         self._take_uplink(LocalUplink(host, self._hello(), self._deliver))
-        self._learn(record, host)
+        self._learn(record, host, age_seconds)
         self._link_made(record.term, True)
 
-    def _hold(self, record: Record, host: CoordinatorHost) -> None:
-        self._learn(record, host)
+    def _hold(self, record: Record, host: CoordinatorHost, age_seconds: float) -> None:
+        self._learn(record, host, age_seconds)
         self._confirm_exits(host, record.gone)
         if self._recorder is not None:
             self._recorder.heard(record)
 
-    def _learn(self, record: Record, host: CoordinatorHost) -> None:
+    def _learn(self, record: Record, host: CoordinatorHost, age_seconds: float) -> None:
         """Tell the coordinator what others wrote into the record, as it was read just now."""
         host.gone = record.gone
-        host.handle(Looked())
+        host.handle(Looked(age_seconds))
         host.handle(Placed(record.paths))
 
     def _confirm_exits(self, host: CoordinatorHost, gone: frozenset[str]) -> None:

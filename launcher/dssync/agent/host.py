@@ -147,10 +147,10 @@ class CoordinatorHost:
                 self._send_later(effect.slot, effect.message)
 
     def _now(self) -> float:
-        """Read the clock; the coordinator hears of a long pause first, whoever reads after it."""
+        """Read the clock; the coordinator hears of a pause first, whoever reads after it."""
         now = self._clock.now()
-        if self._clock.last_pause_seconds > self._coordinator.job.settings.lease_seconds:
-            self.handle(Paused())
+        if self._clock.last_pause_seconds:
+            self.handle(Paused(self._clock.last_pause_seconds))
         return now
 
     @property

@@ -189,6 +189,8 @@ class Lead:
     record: Record
     electorate: Electorate
     others: tuple[Launcher, ...]
+    age_seconds: float = 0.0
+    """As in `Hold`."""
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,8 @@ class Hold:
     """The arbiter still names this coordinator."""
 
     record: Record
+    age_seconds: float = 0.0
+    """Since the arbiter was asked; what it said holds for that moment, not for the answer's."""
 
 
 @dataclass(frozen=True)

@@ -158,8 +158,8 @@ class Coordinator:
                 self.job.settings = replace(self.job.settings, desired=desired, minimum=minimum)
             case Placed(paths):
                 self.job.place(paths)
-            case Looked():
-                self.job.quorum.looked(now)
+            case Looked(age_seconds):
+                self.job.quorum.looked(now - age_seconds)
                 self.archive.looked(now)
             case ExitsConfirmed(uids):
                 self.departures.confirm_gone(uids, now)
@@ -167,8 +167,8 @@ class Coordinator:
                 self.training.recorded()
             case Resigning(wanted):
                 self.job.resigning = wanted
-            case Paused():
-                self._paused(now)
+            case Paused(seconds):
+                self._paused(seconds, now)
             case _:
                 self._tick(now)
 
@@ -288,7 +288,11 @@ class Coordinator:
     def _missed(self, pod: Pod, now: float) -> None:
         self.departures.miss(pod, now)
 
-    def _paused(self, now: float) -> None:
+    def _paused(self, seconds: float, now: float) -> None:
+        """Take in a pause: a short one only ages what the arbiter said."""
+        if seconds <= self.job.settings.lease_seconds:
+            self.job.quorum.aged(seconds)
+            return
         self.job.quorum.paused()
         for pod in self.roster.pods.values():
             self._missed(pod, now)

@@ -45,6 +45,7 @@ class Election:
         self._record: Record | None = None
         self._looked = now
         self._asks_arbiter = False
+        self._asked = now
         self._next_look = now
         self._next_ask = now
         self._answers: dict[str, tuple[Answer, float]] = {}
@@ -164,7 +165,7 @@ class Election:
             self._fence(now)
         elif self.leads:
             if holder.uid == self.me.uid and holder.term == self.term:
-                self._keep(record)
+                self._keep(record, now)
             else:
                 self._do(b.StepDown())
                 self._follow_or_stand(holder, now)
@@ -204,7 +205,7 @@ class Election:
         living = tuple(each for each in self._others if each.uid not in self._gone)
         known = (*living, *self._outside(record))
         electorate = Electorate(expected, reached, self._is_over, known)
-        self._do(b.Lead(record, electorate, self._others))
+        self._do(b.Lead(record, electorate, self._others, now - self._asked))
 
     def _outside(self, record: Record) -> tuple[Launcher, ...]:
         """Return who is not in this launcher's last view but may live, as far as it knows.
@@ -215,11 +216,11 @@ class Election:
         passed = self._gone | {self.me.uid} | {each.uid for each in self.view}
         return tuple({each.uid: each for each in told if each.uid not in passed}.values())
 
-    def _keep(self, record: Record) -> None:
+    def _keep(self, record: Record, now: float) -> None:
         """Go on coordinating: answer a challenge."""
-        self._do(b.Hold(record))
+        self._do(b.Hold(record, now - self._asked))
         if record.challenged:
-            self._swap(record, replace(record, values=_unchallenged(record)))
+            self._swap(record, replace(record, values=_unchallenged(record)), now)
 
     # --- standing -----------------------------------------------------------------------------
 
@@ -236,7 +237,7 @@ class Election:
             self._ask(now)
             self._stand(now)
         if now >= self._next_look and not self._asks_arbiter:
-            self._asks_arbiter = True
+            self._asks_arbiter, self._asked = True, now
             seconds = self.settings.look_seconds
             self._next_look = now + seconds / (4 if self.phase is Phase.STEPPING_DOWN else 1)
             self._do(b.Look())
@@ -258,10 +259,10 @@ class Election:
             return
         ballot = self._ballot(now)
         if self._appointed or not record.holder:
-            self._take_over(record)
+            self._take_over(record, now)
         elif not (ballot.is_guest or self._is_blocked(now) or now < self._turn(ballot)):
             if ballot.may_swap or self._is_unanswered(record, now):
-                self._take_over(record)
+                self._take_over(record, now)
             elif self.phase is Phase.CANDIDATE and now >= self._challenge_after:
                 self._challenge(record, now)
 
@@ -325,9 +326,9 @@ class Election:
         self._challenged, self._unanswered_since = record.challenged, now
         if not record.challenged:
             values = {**record.values, contract.RECORD_CHALLENGE: self.me.uid}
-            self._swap(record, replace(record, values=values))
+            self._swap(record, replace(record, values=values), now)
 
-    def _take_over(self, record: Record) -> None:
+    def _take_over(self, record: Record, now: float) -> None:
         living = [each for each in self.view if each.uid not in self._gone]
         known = {each.uid: each for each in (*living, self.me)}
         values = {
@@ -337,10 +338,10 @@ class Election:
             contract.RECORD_MISSING: missing_value(self._outside(record)),
         }
         term = max(record.term, self.term) + 1
-        self._swap(record, Record(holder=self.me.uid, term=term, values=values))
+        self._swap(record, Record(holder=self.me.uid, term=term, values=values), now)
 
-    def _swap(self, expected: Record, new: Record) -> None:
-        self._asks_arbiter = True
+    def _swap(self, expected: Record, new: Record, now: float) -> None:
+        self._asks_arbiter, self._asked = True, now
         self._do(b.Swap(expected, new))
 
     def _enter(self, phase: Phase, now: float) -> None:

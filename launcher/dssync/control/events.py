@@ -1,5 +1,6 @@
 """What happens to a coordinator, what it wants done, and its settings."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -93,6 +94,9 @@ class Ticked:
 class Looked:
     """The arbiter was read and names this coordinator."""
 
+    age_seconds: float = 0.0
+    """Since it was asked, by a clock that stands never still."""
+
 
 @dataclass(frozen=True)
 class ExitsConfirmed:
@@ -116,7 +120,9 @@ class Recorded:
 
 @dataclass(frozen=True)
 class Paused:
-    """This coordinator stood still for longer than a lease."""
+    """This coordinator stood still, so long that its clock did."""
+
+    seconds: float = math.inf
 
 
 Event = (

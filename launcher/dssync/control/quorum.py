@@ -14,7 +14,7 @@ from dssync.control.takeover import Launcher
 EXIT_SECONDS = 1.0
 """A launcher that ends later than this after it was lost may have followed somebody else before."""
 READ_SECONDS = 5.0
-"""A look at the arbiter is worth this long."""
+"""A look at the arbiter is worth this long, from when it was asked."""
 
 
 class Quorum:
@@ -61,11 +61,16 @@ class Quorum:
             self._ended_late = self._ended_late or late
             del self._missing[uid], self._lost_seconds[uid]
 
-    def looked(self, now: float) -> None:
-        """The arbiter was read, and it names this coordinator."""
-        self._looked_seconds, self._ended_late = now, False
+    def looked(self, asked_seconds: float) -> None:
+        """The arbiter was read, and named this coordinator when it was asked."""
+        self._looked_seconds, self._ended_late = asked_seconds, False
         self._owed_looks = max(0, self._owed_looks - 1)
         self._looks += 1
+
+    def aged(self, seconds: float) -> None:
+        """The clock by which looks are dated stood still, and others went on."""
+        if self._looked_seconds is not None:
+            self._looked_seconds -= seconds
 
     def paused(self) -> None:
         """This coordinator stood still: what it saw before is old, and what it hears now may be.

@@ -12,7 +12,15 @@ from dssync.agent.door import Door
 from dssync.agent.host import AT_ONCE, CoordinatorHost
 from dssync.control import messages as m
 from dssync.control.coordinator import Coordinator
-from dssync.control.events import ControlSettings, Effect, Event, Looked, Ticked
+from dssync.control.events import (
+    Connected,
+    ControlSettings,
+    Disconnected,
+    Effect,
+    Event,
+    Looked,
+    Ticked,
+)
 from dssync.control.requests import Answer, Refused, Request
 
 MEMBERS = 2 * AT_ONCE + 5
@@ -83,6 +91,28 @@ async def test_a_coordinator_whose_clock_fails_says_so() -> None:
     reason = await asyncio.wait_for(failed, 10)
     assert "KeyError('a fault')" in reason
     assert len(told) == 1, "with its traceback"
+    await host.close()
+
+
+async def test_pauses_shorter_than_a_lease_age_what_the_arbiter_said() -> None:
+    now = 0.0
+    coordinator = Coordinator(1, ControlSettings(desired=2, minimum=2, lease_seconds=2.0))
+    host = CoordinatorHost(coordinator, lambda note: None, read=lambda: now)
+    host.handle(Connected(m.Hello(1, "second", 1, ("", "", ""))))
+    host.handle(Disconnected(1, "second"))
+    for _ in range(10):
+        now += 0.1
+        host.handle(Ticked())
+    host.handle(Looked())
+    decided = []
+
+    for _ in range(4):
+        now += 1.9
+        host.handle(Ticked())
+        decided.append(coordinator.job.may_decide(host._now()))
+
+    assert [each.uid for each in host.missing] == ["second"]
+    assert decided == [True, True, False, False]
     await host.close()
 
 

@@ -342,6 +342,23 @@ def test_a_coordinator_that_reads_another_term_steps_down_and_follows() -> None:
     assert candidate.election.leader == Leader(3, "pod5", "host:5")
 
 
+def test_a_coordinator_hears_how_old_what_it_reads_is() -> None:
+    candidate = Candidate()
+    candidate.hears_from(range(2, 8))
+    candidate.does(b.LinkLost())
+    candidate.waits(0.6)
+    assert candidate.election.leads
+    (lead,) = candidate.led
+    candidate.did.clear()
+    looked = candidate.election.handle(b.Ticked(), candidate.now + 1.0)
+
+    held = candidate.election.handle(b.Looked(candidate.record), candidate.now + 4.0)
+
+    assert lead.age_seconds == 0.0
+    assert looked == [b.Look()]
+    assert held[0] == b.Hold(candidate.record, pytest.approx(3.0))
+
+
 def test_an_appointed_successor_asks_nobody() -> None:
     candidate = Candidate(6)
     candidate.does(b.Appointed(1))

@@ -61,6 +61,29 @@ def test_a_look_is_worth_some_seconds_while_somebody_is_missing() -> None:
     assert quorum.holds(1.0 + READ_SECONDS + STEP)
 
 
+def test_a_look_is_as_old_as_the_question() -> None:
+    job = two()
+    job.wait(3.0, 0)
+
+    job.takes(Looked(READ_SECONDS - 1.0))
+
+    assert job.coordinator.job.may_decide(job.now + 1.0)
+    assert not job.coordinator.job.may_decide(job.now + 1.0 + STEP)
+
+
+def test_a_short_pause_ages_a_look_and_nobody_is_missing_for_it() -> None:
+    job = two()
+    job.wait(3.0, 0)
+    job.takes(Looked())
+
+    job.takes(Paused(1.5))
+
+    quorum = job.coordinator.job.quorum
+    assert [each.uid for each in quorum.missing] == ["pod1"]
+    assert not quorum.holds(job.now + READ_SECONDS - 1.5)
+    assert quorum.holds(job.now + READ_SECONDS - 1.5 + STEP)
+
+
 @pytest.mark.parametrize("late", [False, True])
 def test_an_exit_long_after_the_loss_says_nothing_of_the_time_between(late: bool) -> None:
     quorum = Quorum()
