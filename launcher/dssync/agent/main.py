@@ -1,5 +1,7 @@
 """From settings to an exit code: registry, endpoint, launcher, last word."""
 
+import sys
+
 from dssync.agent import office, termination
 from dssync.agent.endpoint import MetricsEndpoint
 from dssync.agent.launcher import Launcher

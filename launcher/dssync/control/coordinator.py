@@ -285,9 +285,6 @@ class Coordinator:
         pod.heard_seconds = now
         self.job.quorum.found(pod.uid)
 
-    def _missed(self, pod: Pod, now: float) -> None:
-        self.departures.miss(pod, now)
-
     def _paused(self, seconds: float, now: float) -> None:
         """Take in a pause: a short one only ages what the arbiter said."""
         if seconds <= self.job.settings.lease_seconds:
@@ -295,7 +292,7 @@ class Coordinator:
             return
         self.job.quorum.paused()
         for pod in self.roster.pods.values():
-            self._missed(pod, now)
+            self.departures.miss(pod, now)
 
     def _tick(self, now: float) -> None:
         if now >= self._expiry_seconds:
@@ -313,7 +310,7 @@ class Coordinator:
             elif now - pod.heard_seconds >= settings.lease_seconds:
                 # The pod itself stays known: its connection stands, and it may only be frozen. Or
                 # the network is cut, and others have another coordinator by now.
-                self._missed(pod, now)
+                self.departures.miss(pod, now)
                 for key in self.roster.of_slot(slot):
                     self.departures.bench(key, "lease", now)
         pods = self.roster.pods.values()

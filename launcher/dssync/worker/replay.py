@@ -247,8 +247,7 @@ class ReplaySession:
     @property
     def _is_leaving(self) -> bool:
         """Whether it left for good, or is about to."""
-        act = self._acts.due
-        return self._gone or (isinstance(act, Left) and act.over)
+        return self._gone or (isinstance(act := self._acts.due, Left) and act.over)
 
     @property
     def _donates_now(self) -> bool:
