@@ -100,6 +100,7 @@ class Monitor:
             self._observer.progressed = True
             if key in self.coordinator.roster.peers:
                 self._commit(body.batches)
+                self._knows(slot_of(key), body.batches)
                 self.assignments.applied(key, body)
 
     def after(self, effects: Iterable[Effect]) -> None:
@@ -196,7 +197,9 @@ class Monitor:
                 kind = self.assignments.kind_of(key, number)
                 require(kind == "train", f"{key} is skipped in round {number}, a {kind}")
                 self.assignments.given_up(key, number)
-            case m.Commit(number, attempt, batches):
+            case m.Commit(number, attempt, batches, earlier):
+                require(self.ever_committed.issuperset(earlier), f"{earlier} are not committed")
+                self._knows(slot_of(key), batches + earlier)
                 self.assignments.committed(key, number)
                 self._observer.decided[key, self.term, number, attempt] = batches
                 self._decides(key, f"commits round {number}")
@@ -305,6 +308,12 @@ class Monitor:
             if self._commits[batch] > 1:
                 self._twice.add(batch)
         self._said += len(batches)
+
+    def _knows(self, slot: int, batches: tuple[int, ...]) -> None:
+        """A launcher has a record of what is committed; the coordinator's own ends with it."""
+        pod = self.coordinator.roster.pods.get(slot)
+        if pod is not None and pod.uid != self._observer.cell.holders.get(self.term):
+            self._observer.recorded.update(batches)
 
     def _recommit(self, batches: Iterable[int]) -> None:
         self._commits = Counter(batches)

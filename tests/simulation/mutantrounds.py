@@ -79,6 +79,14 @@ class CommitsEarly(Rounds):
         super().confirm(key, message, now)
 
 
+class TellsNothingEarlier(Rounds):
+    """What a pod has committed for itself is known to nobody else who takes its values."""
+
+    def _decide(self, exchange: Exchange, now: float) -> None:
+        self.hearsay.covered()
+        super()._decide(exchange, now)
+
+
 class Regrows(Rounds):
     """A retry takes in again who has applied already."""
 

@@ -105,6 +105,7 @@ MUTANTS = MappingProxyType(
         "repeats communicator ids": _part(directory=r.RepeatsIds),
         "retries before all have answered": _part(MEMBERS, 43, rounds=r.RetriesEarly),
         "commits at the first confirmation": _part(STRICT, rounds=r.CommitsEarly),
+        "tells of no earlier commits": _part(STRICT_LEADERS, 2, rounds=r.TellsNothingEarlier),
         "tells of the end too soon": _part(ECHOES, training=t.TellsTooSoon),
         "leaves those who were not told": _whole(MIXED, 9, election=t.LeavesTheUntold),
         "goes on after the end": _whole(ECHOES, election=t.GoesOnAfterTheEnd),

@@ -94,6 +94,10 @@ class Observer:
         """Bits of commits that no survivor knew when a term began."""
         self._done: dict[str, set[int]] = defaultdict(set)
         """Strict: batches of the attempts that each member has applied, its mates' included."""
+        self._in_values: dict[str, int] = {}
+        """Strict: bits of all that is in what each member has applied last, whoever brought it."""
+        self.recorded: set[int] = set()
+        """Strict: batches of whose commit a launcher knew that did not coordinate."""
 
     @property
     def completed(self) -> bool:
@@ -174,6 +178,7 @@ class Observer:
         monitor.values.applied(key, assign, result[0])
         if monitor.is_strict:
             self._done[key].update(self.decided.get((key, term, assign.round, assign.attempt), ()))
+            self._in_values[key] = result[1]
             if assign.kind != "train":
                 self.check_batches(key, result[1])
 
@@ -189,15 +194,20 @@ class Observer:
     def began(self, key: str) -> None:
         """A member begins anew, with another's values: what it knew to be committed counts not."""
         self._done.pop(key, None)
+        self._in_values.pop(key, None)
 
     def restarted(self) -> None:
         """The data count anew."""
         self._done.clear()
+        self._in_values.clear()
         self._forgotten = (1 << self._instances) - 1
 
     def adopted(self, key: str, committed: Set[int]) -> None:
         """A new term knows what it commits with a survivor."""
-        lost = self._done[key] - committed
+        known = self._in_values.get(key, 0) & ~self._forgotten
+        brought = {batch for batch, bits in self._copies.items() if bits & known}
+        # Of those a mate's launcher may have known as well, that was lost with the coordinator's.
+        lost = (self._done[key] | (brought - self.recorded)) - committed
         require(not lost, f"batches {sorted(lost)}, which {key} applied, are not committed")
 
     def forget(self, committed: Set[int]) -> None:

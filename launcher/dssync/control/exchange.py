@@ -13,6 +13,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 
+@dataclass(frozen=True)
+class Closed:
+    """An exchange came to its end."""
+
+    round: int
+    kind: str
+    members: tuple[str, ...]
+    """Those who applied in the last attempt."""
+    attempts: int
+    cause: str
+    reform_seconds: float | None
+    """From the first evidence of a loss to the last survivor's commit."""
+
+
 @dataclass(eq=False, slots=True)
 class Exchange:
     """The state of one group of one frozen round; one of many, found again by identity."""
@@ -102,6 +116,18 @@ class Exchange:
         """Return who speaks for the job; of a flush somebody who is in it, for it is saved."""
         return (view if self.kind == "train" else self.members)[0]
 
+    def result(self, now: float) -> Closed:
+        """Return what there is to tell of it when it closes."""
+        evidence = self.evidence_seconds
+        return Closed(
+            round=self.round,
+            kind=self.kind,
+            members=self.members,
+            attempts=self.attempt,
+            cause=self.cause,
+            reform_seconds=None if evidence is None else now - evidence,
+        )
+
     def expire_at(self, seconds: float) -> None:
         """Set the deadline, unless it is earlier."""
         known = self.deadline_seconds
@@ -134,17 +160,3 @@ class Exchange:
         self.abandoned.clear()
         self.deadline_seconds = None
         self.first_arrival_seconds = None
-
-
-@dataclass(frozen=True)
-class Closed:
-    """An exchange came to its end."""
-
-    round: int
-    kind: str
-    members: tuple[str, ...]
-    """Those who applied in the last attempt."""
-    attempts: int
-    cause: str
-    reform_seconds: float | None
-    """From the first evidence of a loss to the last survivor's commit."""

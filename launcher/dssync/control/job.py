@@ -103,6 +103,8 @@ class Job:
             news = self.news()
             for slot in self.roster.pods:
                 self.outbox.send(slot, news)
+            if self.world is not None and not self.world.rounds.committed:
+                self.world.rounds.hearsay.covered()
 
     def new_rounds(self, settings: Settings) -> Rounds:
         """Return rounds of this term that nobody has frozen yet."""

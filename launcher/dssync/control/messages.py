@@ -293,6 +293,8 @@ class Commit(Message, frozen=True):
     batches: tuple[int, ...]
     """What the decision commits, of the whole group: each launcher keeps it until a ledger that
     covers it arrives (``control.records``)."""
+    earlier: tuple[int, ...] = ()
+    """Committed before by members of the group, and known to nobody else (``control.hearsay``)."""
 
 
 class Skip(Message, frozen=True):

@@ -2,7 +2,8 @@
 
 The coordinator's ledger is in one memory. From time to time it sends its state to every launcher
 (``LedgerNews``); in between, each launcher keeps the *commit records* of its members: a strict
-``Commit`` names the batches of the whole group, so every launcher of the group has them, and an
+``Commit`` names the batches of the whole group, so every launcher of the group has them, and those
+that members of the group bring along from commits that nobody else knows (``control.hearsay``); an
 ``Applied`` names those of a member that committed by itself. A record is dropped when a ledger
 that covers it arrives. A new coordinator joins the newest ledger with everybody's records: batch
 numbers are committed or not, so nothing is counted twice however often it is reported.
@@ -118,9 +119,9 @@ class CommitRecords:
             return
         self._settle()
         match m.TO_MEMBER.decode(body):
-            case m.Commit(_, _, batches):
+            case m.Commit(_, _, batches, earlier):
                 self._confirmed.pop(key, None)
-                self._commit(key, batches)
+                self._commit(key, batches + earlier)
             case m.Start(generation=generation):
                 if self._entering.get(key) == generation:
                     del self._entering[key]

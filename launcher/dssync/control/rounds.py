@@ -12,6 +12,7 @@ from types import MappingProxyType
 from dssync.control.deadline import DeadlineSettings, RoundDeadline
 from dssync.control.directory import Directory
 from dssync.control.exchange import Closed, Exchange
+from dssync.control.hearsay import Hearsay
 from dssync.control.messages import (
     Abandon,
     Abandoned,
@@ -56,6 +57,7 @@ class Rounds:
         """Batches committed since the coordinator last looked, by member."""
         self.flushed: list[tuple[int, str]] = []
         """Flushes decided since the coordinator last looked, with who speaks for the job."""
+        self.hearsay = Hearsay()
         self._deadline = RoundDeadline(deadline)
         self._directory = Directory(term)
         self._send = send
@@ -181,8 +183,9 @@ class Rounds:
         done = [(member, exchange.confirmed[member]) for member in exchange.members]
         self.committed += done
         batches = tuple(batch for _, each in done for batch in each)
+        earlier = self.hearsay.commit(exchange.members, batches)
         for member in exchange.members:
-            self._send(member, Commit(exchange.round, exchange.attempt, batches))
+            self._send(member, Commit(exchange.round, exchange.attempt, batches, earlier))
 
     def _note_flush(self, exchange: Exchange) -> None:
         if exchange.kind != "train":
@@ -193,6 +196,8 @@ class Rounds:
         self.committed.append((key, message.batches))
         exchange = self._find(key, message.round)
         if exchange is not None:
+            if exchange.strict and message.batches:
+                self.hearsay.commit((key,), message.batches)
             if not exchange.decided:
                 self._note_flush(exchange)
             exchange.applied.add(key)
@@ -328,17 +333,7 @@ class Rounds:
         if exchange.attempt == 0 and exchange.first_arrival_seconds is not None:
             seconds = now - exchange.first_arrival_seconds
             self._deadline.observe(seconds / exchange.sums)
-        evidence = exchange.evidence_seconds
-        self.closed.append(
-            Closed(
-                round=exchange.round,
-                kind=exchange.kind,
-                members=exchange.members,
-                attempts=exchange.attempt,
-                cause=exchange.cause,
-                reform_seconds=None if evidence is None else now - evidence,
-            )
-        )
+        self.closed.append(exchange.result(now))
 
     def _assign(self, exchange: Exchange) -> None:
         view = self._views[exchange.round]

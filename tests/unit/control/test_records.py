@@ -44,6 +44,14 @@ def test_a_strict_decision_is_kept_for_the_whole_group_until_a_ledger_covers_it(
     assert records.report.committed == ()
 
 
+def test_what_others_committed_before_is_kept_with_a_decision() -> None:
+    records = CommitRecords()
+
+    told(records, "a", m.Commit(3, 0, (4,), earlier=(1, 2)))
+
+    assert records.report.committed == (1, 2, 4)
+
+
 def test_what_a_member_applied_by_itself_is_kept() -> None:
     records = CommitRecords()
     told(records, "a", m.Leases(0, (4, 5)))
