@@ -85,7 +85,7 @@ soak-data: export SOAK_SEEDS := $(or $(filter-out 1000,$(SEEDS)),20)
 .PHONY: soak-data
 soak-data: .setup/python ## Exact data under SEEDS=20 runs of 50 kills, joins and drains; 100 torn saves
 	$(BIN)/pytest -m slow tests/integration/job/test_exact.py -k many_faults
-	SOAK_CRASHES=100 $(BIN)/pytest --timeout 900 tests/unit/worker/test_checkpoint.py -k crash
+	SOAK_CRASHES=100 $(BIN)/pytest --timeout 900 tests/unit/worker/test_crash.py
 
 EVENTS ?= 1000
 SEED ?= 1

@@ -6,86 +6,10 @@ import pytest
 
 from dssync import contract
 from dssync.control import ballots as b
-from dssync.control.ballots import ElectionSettings, Phase
-from dssync.control.election import Election
+from dssync.control.ballots import Phase
 from dssync.control.peers import Answer, Leader
-from dssync.control.record import Record, launchers_value
-from dssync.control.takeover import Launcher
-
-SETTINGS = ElectionSettings()
-LAUNCHERS = tuple(Launcher(n, f"pod{n}", f"host:{n}", "") for n in range(8))
-FIRST = Leader(1, "pod0", "host:0")
-RECORD = Record(
-    "1",
-    "pod0",
-    1,
-    {
-        contract.RECORD_ADDRESS: "host:0",
-        contract.RECORD_LAUNCHERS: launchers_value(LAUNCHERS),
-    },
-)
-
-
-class Candidate:
-    """One launcher's election; time moves only when told, and the arbiter answers at once."""
-
-    def __init__(self, slot: int = 1, view: tuple[Launcher, ...] = LAUNCHERS) -> None:
-        self.now = 0.0
-        self.record = RECORD
-        self.reachable = True
-        self.writes_late = False
-        self._unwritten: list[b.Swap] = []
-        self.answers: dict[str, Answer] = {}
-        self.did: list[b.Effect] = []
-        self.election = Election(LAUNCHERS[slot], SETTINGS, 0.0)
-        self.does(b.Ticked())
-        self.does(b.Linked(1), b.Viewed(view))
-        self.did.clear()
-
-    def does(self, *events: b.Event) -> None:
-        pending = list(events)
-        while pending:
-            for effect in self.election.handle(pending.pop(0), self.now):
-                self.did.append(effect)
-                if self.writes_late and isinstance(effect, b.Swap):
-                    self._unwritten.append(effect)
-                else:
-                    pending += self._result(effect)
-
-    def _result(self, effect: b.Effect) -> list[b.Event]:
-        match effect:
-            case b.Look():
-                return [b.Looked(self.record) if self.reachable else b.ArbiterFailed()]
-            case b.Swap(expected, new):
-                if not self.reachable:
-                    return [b.ArbiterFailed()]
-                if expected.version != self.record.version:
-                    return [b.Swapped(None)]
-                self.record = replace(new, version=str(int(expected.version) + 1))
-                return [b.Swapped(self.record)]
-            case b.AskAll(launchers):
-                known = [self.answers.get(each.uid) for each in launchers]
-                return [b.Answered(each) for each in known if each is not None]
-        return []
-
-    def writes(self) -> None:
-        """Let the arbiter do what it was asked to."""
-        self.writes_late, pending = False, self._unwritten
-        for swap in pending:
-            self.does(*self._result(swap))
-
-    def waits(self, seconds: float) -> None:
-        end = self.now + seconds
-        while self.now < end:
-            self.now += 0.05
-            self.does(b.Ticked())
-
-    def hears_from(self, slots: range, leader: Leader | None = None) -> None:
-        self.answers = {f"pod{slot}": Answer(f"pod{slot}", leader) for slot in slots}
-
-    @property
-    def led(self) -> list[b.Lead]:
-        return [each for each in self.did if isinstance(each, b.Lead)]
+from dssync.control.record import Record
+from unit.control.candidate import FIRST, LAUNCHERS, RECORD, Candidate
 
 
 def test_a_link_that_is_back_in_time_costs_nothing() -> None:
@@ -387,63 +311,6 @@ def test_a_newcomer_leaves_the_election_to_those_of_the_view() -> None:
     candidate.waits(15.0)
 
     assert not candidate.led
-
-
-def test_after_the_end_of_the_job_nothing_is_a_loss() -> None:
-    candidate = Candidate()
-    candidate.hears_from(range(2, 8))
-    candidate.does(b.Finished(), b.LinkLost())
-    candidate.waits(20.0)
-
-    assert not candidate.did
-
-
-def test_who_hears_of_the_end_before_its_members_do_takes_over_to_tell_them() -> None:
-    candidate = Candidate()
-    candidate.hears_from(range(2, 8))
-    candidate.does(b.Finished(told=False), b.LinkLost())
-    candidate.waits(1.0)
-
-    assert [each.electorate.over for each in candidate.led] == [True]
-
-
-def test_who_was_told_with_its_members_stands_again_when_one_enters_anew() -> None:
-    candidate = Candidate()
-    candidate.hears_from(range(2, 8))
-    candidate.does(b.Finished(), b.LinkLost())
-    candidate.waits(1.0)
-    before = list(candidate.led)
-    candidate.does(b.Finished(told=False))
-    candidate.waits(1.0)
-
-    assert not before
-    assert len(candidate.led) == 1
-
-
-def test_whoever_was_not_told_of_the_end_that_the_record_tells_of_takes_over_to_hear_of_it() -> (
-    None
-):
-    candidate = Candidate()
-    candidate.hears_from(range(2, 8))
-    ended = {**candidate.record.values, contract.RECORD_COMPLETED: "true"}
-    candidate.record = replace(candidate.record, values=ended)
-    candidate.does(b.LinkLost())
-    candidate.waits(1.0)
-
-    assert [each.electorate.over for each in candidate.led] == [True]
-    assert candidate.record.completed
-
-
-def test_nobody_trains_by_itself_after_the_end_that_the_record_tells_of() -> None:
-    candidate = Candidate()
-    ended = {**candidate.record.values, contract.RECORD_COMPLETED: "true"}
-    candidate.record = replace(candidate.record, values=ended)
-    candidate.does(b.LinkLost())
-    candidate.waits(1.0)
-    candidate.reachable = False
-    candidate.waits(20.0)
-
-    assert b.NobodyLeads() not in candidate.did
 
 
 @pytest.mark.parametrize("leads", [True, False])

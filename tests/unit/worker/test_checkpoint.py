@@ -1,20 +1,13 @@
 """A checkpoint is whole or refused; a job goes on from it as if nothing had happened."""
 
-import contextlib
 import json
-import multiprocessing
 import os
-import random
 import re
 import shutil
-import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -28,69 +21,7 @@ from dssync.errors import UsageError
 from dssync.worker import checkpoint
 from dssync.worker.saver import checkpoint_of
 from dssync.worker.tree import pack
-
-SIZE, BATCH, EPOCHS = 26, 2, 3
-CRASHES = int(os.environ.get("SOAK_CRASHES", "15"))
-
-
-class Steps:
-    """Something with state beside model and optimizer."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    def state_dict(self) -> dict[str, object]:
-        return {"count": self.count}
-
-    def load_state_dict(self, state: dict[str, object]) -> None:
-        self.count = int(str(state["count"]))
-
-
-def momentum(parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, lr=0.01, momentum=0.9)
-
-
-class Run:
-    """One life of a training script with dropout and momentum."""
-
-    def __init__(
-        self,
-        saves: dssync.Checkpoint | Path | None,
-        width: int = 8,
-        optimized: Callable[[list[torch.nn.Parameter]], torch.optim.Optimizer] = momentum,
-        steps: Steps | None = None,
-    ) -> None:
-        torch.manual_seed(0)
-        self.model = torch.nn.Sequential(torch.nn.Linear(1, width), torch.nn.Dropout(0.5))
-        optimizer = optimized(list(self.model.parameters()))
-        self.sync = dssync.GroupSync(self.model, optimizer, checkpoint=saves)
-        self.steps = steps or Steps()
-        self.sync.register("steps", self.steps)
-        self.optimizer = optimizer
-        self.seen = Counter[int]()
-
-    def train(
-        self,
-        until: Callable[[int], bool] = lambda _: False,
-        *,
-        size: int = SIZE,
-        batch: int = BATCH,
-        epochs: int = EPOCHS,
-        shuffle: bool = True,
-    ) -> "Run":
-        sampler = self.sync.batches(range(size), batch, shuffle)
-        loader = DataLoader(range(size), batch_sampler=sampler)  # type: ignore[arg-type]
-        for samples in self.sync.run(loader, epochs):
-            self.seen.update(samples.tolist())
-            self.model(samples.float().unsqueeze(1)).square().mean().backward()
-            self.optimizer.step()
-            self.optimizer.zero_grad()
-            self.steps.count += 1
-            self.sync.step()
-            if until(self.steps.count):
-                break
-        self.sync.close()
-        return self
+from unit.worker.lives import BATCH, EPOCHS, SIZE, Run, Steps
 
 
 def folders(path: Path) -> list[str]:
@@ -427,69 +358,3 @@ def test_the_pods_variables_say_where_and_how_often() -> None:
     assert checkpoint_of(None, pod) == dssync.Checkpoint("/data", every_steps=2, keep=4)
     assert checkpoint_of("/here", pod) == dssync.Checkpoint("/here", every_steps=2, keep=4)
     assert checkpoint_of(None, {}) is None
-
-
-# --- crashes -------------------------------------------------------------------------------------
-
-
-def life(path: Path, width: int, wire: Connection) -> None:
-    """Train for ever, and tell every step."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    run = Run(dssync.Checkpoint(path, every_steps=2, keep=2), width)
-    data = range(1 << 20)
-    sampler = run.sync.batches(data, 1, shuffle=False)
-    for batch in run.sync.run(DataLoader(data, batch_sampler=sampler)):  # type: ignore[arg-type]
-        wire.send((run.steps.count, int(batch)))
-        time.sleep(0.002)
-        run.steps.count += 1
-        run.sync.step()
-
-
-@pytest.mark.timeout(300)
-def test_a_crash_at_any_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path: Path) -> None:
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "dssync.worker.groupsync"])
-    dice = random.Random(3)
-    kept, torn = 0, 0
-    for _ in range(CRASHES):
-        mine, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=life, args=(tmp_path, 100_000, theirs))
-        process.start()
-        theirs.close()
-        step, batch = mine.recv()
-        # Every step trains on one batch, so the resumed data and the resumed state must agree.
-        assert step == batch == kept
-        for _ in range(dice.randint(5, 60)):
-            step, _ = mine.recv()
-        if dice.random() < 0.8:
-            until_it_saves(tmp_path)
-        time.sleep(dice.uniform(0, 0.002))
-        kill(process)
-        told = [step, *rest_of(mine)]
-        torn += bool(list(tmp_path.glob(".saving-*")))
-        newest = next(checkpoint.newest(tmp_path, lambda error: pytest.fail(str(error))), None)
-        kept = 0 if newest is None else newest.state["steps"]["count"]
-        # One interval, the steps of the save that was torn, and the flush before it.
-        assert kept <= told[-1] + 1
-    assert kept > CRASHES
-    assert torn > CRASHES // 2, "many kills must hit saves"
-
-
-def until_it_saves(path: Path) -> None:
-    while not any(name.startswith(".saving-") for name in os.listdir(path)):
-        os.sched_yield()
-
-
-def kill(process: BaseProcess) -> None:
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
-    process.join()
-
-
-def rest_of(wire: Connection) -> list[int]:
-    """Return the steps that were told before the end."""
-    told = []
-    with contextlib.suppress(EOFError):
-        while True:
-            told.append(wire.recv()[0])
-    return told
