@@ -61,7 +61,7 @@ check: .setup/python ## Format, lint, types and import contracts, in under a min
 
 .PHONY: test
 test: .setup/python ## All tests that need no cluster
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest
 
 .PHONY: test-gpu
 test-gpu: .setup/python ## What needs an NVIDIA GPU; left out with one line where there is none
