@@ -256,8 +256,10 @@ class Admission:
         self._job.roster.move(key, Phase.ACTIVE)
         first_round = world.rounds.next_round
         position, weighted = world.view.members.index(key), key not in world.view.unweighted
-        generation = self._job.roster.peers[key].generation
-        self._job.outbox.tell(key, m.Start(first_round, position, weighted, generation))
+        peer = self._job.roster.peers[key]
+        if world.rounds.hearsay.holds(peer.donor):
+            self._job.publish()
+        self._job.outbox.tell(key, m.Start(first_round, position, weighted, peer.generation))
         self._job.outbox.note(Note("join", key, round=first_round))
 
 

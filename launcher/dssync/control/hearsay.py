@@ -25,6 +25,10 @@ class Hearsay:
             self._brought.update(dict.fromkeys(members, brought.union(batches)))
         return tuple(sorted(brought))
 
+    def holds(self, key: str) -> bool:
+        """Tell whether a member's values hold what is known to its pod alone."""
+        return key in self._brought
+
     def covered(self) -> None:
         """Forget everything: each launcher is told the whole ledger first."""
         self._brought.clear()

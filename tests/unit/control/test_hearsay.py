@@ -31,3 +31,11 @@ def test_what_everybody_knows_is_told_no_more() -> None:
     known.covered()
 
     assert known.commit(("0.0.a", "1.0.c"), ()) == ()
+
+
+def test_whose_values_hold_what_its_pod_alone_knows_can_be_told() -> None:
+    known = Hearsay()
+    known.commit(("0.0.a", "0.1.b"), (1,))
+
+    assert known.holds("0.1.b")
+    assert not known.holds("1.0.c")
