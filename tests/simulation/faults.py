@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
@@ -52,6 +53,8 @@ class Faults:
             (self.random.randint(*SPAN), self.random.choice(kinds), self.random.choice(MOMENTS))
             for _ in range(self.random.randint(5, 8))
         )
+        self.flapping: dict[str, set[str]] = defaultdict(set)
+        """Launchers to whom the way of one, by uid, has come and gone."""
         self.planned = len(plan)
         """Number of faults, those at the end not counted."""
         self._plan = [each for number, each in enumerate(plan) if number not in omitted]

@@ -136,7 +136,7 @@ MUTANTS = MappingProxyType(
         "takes silence of the arbiter for a no": _whole(OUTAGES, 4, election=t.ForgetsItsSwap),
         "hears of no coordinator": _whole(LEADERS, election=t.HearsNoNews),
         "decides whoever is missing": _part(PARTITIONS, 230, job=t.DecidesAnyway),
-        "misses no silent launcher": _part(PARTITIONS, 83, coordinator=t.MissesNoSilent),
+        "misses no silent launcher": _part(PARTITIONS, 278, departures=t.MissesNoSilent),
         "stays resigned": _part(LEADERS, 4, coordinator=t.StaysResigned),
         "begins a term without reports": _part(LEADERS, 114, coordinator=t.AdoptsBeforeReports),
         "adopts everybody": _part(ECHOES, 130, coordinator=t.AdoptsEverybody),
@@ -155,7 +155,7 @@ MUTANTS = MappingProxyType(
         "reports no votes": _whole(STRICT_LEADERS, member_state=t.ReportsNoVotes),
         "discards its state on adoption": _whole(LEADERS, member_state=t.DiscardsOnAdoption),
         "keeps no records": _whole(STRICT_LEADERS, records=t.KeepsNoRecords),
-        "reports records of a lost history": _whole(PARTITIONS, 269, records=t.KeepsOldRecords),
+        "reports records of a lost history": _whole(PARTITIONS, 678, records=t.KeepsOldRecords),
     }
 )
 """Each makes a broken protocol that the simulator catches."""

@@ -152,11 +152,12 @@ class DecidesAnyway(Job):
         return True
 
 
-class MissesNoSilent(Coordinator):
+class MissesNoSilent(Departures):
     """A launcher whose lease is over, but whose connection stands, is not missing."""
 
-    def _missed(self, pod: Pod, now: float) -> None:
-        pass
+    def miss(self, pod: Pod, now: float) -> None:
+        if pod.lost_seconds is not None:
+            super().miss(pod, now)
 
 
 class StaysResigned(Coordinator):

@@ -123,6 +123,10 @@ def flap_link(faults: Faults) -> None:
         return
     other = random.choice(others)
     faults.touch(other)
+    flapping = faults.flapping[leader.uid]
+    flapping.add(other.uid)
+    if 2 * len(flapping) > len(faults.world.live_pods):
+        faults.world.observer.hit.add(leader.uid)  # A majority may lose it at the same time.
     ways = [(leader.uid, other.uid), (other.uid, leader.uid)]
     times, resets = random.randint(2, 8), random.random() < 0.5
 
