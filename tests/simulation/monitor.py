@@ -156,6 +156,7 @@ class Monitor:
         """Return who is gone."""
         if note.kind == "restarted_job":
             self._recommit(())
+            self._repeated_before = self.coordinator.ledger.repeated
             self._observer.restarted()
         if note.kind == "completed":
             self._completed_at = self._observer.now

@@ -155,7 +155,7 @@ MUTANTS = MappingProxyType(
         "reports no votes": _whole(STRICT_LEADERS, member_state=t.ReportsNoVotes),
         "discards its state on adoption": _whole(LEADERS, member_state=t.DiscardsOnAdoption),
         "keeps no records": _whole(STRICT_LEADERS, records=t.KeepsNoRecords),
-        "reports records of a lost history": _whole(PARTITIONS, 678, records=t.KeepsOldRecords),
+        "reports records of a lost history": _whole(PARTITIONS, 886, records=t.KeepsOldRecords),
     }
 )
 """Each makes a broken protocol that the simulator catches."""
