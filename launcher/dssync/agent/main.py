@@ -1,7 +1,5 @@
 """From settings to an exit code: registry, endpoint, launcher, last word."""
 
-import sys
-
 from dssync.agent import office, termination
 from dssync.agent.endpoint import MetricsEndpoint
 from dssync.agent.launcher import Launcher
@@ -19,7 +17,7 @@ async def run(settings: Settings) -> int:
         reporter.tell(notice)
     settings = await office.with_address(settings, reporter)
     for warning in office.warnings_for(settings):
-        print(f"dssync: {warning}", file=sys.stderr)
+        reporter.tell(warning)
     endpoint = None
     supervision = settings.supervision
     if supervision.metrics_port is not None:

@@ -146,7 +146,7 @@ class ReplaySession:
     def has_leases(self) -> bool:
         """Whether something is drawn before the next round."""
         # Who had no more data gave copies away while it waited for its next round.
-        while self._donates_now:
+        while self._donation is not None:
             self.do_chores()
         act = self._acts.due
         return not (self.over or _is_idle(act))
@@ -188,8 +188,7 @@ class ReplaySession:
 
     def do_chores(self) -> None:
         """Serve joiners, if this is the moment."""
-        act = self._acts.due
-        if not isinstance(act, Donates) or not self._donates_now:
+        if (act := self._donation) is None:
             return
         served = self._snapshots.served + act.joiners
         # It waits before this round: the launcher sends it the joiners.
@@ -250,9 +249,10 @@ class ReplaySession:
         return self._gone or (isinstance(act := self._acts.due, Left) and act.over)
 
     @property
-    def _donates_now(self) -> bool:
+    def _donation(self) -> Donates | None:
+        """The copies that it gives away at this moment, if it does."""
         act = self._acts.due
-        return isinstance(act, Donates) and act.point == self._now()
+        return act if isinstance(act, Donates) and act.point == self._now() else None
 
     @property
     def _is_at_its_end(self) -> bool:
@@ -265,7 +265,7 @@ class ReplaySession:
             self._stop()
         elif isinstance(act, Entered):
             self._enter()
-        elif self._donates_now:
+        elif self._donation is not None:
             self.do_chores()
         else:
             self._depart(what)
