@@ -13,7 +13,6 @@ library that is not the recorded one is found at the first round in which it mat
 
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NoReturn
@@ -23,10 +22,11 @@ from msgspec.structs import replace
 from safetensors.torch import save_file
 
 from dssync.control import messages as m
-from dssync.control.replay import ACTS, Act, Donates, Ending, Round
-from dssync.control.viewlog import CHECKPOINT, Draw, Entered, Left, Point, Skipped
+from dssync.control.replay import Donates, Round
+from dssync.control.viewlog import CHECKPOINT, Entered, Left, Point, Skipped
 from dssync.errors import ReplayError
 from dssync.worker import checkpoint
+from dssync.worker.acts import Acts, is_idle
 from dssync.worker.buckets import Buckets, averaged
 from dssync.worker.communicator import Communicator
 from dssync.worker.gloo import GlooBackend, GlooGroup, GlooSettings
@@ -46,41 +46,6 @@ from dssync.worker.transfer import FetchedState
 
 MATE_SECONDS: Final = 3600.0
 """How long a mate is waited for: it may have much to train before it gets here."""
-
-
-class Acts:
-    """What is left to play, and the batches that are drawn before the next act."""
-
-    def __init__(self, path: Path) -> None:
-        *acts, ending = [ACTS.decode(line) for line in path.read_text().splitlines()]
-        if not isinstance(ending, Ending):
-            raise ReplayError(f"{path} has no end: the launcher has not written all of it")
-        self.stays = ending.stays
-        self._acts: deque[Act] = deque(acts)
-        self._draws: deque[Draw] = deque()
-        self._turn()
-
-    @property
-    def next(self) -> Act | None:
-        """The next act; None at the end."""
-        return self._acts[0] if self._acts else None
-
-    @property
-    def due(self) -> Act | None:
-        """The next act, if nothing is drawn before it."""
-        return None if self._draws else self.next
-
-    def draw(self) -> Draw | None:
-        """Return what is drawn next; None if the next act comes first."""
-        return self._draws.popleft() if self._draws else None
-
-    def done(self) -> None:
-        """Go on to the next act."""
-        self._acts.popleft()
-        self._turn()
-
-    def _turn(self) -> None:
-        self._draws = deque(self._acts[0].drawn) if self._acts else deque()
 
 
 class ReplaySession:
@@ -149,7 +114,7 @@ class ReplaySession:
         while self._donation is not None:
             self.do_chores()
         act = self._acts.due
-        return not (self.over or _is_idle(act))
+        return not (self.over or is_idle(act))
 
     def join(self) -> None:
         """Come in, or come back."""
@@ -290,7 +255,7 @@ class ReplaySession:
             self._fetch()
         self._acts.done()
         self.do_chores()
-        while _is_idle(self._acts.due):
+        while self._acts.idles:
             self.sync(idle=True)
 
     def _fetch(self) -> None:
@@ -390,10 +355,6 @@ class ReplaySession:
             f"{self._own} {what} where the log has {type(self._acts.next).__name__} "
             f"after {self._applied_round + 1} rounds: the script is not the recorded one"
         )
-
-
-def _is_idle(act: Act | None) -> bool:
-    return isinstance(act, Round | Skipped) and act.idle
 
 
 def _is_tensor(value: object) -> bool:

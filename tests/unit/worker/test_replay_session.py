@@ -151,6 +151,20 @@ def test_a_copy_that_was_taken_in_a_wait_for_data_follows_what_the_script_does_a
     assert said[after_step:] == [[m.MEMBER.encode(m.Arrive(1, 0, True))]]
 
 
+def test_who_comes_in_gives_copies_away_between_its_first_rounds(tmp_path: Path) -> None:
+    rounds = (
+        Round(solo(0), True, "0x0.0p+0", True, ()),
+        Donates(Point(0, 0, 0), 0, ()),
+        Round(solo(1), True, "0x0.0p+0", True, ()),
+        Round(solo(2), False, "0x0.0p+0", True, (Draw(0, 8),)),
+    )
+    session = session_of(tmp_path, Entered(OWN, 0, "", None, 0, ()), *rounds)
+
+    session.join()
+
+    assert session.draw(0, 1) == 8
+
+
 def test_a_copy_that_was_taken_in_an_idle_round_comes_before_it(tmp_path: Path) -> None:
     rounds = (
         Round(solo(0), False, "0x0.0p+0", True, (Draw(0, 7),)),
