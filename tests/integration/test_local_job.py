@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -34,13 +33,11 @@ def end(code, verdict):
         json.dump({"verdict": verdict, "reason": "told so"}, log)
     os._exit(code)
 
-drains = "stubborn" not in sys.argv
-signal.signal(signal.SIGTERM, (lambda *_: end(0, "Drained")) if drains else signal.SIG_IGN)
-signal.signal(signal.SIGUSR1, lambda *_: os._exit(1))
-signal.signal(signal.SIGUSR2, lambda *_: end(0, "Done"))
+# Waited for below: a handler's signal that comes just before a pause is not seen in the pause.
+OBEYED = {signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2}
+signal.pthread_sigmask(signal.SIG_BLOCK, OBEYED)
 if os.fork() == 0:  # a grandchild that no launcher looks after
     os.setsid()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     while True:
         signal.pause()
 folder = os.path.dirname(os.environ["DSSYNC_TOKEN_FILE"])
@@ -51,8 +48,12 @@ hello = {"slot": int(os.environ["DSSYNC_SLOT"]), "uid": os.environ["DSSYNC_POD_U
          "pid": os.getpid(), "folder": folder, "gone": record.get("dssync.io/gone", "[]"),
          "desired": record["dssync.io/desired"]}
 socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).sendto(json.dumps(hello).encode(), "hellos")
-while True:
-    signal.pause()
+told = signal.sigwait(OBEYED)
+while told == signal.SIGTERM and "stubborn" in sys.argv:
+    told = signal.sigwait(OBEYED)
+if told == signal.SIGUSR1:
+    os._exit(1)
+end(0, "Done" if told == signal.SIGUSR2 else "Drained")
 """
 JOB = """
 apiVersion: dssync.io/v1alpha1
@@ -87,6 +88,18 @@ async def hellos(tmp_path: Path) -> AsyncIterator[NextHellos]:
 
     yield following
     said.close()
+
+
+@pytest_asyncio.fixture
+async def command(tmp_path: Path, hellos: NextHellos) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The command line on that job; it ends with its test."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dssync.cli", "local", str(tmp_path / "job.yaml"))
+    )
+    yield process
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
 
 
 def job_in(folder: Path, text: str = JOB) -> LocalJob:
@@ -234,62 +247,53 @@ async def test_the_deadline_of_the_job_ends_it(tmp_path: Path, hellos: NextHello
     assert outcome == Outcome(Result.FAILED, "the job ran longer than activeDeadlineSeconds 1")
 
 
-def command(folder: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-m", "dssync.cli", "local", str(folder / "job.yaml")])
-
-
 async def test_the_command_is_killed_and_takes_everything_with_it(
-    tmp_path: Path, hellos: NextHellos
+    command: asyncio.subprocess.Process, hellos: NextHellos
 ) -> None:
-    process = command(tmp_path)
     pods = await hellos(2)
-    cleaned = asyncio.create_task(ended(first_child(process.pid)))
+    cleaned = asyncio.create_task(ended(first_child(command.pid)))
     await asyncio.sleep(0)
 
-    process.kill()
+    command.kill()
 
     await cleaned
     assert left_of(pods[0]) == []
-    process.wait()
 
 
 async def test_launchers_die_with_the_command_even_without_its_janitor(
-    tmp_path: Path, hellos: NextHellos
+    command: asyncio.subprocess.Process, hellos: NextHellos
 ) -> None:
-    process = command(tmp_path)
     pods = await hellos(2)
     ends = [asyncio.create_task(ended(pod["pid"])) for pod in pods]
     await asyncio.sleep(0)
-    os.kill(first_child(process.pid), signal.SIGKILL)
+    os.kill(first_child(command.pid), signal.SIGKILL)
 
-    process.kill()
+    command.kill()
 
     await asyncio.gather(*ends)
-    process.wait()
     for pid in left_of(pods[0])[1:]:
         os.kill(int(pid), signal.SIGKILL)
     shutil.rmtree(pods[0]["folder"])
 
 
-async def test_the_command_drains_on_the_first_signal(tmp_path: Path, hellos: NextHellos) -> None:
-    process = command(tmp_path)
+async def test_the_command_drains_on_the_first_signal(
+    command: asyncio.subprocess.Process, hellos: NextHellos
+) -> None:
     pods = await hellos(2)
 
-    process.send_signal(signal.SIGINT)
+    command.send_signal(signal.SIGINT)
 
-    assert await asyncio.to_thread(process.wait) == contract.EXIT_FAILED
+    assert await command.wait() == contract.EXIT_FAILED
     assert left_of(pods[0]) == []
 
 
 async def test_the_command_ends_with_zero_when_the_job_is_complete(
-    tmp_path: Path, hellos: NextHellos
+    command: asyncio.subprocess.Process, hellos: NextHellos
 ) -> None:
-    process = command(tmp_path)
-
     for pod in await hellos(2):
         os.kill(pod["pid"], signal.SIGUSR2)
 
-    assert await asyncio.to_thread(process.wait) == contract.EXIT_DONE
+    assert await command.wait() == contract.EXIT_DONE
 
 
 async def test_what_is_written_into_the_record_scales_the_job(
