@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ import pytest_asyncio
 from dssync import contract
 from dssync.errors import UsageError
 from dssync.local import manifest
+from dssync.local.plan import PodSpec
+from dssync.local.processes import Pod
 from dssync.local.run import LocalJob
 from dssync.local.state import Outcome, Result
 
@@ -88,6 +91,20 @@ async def hellos(tmp_path: Path) -> AsyncIterator[NextHellos]:
 
     yield following
     said.close()
+
+
+async def test_a_pod_that_is_told_to_go_as_it_ends_keeps_its_exit_code(tmp_path: Path) -> None:
+    spec = PodSpec(0, "uid", ("sh", "-c", "exit 7"), os.environ, tmp_path, tmp_path / "log")
+    codes = set()
+    for _ in range(10):
+        pod = await Pod.start(spec)
+        with suppress(ChildProcessError):
+            # The loop is not to hear of its end before this.
+            os.waitid(os.P_PID, pod.pid, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222
+        pod.signal(signal.SIGTERM)
+        codes.add((await pod.ended()).returncode)
+
+    assert codes == {7}
 
 
 @pytest_asyncio.fixture

@@ -5,7 +5,9 @@ started the fork-server for the end of its parent.
 """
 
 import asyncio
+import contextlib
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -103,7 +105,9 @@ class ForkClient:
         if self._process is None:
             return
         if not self._ready and self._process.returncode is None:
-            self._process.kill()  # it has no workers yet, and would import to the end
+            with contextlib.suppress(ProcessLookupError):
+                # It has no workers yet, and would import to the end.
+                os.kill(self._process.pid, signal.SIGKILL)
         await self._process.wait()
 
     async def _next_reply(self) -> None:

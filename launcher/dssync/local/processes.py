@@ -67,8 +67,11 @@ class Pod:
 
     def signal(self, number: int) -> None:
         """Send a signal to the launcher; nothing happens if it has ended."""
+        if self._process.returncode is not None:
+            return
         with contextlib.suppress(ProcessLookupError):
-            self._process.send_signal(number)
+            # Not by the process object: it looks for an end first, and then the loop finds none.
+            os.kill(self.pid, number)
 
     def stop(self, after_seconds: float, grace_seconds: float) -> None:
         """Send SIGTERM after a while, and SIGKILL at the end of the grace period."""
