@@ -1,10 +1,16 @@
-"""The network between launchers is cut: who goes on, who waits, and how it heals by itself."""
+"""The network between launchers is cut: who goes on, who waits, and how it heals by itself.
 
+All pods save to one folder every few rounds, as on a shared file system.
+"""
+
+import json
+import time
 from collections.abc import Iterator
 
 import pytest
 
-from integration.job.harness import Job, Launcher, coordinates
+from dssync.worker import checkpoint
+from integration.job.harness import Job, Launcher, Test, coordinates
 from integration.job.net import Network, can_make_namespaces
 from integration.job.takeovers import (
     arbiter_away,
@@ -32,15 +38,33 @@ def network() -> Iterator[Network]:
 def pods(job: Job, network: Network) -> list[Launcher]:
     """Launchers of one worker each, every one in a namespace of its own, that train."""
     job.resize(desired=PODS)
+    saves = {
+        "DSSYNC_CHECKPOINT_PATH": str(job.folder / "saved"),
+        "DSSYNC_CHECKPOINT_INTERVAL_STEPS": "5",
+        "DSSYNC_CHECKPOINT_KEEP": "1000",
+    }
     started = [
         job.pod(
             slot, 1, "--group-size", "2", "--local-addr", network.addresses[slot],
-            prefix=network.prefix(slot),
+            prefix=network.prefix(slot), environment=saves,
         )
         for slot in range(PODS)
     ]  # fmt: skip
     job.board.wait(lambda line: line["event"] == "round" and line["round"] == 12, PODS)
     return started
+
+
+def saves(pods: list[Launcher], since: float) -> Test:
+    """Return the test for the word of pods that they published a checkpoint after a moment."""
+    tests = [pod.says("checkpoint", "holds round") for pod in pods]
+    return lambda line: line["seen"] > since and any(test(line) for test in tests)
+
+
+def rounds_saved(job: Job, term: int) -> list[int]:
+    """Return the rounds of all checkpoints that hold a ledger of a term."""
+    manifests = [each / "manifest.json" for each in checkpoint.published(job.folder / "saved")]
+    facts = [json.loads(each.read_text())["facts"] for each in manifests]
+    return [each["round"] for each in facts if each["term"] == term]
 
 
 def test_a_coordinator_that_is_cut_off_is_replaced_and_follows_when_it_is_back(
@@ -52,9 +76,12 @@ def test_a_coordinator_that_is_cut_off_is_replaced_and_follows_when_it_is_back(
     before = workers_of(job, ALL)
 
     with network.cut({slot}, ALL - {slot}):
+        since = time.monotonic()
         linked(job, 2, others)
         job.board.wait(first.says("stepping_down"))
         rounds_go_on(job, ALL - {slot}, count=5)
+        job.board.wait(saves(others, since))
+        assert max(rounds_saved(job, 1)) < min(rounds_saved(job, 2))
     linked(job, 2, [first])
     rounds_go_on(job, ALL, count=5)
 
@@ -71,7 +98,10 @@ def test_the_half_with_the_coordinator_goes_on_and_the_other_one_waits(
     with network.cut(here, ALL - here):
         for gone in ALL - here:
             job.board.wait(pods[slot].says("evict", f"member={gone}.0."))
+        since = time.monotonic()
         rounds_go_on(job, here, count=20)
+        job.board.wait(saves([pods[slot] for slot in here], since), 2)
+        assert not job.board.select(saves([pods[slot] for slot in ALL - here], since))
     rounds_go_on(job, ALL, count=5)
 
     assert len(job.board.select(coordinates)) == 1
