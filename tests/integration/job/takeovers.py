@@ -11,7 +11,8 @@ PODS = 4
 def pods_of(job: Job, count: int = PODS, workers: int = 2, *flags: str) -> list[Launcher]:
     """Start pods of some workers each, and wait until they have trained for a while."""
     job.resize(desired=count)
-    pods = [job.pod(slot, workers, *flags) for slot in range(count)]
+    most = f"1:{max(count, PODS)}"
+    pods = [job.pod(slot, workers, *flags, pods=most) for slot in range(count)]
     job.board.wait(lambda line: line["event"] == "round" and line["round"] == 12, count * workers)
     return pods
 

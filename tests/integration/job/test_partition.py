@@ -116,12 +116,13 @@ def test_without_the_arbiter_a_coordinator_that_misses_launchers_holds(
     before = workers_of(job, ALL)
 
     with arbiter_away(job), network.cut(here, ALL - here):
-        job.board.wait(pods[slot].says("holding"))
+        held = job.board.wait(pods[slot].says("holding"))[0]
         for where, (pid, _) in before.items():
             if where[0] in here:
                 job.settle(pid)
         for gone in ALL - here:
             job.board.wait(pods[gone].says("leaderless"))
+        assert not job.board.select(saves(pods, held["seen"]))
     rounds_go_on(job, ALL, count=5)
 
     assert len(job.board.select(coordinates)) == 1

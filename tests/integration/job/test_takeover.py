@@ -120,9 +120,9 @@ def test_a_coordinator_that_drains_hands_over_and_costs_nobody_a_retry(job: Job)
 
 
 def test_a_frozen_coordinator_is_replaced_and_follows_when_it_is_back(job: Job) -> None:
-    pods = pods_of(job, 4, 1)
+    pods = pods_of(job, 8, 1)
     first = job.coordinator()
-    before = workers_of(job, set(range(4)))
+    before = workers_of(job, set(range(8)))
     others = [pod for pod in pods if pod is not first]
 
     frozen_at = time.monotonic()
@@ -132,10 +132,10 @@ def test_a_frozen_coordinator_is_replaced_and_follows_when_it_is_back(job: Job) 
     first.signal(signal.SIGCONT)
     job.board.wait(first.says("stepping_down"))
     linked(job, 2, [first])
-    rounds_go_on(job, set(range(4)), count=5)
+    rounds_go_on(job, set(range(8)), count=5)
 
     assert max(line["seen"] for line in lines) - frozen_at < 2.0 + 2.0
-    assert workers_of(job, set(range(4))) == before
+    assert workers_of(job, set(range(8))) == before
 
 
 def test_training_goes_on_while_the_arbiter_is_out_of_reach(job: Job) -> None:
