@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dssync.control.messages import AskFlush
 from simulation.aftermath import Aftermath
 from simulation.echoes import ECHOES, Ending
-from simulation.outages import ARBITER_FAULTS, LEADER_FAULTS, NETWORK_FAULTS
+from simulation.outages import ARBITER_FAULTS, LEADER_FAULTS, NETWORK_FAULTS, TANGLE_FAULTS
 from simulation.profile import Profile
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Faults:
         """A line for each fault that has struck."""
         kinds = ("members",) * profile.members + ("leaders",) * profile.leaders
         kinds += ("network",) * profile.network + ("arbiter",) * profile.arbiter
-        kinds += ("echoes",) * profile.echoes
+        kinds += ("echoes",) * profile.echoes + ("tangles",) * profile.tangles
         plan = sorted(
             (self.random.randint(*SPAN), self.random.choice(kinds), self.random.choice(MOMENTS))
             for _ in range(self.random.randint(5, 8))
@@ -326,4 +326,5 @@ _GENERAL: dict[str, tuple[Callable[[Faults], None], ...]] = {
     "leaders": LEADER_FAULTS,
     "network": NETWORK_FAULTS,
     "arbiter": ARBITER_FAULTS,
+    "tangles": TANGLE_FAULTS,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import TYPE_CHECKING
 
 from simulation.arbiter import Weather
@@ -115,6 +116,24 @@ def _part(faults: Faults, side: list[str], takes_arbiter: bool) -> None:
     faults.later(seconds, heal)
 
 
+def tangle_network(faults: Faults) -> None:
+    """Some launchers lose sight of each other, though there are others whom both still see."""
+    network, random = faults.world.network, faults.random
+    links = list(combinations([pod.uid for pod in faults.world.live_pods], 2))
+    if not links:
+        return
+    lost = random.sample(links, random.randint(1, max(1, len(links) // 2)))
+    ways = [way for one, other in lost for way in ((one, other), (other, one))]
+    faults.touch_all()
+    network.block(ways)
+
+    def heal() -> None:
+        network.unblock(ways)
+        faults.touch_all()
+
+    faults.later(random.choice((0.5, 3.0, 8.0, 14.0, 30.0)), heal)
+
+
 def flap_link(faults: Faults) -> None:
     """The way between the coordinator and another launcher comes and goes."""
     leader, network, random = _leader(faults), faults.world.network, faults.random
@@ -202,4 +221,5 @@ LEADER_FAULTS = (
     freeze_leader, freeze_leader, cut_leader, drain_leader, jump_clock, isolate_leader,
 )  # fmt: skip
 NETWORK_FAULTS = (part_network, part_network, part_network, isolate_leader, flap_link, slow_network)
+TANGLE_FAULTS = (tangle_network,)
 ARBITER_FAULTS = (lose_arbiter, lose_arbiter, slow_arbiter)

@@ -18,6 +18,8 @@ class Profile:
     """Slow, silent, or silent though a swap takes effect."""
     echoes: int = 0
     """What one coordinator did reaches the next one late or not at all."""
+    tangles: int = 0
+    """Who reaches whom is not transitive."""
     commit: str = ""
 
 
@@ -29,7 +31,18 @@ STRICT_LEADERS = Profile("strict leaders", members=1, leaders=2, commit="strict"
 PARTITIONS = Profile("partitions", members=1, leaders=1, network=4, arbiter=1)
 OUTAGES = Profile("outages", members=1, leaders=3, network=1, arbiter=3)
 ECHOES = Profile("echoes", members=1, leaders=1, echoes=4, commit="strict")
+TANGLES = Profile("tangles", members=1, leaders=1, tangles=4, arbiter=1)
 PROFILES = {
     each.name: each
-    for each in (MIXED, MEMBERS, STRICT, LEADERS, STRICT_LEADERS, PARTITIONS, OUTAGES, ECHOES)
+    for each in (
+        MIXED,
+        MEMBERS,
+        STRICT,
+        LEADERS,
+        STRICT_LEADERS,
+        PARTITIONS,
+        OUTAGES,
+        ECHOES,
+        TANGLES,
+    )
 }
