@@ -7,41 +7,59 @@ in it, put out, and has entered again. If nobody of the group was left to report
 held stays *open*: committed as a whole or not at all.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Hashable
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 Line = dict[str, Any]
+Part = frozenset[tuple[Hashable, int]]
+"""Samples, and how many of each."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What is known of the samples of a run."""
+    """What is known of the samples of a run, or of its batches."""
 
-    committed: Counter[int]
-    open: list[Counter[int]]
+    committed: Counter[Hashable]
+    open: list[Counter[Hashable]]
     """What each member held that died without a witness."""
 
-    def explains(self, expected: Counter[int]) -> bool:
+    def explains(self, expected: Counter[Hashable]) -> bool:
         """Tell whether some of the open ones complete the committed ones exactly."""
         if self.committed - expected:
             return False
-        missing = expected - self.committed
-        parts = [part for part in self.open if part <= missing]
-        return any(
-            sum(chosen, Counter()) == missing
-            for count in range(len(parts) + 1)
-            for chosen in combinations(parts, count)
-        )
+        parts = Counter(frozenset(part.items()) for part in self.open)
+        return _covers(expected - self.committed, parts)
+
+
+def _covers(missing: Counter[Hashable], parts: Counter[Part]) -> bool:
+    """Tell whether some of the parts make up exactly what is missing."""
+    missing, parts = missing.copy(), parts.copy()
+    holders: dict[Hashable, list[Part]] = defaultdict(list)
+    for part in parts:
+        for item, _ in part:
+            holders[item].append(part)
+    for item in list(missing):
+        while missing[item]:
+            fits = [
+                part
+                for part in holders[item]
+                if parts[part] and all(missing[each] >= count for each, count in part)
+            ]
+            if len(fits) != 1:
+                return any(_covers(missing - Counter(dict(f)), parts - Counter([f])) for f in fits)
+            missing.subtract(dict(fits[0]))
+            parts[fits[0]] -= 1
+    return True
 
 
 def tally(lines: list[Line]) -> Tally:
     """Add up what the members of a strict job said."""
-    committed: Counter[int] = Counter()
+    committed: Counter[Hashable] = Counter()
     last: dict[str, int] = {}
-    held: dict[str, list[int]] = {}
-    put_down: list[tuple[str, list[int], range]] = []
+    held: dict[str, list[Hashable]] = {}
+    put_down: list[tuple[str, list[Hashable], range]] = []
     """Members, what they held, and the rounds in which that may have been committed."""
     witnessed: dict[str, set[int]] = {}
     for line in lines:

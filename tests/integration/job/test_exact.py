@@ -6,6 +6,7 @@ seeds with 50 faults each, ``make chaos EVENTS=1000 SEED=1`` one long run.
 
 import os
 from collections import Counter
+from collections.abc import Hashable
 
 import pytest
 
@@ -58,8 +59,8 @@ def check(job: Job, kind: str, seed: int, faults: int, epochs: int, is_mild: boo
     pace.unlink()
     chaos.end()
 
-    expected = Counter(dict.fromkeys(range(SAMPLES), epochs))
-    found = committed(job, chaos, expected)
+    found = committed(job, chaos)
+    expected = batches_of(found, epochs)
     assert found.explains(expected), (
         chaos.done,
         expected - found.committed,
@@ -74,15 +75,29 @@ def check(job: Job, kind: str, seed: int, faults: int, epochs: int, is_mild: boo
     assert chaos.longest_silence() < HANG_SECONDS, chaos.done
 
 
-def committed(job: Job, chaos: Chaos, expected: Counter[int]) -> Tally:
-    """Return what was committed, with what only a lost coordinator knew where that still stands."""
-    lines = job.board.select(lambda line: line["event"] in ("step", "round"))
-    doubtful: list[Line] = [line for line in lines if chaos.is_doubtful(line)]
-    # They tell where their members were, but neither what is committed nor with whom.
-    silent: dict[str, object] = {"samples": [], "members": []}
-    found = tally([{**line, **silent} if chaos.is_doubtful(line) else line for line in lines])
-    for line in doubtful:
-        samples = Counter(line["samples"])
-        if samples <= expected - found.committed:
-            found.committed.update(samples)
-    return found
+def batches_of(found: Tally, epochs: int) -> Counter[Hashable]:
+    """Return the batches that cover the data once in each epoch.
+
+    Which samples are together tells the epoch of a whole batch. What is left over must be the
+    single samples at the ends of epochs.
+    """
+    seen = {batch for part in (found.committed, *found.open) for batch in part}
+    whole = [batch for batch in seen if isinstance(batch, tuple) and len(batch) == BATCH_SIZE]
+    data = Counter(dict.fromkeys(range(SAMPLES), epochs))
+    inside = Counter(sample for batch in whole for sample in batch)
+    assert inside <= data, "batches of other epochs"
+    ends = {(sample,): count for sample, count in (data - inside).items()}
+    return Counter[Hashable](whole) + Counter(ends)
+
+
+def committed(job: Job, chaos: Chaos) -> Tally:
+    """Return which batches were committed, and which were if a lost coordinator knew of it."""
+    lines: list[Line] = []
+    for line in job.board.select(lambda line: line["event"] in ("step", "round")):
+        batches = [tuple(batch) for batch in line["batches"]]
+        told = {"pending": batches} if line["event"] == "step" else {"samples": batches}
+        if chaos.is_doubtful(line):
+            # It tells where its member was, but neither what is committed nor with whom.
+            told = {"samples": [], "members": []}
+        lines.append({**line, **told})
+    return tally(lines)

@@ -60,6 +60,21 @@ def test_who_died_alone_has_committed_all_or_nothing() -> None:
     assert not found.explains(Counter([1, 2, 3]))
 
 
+def test_a_part_that_is_chosen_first_and_leaves_no_other_that_fits_is_not_the_last_word() -> None:
+    lines = [step("a", 1, 2), step("b", 1), step("c", 2, 3), step("d", 2, 3), step("e", 3)]
+
+    assert tally(lines).explains(Counter([1, 2, 3]))
+    assert tally(lines).explains(Counter([2, 3, 2, 3]))
+    assert not tally(lines).explains(Counter([1, 1, 1]))
+
+
+def test_a_thousand_parts_are_told_apart_at_once() -> None:
+    lines = [step(f"w{each}", each, each + 1) for each in range(0, 5000, 2)]
+
+    assert tally(lines).explains(Counter(range(2000)))
+    assert not tally(lines).explains(Counter(range(1999)))
+
+
 def test_a_sample_that_counts_twice_is_found() -> None:
     lines = [*both(0), committed("b", 0, ("a", "b"), 3, 4), committed("a", 1, ("a",), 4)]
 

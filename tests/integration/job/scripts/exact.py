@@ -62,10 +62,14 @@ def loss_of(model: nn.Module, data: torch.Tensor) -> torch.Tensor:
 
 
 class Tally:
-    """Samples that this member trained on since its last committed round."""
+    """Batches that this member trained on since its last committed round."""
 
     def __init__(self) -> None:
-        self.pending: list[int] = []
+        self.pending: list[list[int]] = []
+
+    @property
+    def samples(self) -> list[int]:
+        return [sample for batch in self.pending for sample in batch]
 
     def state_dict(self) -> dict[str, object]:
         return {}
@@ -77,7 +81,8 @@ class Tally:
     def on_round(self, outcome: dssync.Outcome) -> None:
         if outcome.result == "skipped":
             return
-        say("round", own=sync.member, samples=self.pending, **vars(outcome))
+        told = {"samples": self.samples, "batches": self.pending, **vars(outcome)}
+        say("round", own=sync.member, **told)
         self.pending = []
 
 
@@ -112,7 +117,7 @@ steps, handed_out = 0, 0
 for found in sync.run(feed(), epochs=SPEC["epochs"]):
     parts = list(found.values()) if isinstance(found, dict) else [found]
     indices, values = (torch.cat(each) for each in zip(*parts, strict=True))
-    tally.pending += indices.tolist()
+    tally.pending.append(indices.tolist())
     loss_of(model, values).backward()
     handed_out += 1
     if handed_out % SPEC.get("accumulate", 1):
@@ -122,7 +127,7 @@ for found in sync.run(feed(), epochs=SPEC["epochs"]):
     if PACE.exists():
         # The faster the data goes, the slower: it must outlast the faults.
         time.sleep(SPEC["pace_seconds"] * (10 if sync.progress > 0.7 else 1))
-    say("step", own=sync.member, pending=tally.pending)
+    say("step", own=sync.member, pending=tally.samples, batches=tally.pending)
     sync.step()
     steps += 1
     if SPEC.get("away_at") == [RANK, LIFE, steps]:
