@@ -82,13 +82,13 @@ class Operation:
 
     def unhealthy(self) -> str | None:
         """Say what is wrong with a part that should move and does not; None when all is well."""
+        debt = self._owed.oldest()
+        if debt is not None and debt[1] > self._settings.stale_seconds:
+            return f"watch of jobs has not told of {'/'.join(debt[0])} for {debt[1]:.0f} s"
         for watcher in self.watchers:
             age = watcher.age_seconds()
             if age > self._settings.stale_seconds:
                 return f"watch of {watcher.path} has brought nothing for {age:.0f} s"
-        debt = self._owed.oldest()
-        if debt is not None and debt[1] > self._settings.stale_seconds:
-            return f"watch of jobs has not told of {'/'.join(debt[0])} for {debt[1]:.0f} s"
         return None
 
     async def _work(self) -> NoReturn:

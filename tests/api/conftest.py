@@ -1,15 +1,17 @@
 """One control plane and one operator for all tests here, one namespace for each."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from ground import build
 from ground.control_plane import ControlPlane
+from ground.inprocess import lines_end
 from ground.process import OperatorProcess
 from ground.scene import Scene
 
@@ -54,6 +56,13 @@ def started(**options: Any) -> Iterator[ControlPlane]:
         yield found
     finally:
         found.stop()
+
+
+@pytest_asyncio.fixture
+async def quiet_lines() -> AsyncIterator[None]:
+    """Keep a test's event loop until the lines that were opened in it have ended."""
+    yield
+    await lines_end()
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from ground.process import OperatorProcess
 from ground.scene import Scene, condition_of, live, make_job, most_at_once, slot_of
 
 REPLICAS, TERM = 2, 6
+pytestmark = pytest.mark.usefixtures("quiet_lines")
 FATES = ("new", "failed", "vanished", "scaled down", "suspended", "lease lost", "done")
 
 

@@ -4,10 +4,14 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
+
 from ground.control_plane import ControlPlane
 from ground.inprocess import Harness, harness
 from ground.memory import remembered
 from ground.scene import Scene, make_job
+
+pytestmark = pytest.mark.usefixtures("quiet_lines")
 
 
 def of_the_job(operator: Harness, uid: str) -> list[str]:

@@ -3,7 +3,8 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,25 @@ from ground.scene import Scene, make_job
 NO_IMAGE = {"spec": {"containers": [{"name": "worker", "image": ""}]}}
 INVALID = ("dssync_operator_jobs", {"state": "Invalid"})
 CRD = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
+pytestmark = pytest.mark.usefixtures("quiet_lines")
+
+
+@asynccontextmanager
+async def runs(operation: Operation) -> AsyncIterator[None]:
+    """Let an operation run within the block."""
+    running = asyncio.create_task(operation.run(lambda: None))
+    try:
+        yield
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.fixture
+def line(quiet_plane: ControlPlane) -> Iterator[Proxy]:
+    """A line to the control plane that can be stalled."""
+    with closing(Proxy(quiet_plane.port)) as made:
+        yield made
 
 
 @pytest.fixture
@@ -76,46 +96,42 @@ async def test_pods_that_vanish_unheard_are_replaced_by_the_resync_alone(
     chosen = Settings(namespaces=(scene.namespace,), resync_seconds=2.0)
     async with connect(credentials) as session:
         cluster = DeafCluster(session, credentials, Metrics())
-        operation = Operation(cluster, credentials, chosen, Metrics())
-        running = asyncio.create_task(operation.run(lambda: None))
-        scene.create(make_job(replicas=3))
-        pods = await asyncio.to_thread(scene.run_all, 3)
-        await asyncio.to_thread(scene.status_until, lambda status: status["readyReplicas"] == 3)
+        async with runs(Operation(cluster, credentials, chosen, Metrics())):
+            scene.create(make_job(replicas=3))
+            pods = await asyncio.to_thread(scene.run_all, 3)
+            await asyncio.to_thread(scene.status_until, lambda status: status["readyReplicas"] == 3)
 
-        cluster.deaf = True
-        for pod in pods:
-            scene.kubelet.remove(pod)
-        replaced = await asyncio.to_thread(scene.live_pods, 3)
-        await asyncio.to_thread(scene.status_until, lambda status: status["readyReplicas"] == 0)
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+            cluster.deaf = True
+            for pod in pods:
+                scene.kubelet.remove(pod)
+            replaced = await asyncio.to_thread(scene.live_pods, 3)
+            await asyncio.to_thread(scene.status_until, lambda status: status["readyReplicas"] == 0)
 
     before, after = ({pod["metadata"]["uid"] for pod in each} for each in (pods, replaced))
     assert before.isdisjoint(after)
 
 
-async def test_watch_of_jobs_that_has_died_fails_liveness(quiet_plane: ControlPlane) -> None:
+async def test_watch_of_jobs_that_has_died_fails_liveness(
+    quiet_plane: ControlPlane, line: Proxy
+) -> None:
     scene = Scene(quiet_plane)
-    line = Proxy(quiet_plane.port)
     direct = await find_credentials(str(quiet_plane.kubeconfig))
     stalled = await find_credentials(str(quiet_plane.kubeconfig_of("admin", line.url)))
     chosen = Settings(namespaces=(scene.namespace,), resync_seconds=1.0, stale_seconds=2.0)
     async with connect(direct) as session:
         # The job watch is kopf's own, with its own connection.
         operation = Operation(Cluster(session, direct, Metrics()), stalled, chosen, Metrics())
-        running = asyncio.create_task(operation.run(lambda: None))
-        scene.create(make_job())
-        await asyncio.to_thread(scene.live_pods, 1)
-        healthy = operation.unhealthy()
+        async with runs(operation):
+            scene.create(make_job())
+            await asyncio.to_thread(scene.live_pods, 1)
+            healthy = operation.unhealthy()
 
-        line.stall()
-        scene.create(make_job("unheard"))
-        while (said := operation.unhealthy()) is None:  # noqa: ASYNC110 - nobody tells when
-            await asyncio.sleep(0.05)
-        served = await asyncio.to_thread(scene.live_pods, 2)
-        line.close()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+            line.stall()
+            scene.create(make_job("unheard"))
+            while (said := operation.unhealthy()) is None:  # noqa: ASYNC110 - nobody tells when
+                await asyncio.sleep(0.05)
+            served = await asyncio.to_thread(scene.live_pods, 2)
+            line.cut()
 
     assert healthy is None
     # It may owe the first job as well: a resync can be faster than the start of kopf's watch.
@@ -124,17 +140,17 @@ async def test_watch_of_jobs_that_has_died_fails_liveness(quiet_plane: ControlPl
 
 
 async def test_job_that_is_deleted_unheard_is_forgotten_by_the_resync(
-    quiet_plane: ControlPlane,
+    quiet_plane: ControlPlane, line: Proxy
 ) -> None:
     scene = Scene(quiet_plane)
-    line = Proxy(quiet_plane.port)
     direct = await find_credentials(str(quiet_plane.kubeconfig))
     stalled = await find_credentials(str(quiet_plane.kubeconfig_of("admin", line.url)))
     chosen = Settings(namespaces=(scene.namespace,), resync_seconds=1.0)
     told = Metrics()
-    async with connect(direct) as session:
-        operation = Operation(Cluster(session, direct, Metrics()), stalled, chosen, told)
-        running = asyncio.create_task(operation.run(lambda: None))
+    async with (
+        connect(direct) as session,
+        runs(Operation(Cluster(session, direct, Metrics()), stalled, chosen, told)),
+    ):
         # It has no pods and no Lease, so that nothing but the watch of jobs tells of its end.
         scene.create(make_job(template=NO_IMAGE))
         await until_invalid(told, 1)
@@ -142,9 +158,7 @@ async def test_job_that_is_deleted_unheard_is_forgotten_by_the_resync(
         line.stall()
         scene.plane.request("DELETE", f"{scene.jobs}/demo")
         await until_invalid(told, 0)
-        line.close()
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        line.cut()
 
 
 async def until_invalid(told: Metrics, count: int) -> None:

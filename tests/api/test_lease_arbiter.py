@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,6 +69,10 @@ def lone(empty_scene: Scene, monkeypatch: pytest.MonkeyPatch) -> LeaseArbiter:
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "pod"},
     }
     plane.request("POST", empty_scene.path("rolebindings", rbac), binding)
+    # The API server hears of new rights by a watch of its own.
+    lease = empty_scene.path("leases", LEASES) + "/cell"
+    while plane.request("GET", lease, None, "outsider")[0] == 403:
+        time.sleep(0.01)
     monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig_of("outsider")))
     return LeaseArbiter(empty_scene.namespace, "cell", call_seconds=1.0)
 

@@ -21,6 +21,7 @@ from ground.kubelet import MERGE
 from ground.process import OperatorProcess
 from ground.scene import Scene, condition_of, live, make_job, slot_of
 
+pytestmark = pytest.mark.usefixtures("quiet_lines")
 ROOT = Path(__file__).parents[2]
 LEASES = "/apis/coordination.k8s.io/v1"
 VIEW = json.dumps({"term": 1, "sequence": 1, "pods": 2, "workers": 2})

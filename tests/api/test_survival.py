@@ -14,6 +14,7 @@ from ground.inprocess import harness
 from ground.process import OperatorProcess
 from ground.scene import Scene, condition_of, live, make_job
 
+pytestmark = pytest.mark.usefixtures("quiet_lines")
 CRD = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
 
 

@@ -13,6 +13,7 @@ from ground.inprocess import harness
 from ground.kubelet import MERGE
 from ground.scene import Scene, condition_of, live, make_job
 
+pytestmark = pytest.mark.usefixtures("quiet_lines")
 GREEDY = {"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}
 MOUNT = {"name": "data", "mountPath": "/d"}
 WORKER = {"name": "worker", "image": "example/trainer"}

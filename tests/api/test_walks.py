@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from dssync_operator import errors
 from ground.control_plane import ControlPlane
-from ground.inprocess import Death, Harness, harness
+from ground.inprocess import Death, Harness, harness, lines_end
 from ground.scene import Scene, condition_of, live, make_job, slot_of
 
 MAX_REPLICAS = 4
@@ -143,3 +143,4 @@ async def one_walk(plane: ControlPlane, steps: list[tuple[str, Any]]) -> None:
             await walk.take(operator, *step)
             walk.check()
         await walk.calm(operator)
+    await lines_end()

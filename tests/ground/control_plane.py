@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -101,7 +102,10 @@ class ControlPlane:
             "clusters": [{"name": "ground", "cluster": cluster}],
             "users": [{"name": user, "user": {"token": token}}],
         }
-        path.write_text(yaml.safe_dump(content))
+        # In one step: somebody who was started with this path may read it just now.
+        fresh = path.with_name(f"{path.name}.{threading.get_ident()}")
+        fresh.write_text(yaml.safe_dump(content))
+        fresh.replace(path)
         return path
 
     def start(self) -> "ControlPlane":

@@ -5,6 +5,7 @@ for because the process died. That happens where requests leave the process, so 
 operator's code runs as it is.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -99,6 +100,19 @@ class Harness:
     def heal(self) -> None:
         """Let every request through again."""
         self.cluster.before = self.cluster.after = nothing
+
+
+async def lines_end() -> None:
+    """Wait until all lines that were opened in this event loop have ended.
+
+    A TLS line that is closed waits for the server's last word. What the end of the loop leaves of
+    it would fail whichever test runs when it is collected.
+    """
+    loop = asyncio.get_running_loop()
+    own = 1  # the loop's waker
+    async with asyncio.timeout(10):
+        while len(loop._selector.get_map()) > own:  # type: ignore[attr-defined]  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 @asynccontextmanager

@@ -25,6 +25,8 @@ async def server(handler: Handler, metrics: Metrics | None = None) -> AsyncItera
     await site.start()
     port = runner.addresses[0][1]
     credentials = Credentials(f"http://127.0.0.1:{port}", None, None, Configuration())
-    async with connect(credentials) as session:
-        yield Cluster(session, credentials, metrics or Metrics())
-    await runner.cleanup()
+    try:
+        async with connect(credentials) as session:
+            yield Cluster(session, credentials, metrics or Metrics())
+    finally:
+        await runner.cleanup()

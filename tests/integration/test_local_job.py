@@ -189,8 +189,10 @@ async def test_scaling_up_and_down_moves_the_highest_slots(
         added = await hellos(2)
         assert [(pod["slot"], pod["desired"]) for pod in added] == [(2, "4"), (3, "4")]
 
+        gone = asyncio.create_task(ended(added[1]["pid"]))
+        await asyncio.sleep(0)
         job.scale(3)
-        await ended(added[1]["pid"])
+        await gone
 
         with pytest.raises(UsageError, match="cannot be scaled to 5 pods; expected 1 to 4"):
             job.scale(5)

@@ -167,14 +167,24 @@ async def test_a_fork_server_that_cannot_import_fails_the_start(hire: Hire, tmp_
         await crew.start()
 
 
+async def opened(pipe: int) -> None:
+    """Wait until somebody has opened the other end of a named pipe, and close this one."""
+    loop, heard = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(pipe, heard.set)
+    await heard.wait()
+    loop.remove_reader(pipe)
+    os.close(pipe)
+
+
 async def test_stop_does_not_wait_for_imports(hire: Hire, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "importing")
+    importing = os.open(tmp_path / "importing", os.O_RDONLY | os.O_NONBLOCK)
     (tmp_path / "slow.py").write_text(
         f"import signal; open({str(tmp_path / 'importing')!r}, 'w').close(); signal.pause()"
     )
     crew = hire(environment={"PYTHONPATH": str(tmp_path)}, preload=("slow",))
     starting = asyncio.ensure_future(crew.start())
-    await asyncio.to_thread((tmp_path / "importing").read_text)
+    await opened(importing)
 
     await crew.stop()
 
