@@ -152,9 +152,10 @@ class Faults:
         self.world.observer.touched.update(worker.key for worker in pod.workers)
 
     def touch_all(self) -> None:
-        """Note that everybody is hit."""
+        """Note that everybody is hit, and the last words of those who have just left."""
         for pod in self.world.live_pods:
             self.touch(pod)
+        self.world.observer.touched |= self.world.observer.drained
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something that belongs to a fault, which lasts until then."""

@@ -279,7 +279,7 @@ class Monitor:
                 require(not missed, f"{mate} applied {missed}, which {key} is told to drop")
 
     def _is_overtaken(self, key: str, since: int) -> bool:
-        """Tell whether a later term has committed what a member holds.
+        """Tell whether a later term has committed what a member holds, or leased it to another.
 
         That term went on without it and leased its batches again, and all its members are lost.
         The ledger is that of the later term, so nobody can account for the member's rounds
@@ -288,7 +288,9 @@ class Monitor:
         ledgers = [standing.ledger for standing in self._standing.values()]
         held = {b for each in ledgers for h in each.held if h.member == key for b in h.batches}
         return any(
-            batch in each.committed or (each.ledger and committed_in(each.ledger, batch))
+            batch in each.committed
+            or (each.ledger and committed_in(each.ledger, batch))
+            or any(batch in h.batches for h in each.held if h.member != key)
             for each in ledgers
             if each.term > since
             for batch in held - {*each.provisional}
