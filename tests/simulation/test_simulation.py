@@ -12,7 +12,7 @@ import pytest
 
 from simulation.__main__ import shrink
 from simulation.mutants import MUTANTS
-from simulation.profile import LEADERS, MEMBERS, MIXED, OUTAGES, PARTITIONS, Profile
+from simulation.profile import LEADERS, MEMBERS, MIXED, OUTAGES, PARTITIONS, TANGLES, Profile
 from simulation.run import Simulation
 from simulation.violation import ViolationError
 
@@ -21,7 +21,8 @@ CHUNK = 20
 
 @pytest.mark.parametrize(
     ("profile", "first"),
-    [(MIXED, first) for first in range(0, 80, CHUNK)] + [(PARTITIONS, 0), (OUTAGES, 0)],
+    [(MIXED, first) for first in range(0, 80, CHUNK)]
+    + [(PARTITIONS, 0), (OUTAGES, 0), (TANGLES, 0)],
     ids=lambda each: getattr(each, "name", each),
 )
 def test_every_invariant_holds_whatever_fails(profile: Profile, first: int) -> None:

@@ -354,22 +354,22 @@ class Launcher:
         self._reporter.log("drain", **why)
         self._ending.draining = True
         self._drain_began = time.monotonic()
-        self._spawn(self._announce_drain())
+        self._spawn(self._announce_drain(bool(self._workers)))
         for worker in self._workers.values():
             if not worker.entered:
                 worker.process.signal(signal.SIGTERM)
-        if not self._workers:
-            # None has run yet, so there is nothing to hand back.
-            self._leave.set()
         self._spawn(self._bound_drain())
 
-    async def _announce_drain(self) -> None:
+    async def _announce_drain(self, any_has_run: bool) -> None:
         """Say that this pod leaves, once it coordinates no longer."""
         if self._coordination is not None:
             term = self._term
             await self._coordination.hand_over()
             if self._term == term:
                 self._send(m.Drain())
+        if not any_has_run:
+            # No worker has anything to hand back.
+            self._idle.set()
 
     async def _bound_drain(self) -> None:
         """Leave when the time for the drain is over, at once if no round can end in it."""

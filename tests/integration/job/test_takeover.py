@@ -9,6 +9,7 @@ from integration.job.harness import Job, Test, coordinates, matching
 from integration.job.takeovers import (
     PODS,
     arbiter_away,
+    committed,
     latest_round,
     linked,
     pods_of,
@@ -117,6 +118,29 @@ def test_a_coordinator_that_drains_hands_over_and_costs_nobody_a_retry(job: Job)
     linked(job, 2, others)
     rounds_go_on(job, {pods.index(pod) for pod in others}, count=5)
     assert not [x for x in job.board.rounds() if x["seen"] > since and x["attempts"]]
+
+
+def test_a_coordinator_whose_workers_have_not_run_yet_hands_over_when_it_drains(job: Job) -> None:
+    job.resize(desired=2)
+    pods = {slot: job.pod(slot, 1) for slot in (1, 2)}
+    for slot in pods:
+        job.board.wait(committed(slot, 0))
+    first = job.coordinator()
+    (other,) = [pod for pod in pods.values() if pod is not first]
+    # Its fork-server takes seconds to import torch.
+    fresh = job.pod(0, 1)
+    job.board.wait(fresh.says("linked"))
+    first.signal(signal.SIGTERM)  # It hands over to the lowest slot.
+    job.board.wait(fresh.says("coordinating"))
+    linked(job, 2, [other])
+    job.board.wait(fresh.says("adopted"))
+
+    fresh.signal(signal.SIGTERM)
+
+    assert fresh.end() == 0
+    assert job.board.select(fresh.says("stepping_down"))
+    assert not job.board.select(fresh.says("started"))
+    linked(job, 3, [other])
 
 
 def test_a_frozen_coordinator_is_replaced_and_follows_when_it_is_back(job: Job) -> None:
