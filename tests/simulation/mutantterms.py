@@ -130,18 +130,6 @@ class HearsNoNews(Election):
             self._record, self._looked = record, now
 
 
-class NeverStays(Election):
-    """A coordinator whom nobody succeeds is stuck in stepping down, and deaf to challenges."""
-
-    def _keep(self, record: Record, now: float) -> None:
-        if self.phase is not Phase.STEPPING_DOWN:
-            super()._keep(record, now)
-
-    def _take(self, event: b.Event, now: float) -> None:
-        if not isinstance(event, b.Stay):
-            super()._take(event, now)
-
-
 # --- the quorum -------------------------------------------------------------------------------
 
 
