@@ -5,7 +5,6 @@ started the fork-server for the end of its parent.
 """
 
 import asyncio
-import contextlib
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dssync.agent import channel
+from dssync.agent.child import signal_child
 from dssync.errors import DssyncError
 
 OnStarted = Callable[[int, int], None]
@@ -104,10 +104,9 @@ class ForkClient:
         self._hang_up()
         if self._process is None:
             return
-        if not self._ready and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                # It has no workers yet, and would import to the end.
-                os.kill(self._process.pid, signal.SIGKILL)
+        if not self._ready:
+            # It has no workers yet, and would import to the end.
+            signal_child(self._process, signal.SIGKILL)
         await self._process.wait()
 
     async def _next_reply(self) -> None:

@@ -8,7 +8,6 @@ what a script daemonised does not.
 """
 
 import asyncio
-import contextlib
 import json
 import os
 import secrets
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from dssync import contract
+from dssync.agent.child import signal_child
 from dssync.local.failures import Ended
 from dssync.local.plan import PodSpec
 
@@ -67,11 +67,7 @@ class Pod:
 
     def signal(self, number: int) -> None:
         """Send a signal to the launcher; nothing happens if it has ended."""
-        if self._process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            # Not by the process object: it looks for an end first, and then the loop finds none.
-            os.kill(self.pid, number)
+        signal_child(self._process, number)
 
     def stop(self, after_seconds: float, grace_seconds: float) -> None:
         """Send SIGTERM after a while, and SIGKILL at the end of the grace period."""
