@@ -9,6 +9,7 @@ from dssync.agent.host import CoordinatorHost
 from dssync.agent.report import Reporter
 from dssync.agent.settings import Settings
 from dssync.control import messages as m, requests as r
+from dssync.control.election import Election
 from dssync.errors import ArbiterError
 
 
@@ -21,12 +22,14 @@ class Console:
         reporter: keeps the log.
         arbiter: where the record is; None for a launcher that is alone.
         host: the coordinator, while it runs here.
+        election: knows the coordinator that this launcher is linked to, once it has begun.
     """
 
     settings: Settings
     reporter: Reporter
     arbiter: Arbiter | None
     host: CoordinatorHost | None = None
+    election: Election | None = None
 
     async def respond(self, request: r.Request) -> r.Answer:
         """Answer one request."""
@@ -51,11 +54,20 @@ class Console:
                 return r.Lines(*self.reporter.lines_from(start))
 
     async def _elsewhere(self) -> r.Answer:
-        record = None if self.arbiter is None else await self.arbiter.read()
-        address = "" if record is None else record.values.get(contract.RECORD_ADDRESS, "")
+        address = self._linked_to or await self._recorded()
         if not address:
             return r.Refused("nobody coordinates this job now: ask again in a moment")
         return r.Elsewhere(address)
+
+    @property
+    def _linked_to(self) -> str:
+        """The coordinator's address as long as this launcher is linked to it; else nothing."""
+        leader = None if self.election is None else self.election.answer.leader
+        return "" if leader is None else leader.address
+
+    async def _recorded(self) -> str:
+        record = None if self.arbiter is None else await self.arbiter.read()
+        return "" if record is None else record.values.get(contract.RECORD_ADDRESS, "")
 
     def _drain(self, host: CoordinatorHost, slot: int) -> r.Answer:
         slots = host.slots

@@ -117,6 +117,7 @@ class Coordination:
         self._reporter.log("listening", slot=hello.slot, address=self._door.address)
         loop_time = asyncio.get_running_loop().time()
         self._election = Election(self._me, self._election_settings(), loop_time)
+        self._console.election = self._election
         peers = Peers(self._me.uid, self._token, lambda a: self._campaign.handle(b.Answered(a)))
         self._peers = peers
         self._campaign = Campaign(

@@ -9,6 +9,7 @@ import pytest
 
 from dssync.cli import main
 from integration.job.harness import Job, Launcher, matching, wait_gone
+from integration.job.takeovers import arbiter_away
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -59,6 +60,8 @@ def test_a_job_is_looked_at_and_changed_from_outside(
     assert [pod["state"] for pod in status["pods"]] == ["connected", "connected"]
     assert [member["phase"] for member in status["members"]] == ["active"] * 4
     assert "4 of 4 members active" in shell("status")
+    with arbiter_away(job):
+        assert shell.json("status")["coordinator"] == 0
 
     # A worker that is kicked is gone at once, and its launcher starts it again.
     victim = job.board.rounds(slot=1, rank=1)[-1]["pid"]
