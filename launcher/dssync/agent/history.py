@@ -28,7 +28,7 @@ class ViewLog:
     def __init__(self, path: Path | None) -> None:
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            self._file = -1 if path is None else os.open(path, flags, 0o644)
+            self._file = -1 if path is None else os.open(path, flags, 0o600)
         except OSError as error:
             raise UsageError(f"--view-log {path} cannot be opened: {error.strerror}") from None
         self._seen = (0, 0)

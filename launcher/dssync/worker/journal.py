@@ -45,7 +45,7 @@ class Journal:
     def __init__(self, member: str, path: str) -> None:
         self._member = member
         self._path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if path else -1
+        self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600) if path else -1
         self._drawn: list[Draw] = []
 
     @property

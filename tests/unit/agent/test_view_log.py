@@ -1,4 +1,4 @@
-"""The coordinator's part of the view log on a disk that is full or fails."""
+"""The coordinator's part of the view log: whose it is, and a disk that is full or fails."""
 
 import asyncio
 import errno
@@ -20,6 +20,13 @@ from unit.control.job import MODEL, SYNC
 
 FIRST = View.first(1, [("0.0.a", Place())])
 SECOND = View.first(1, [("0.0.a", Place())], 2)
+
+
+def test_a_log_is_for_its_user_alone(tmp_path: Path) -> None:
+    log = ViewLog(tmp_path / "log")
+
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+    log.close()
 
 
 def fails(*arguments: object) -> int:
