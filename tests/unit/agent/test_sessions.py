@@ -92,6 +92,19 @@ async def test_a_session_that_the_launcher_has_is_continued(host: Host) -> None:
     assert await host.introduced(first) == first
 
 
+async def test_who_wants_a_coordinator_of_another_term_is_sent_away(host: Host) -> None:
+    ended = asyncio.Event()
+    where, _, port = host.door.address.rpartition(":")
+    connection = await connect(where, int(port), TOKEN, lambda frame: None, ended.set)
+    hello = m.LAUNCHER.encode(m.Hello(0, "pod0", 1, ("", "", ""))).decode()
+
+    connection.send(json.dumps([hello, 0, 2]).encode())
+
+    async with asyncio.timeout(10):
+        await ended.wait()
+    assert host.coordinator.slots == []
+
+
 async def test_a_replaced_uplink_delivers_nothing_more(host: Host) -> None:
     heard: list[m.ToLauncher] = []
     linked = asyncio.Event()
