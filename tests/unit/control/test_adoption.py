@@ -1,5 +1,6 @@
 """What a coordinator of a new term makes of the reports of its members."""
 
+import pytest
 from msgspec.structs import replace
 
 from dssync.control import messages as m
@@ -83,10 +84,12 @@ def taken_over(
     *,
     over: bool = False,
     draining: int | None = None,
+    desired: int = 2,
 ) -> tuple[Coordinator, list[Effect]]:
     """A coordinator of term 2 that has heard these launchers and members, and what it does."""
     everybody = frozenset(f"pod{slot}" for slot in ledgers)
-    coordinator = Coordinator(2, ControlSettings(2, 1), Electorate(everybody, everybody, over))
+    settings = ControlSettings(desired, 1)
+    coordinator = Coordinator(2, settings, Electorate(everybody, everybody, over))
     for slot in ledgers:
         coordinator.handle(Connected(m.Hello(slot, f"pod{slot}", 1, ("", "", ""))), 0.0)
     for slot, report in ledgers.items():
@@ -102,7 +105,7 @@ def taken_over(
 
 
 def told(
-    effects: list[Effect], kind: type[Adopt | m.Assign | m.Bench | m.Completed | m.Fetch]
+    effects: list[Effect], kind: type[Adopt | m.Assign | m.Bench | m.Completed | m.Fetch | m.Start]
 ) -> dict[str, object]:
     """What members are told, of one kind, by key."""
     sent = [each.message for each in effects if isinstance(each, Send)]
@@ -202,6 +205,20 @@ def test_who_can_read_checkpoints_is_still_asked_to_under_a_new_coordinator() ->
     told = [each.message for each in effects if isinstance(each, Send)]
     bodies = [m.TO_MEMBER.decode(each.body) for each in told if isinstance(each, m.ToMember)]
     assert bodies == [m.Resume()]
+
+
+@pytest.mark.parametrize(("applied", "committed"), [(-1, 0), (4, 10)])
+def test_where_nobody_goes_on_rounds_do_and_data_count_for_who_brings_its_state(
+    applied: int, committed: int
+) -> None:
+    coordinator, effects = taken_over({0: ledger(put_out=(A,))}, {A: training()}, desired=1)
+    assert told(effects, m.Bench).keys() == {A}
+
+    hello = m.FromMember(A, m.MEMBER.encode_text(replace(HELLO, applied_round=applied)))
+    effects = coordinator.handle(Received(0, hello), 0.2)
+
+    assert told(effects, m.Start) == {A: m.Start(6, 0, True)}
+    assert coordinator.ledger.committed == committed
 
 
 def test_a_launcher_that_comes_late_brings_the_only_state_with_its_ledger() -> None:
