@@ -57,6 +57,12 @@ class FileArbiter:
     A swap claims the next number by a hard link, which succeeds for one process alone. There is no
     lock: a coordinator that is stopped inside a swap would keep it, and with it the election of
     its successor.
+
+    It relies on a link(2) that fails where the name exists, whoever made it, and on listings that
+    show every link which was made before. Both hold on a local file system, the only kind that is
+    tested. Machines may share one that promises both. NFS breaks the second while its clients keep
+    attributes, so that a coordinator that was deposed reads that it leads: at the least, it has to
+    be mounted with ``noac``, which nobody has tried.
     """
 
     def __init__(self, path: Path) -> None:
