@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ground.rights import needs
 from integration.job.harness import Job
 
 _MOUNTS = 'mount --bind "$1" /etc/hosts && mount --bind "$2" /etc/resolv.conf && shift 2'
@@ -26,7 +27,7 @@ def _can_mount() -> bool:
 
 pytestmark = [
     pytest.mark.timeout(120),
-    pytest.mark.skipif(not _can_mount(), reason="needs the right to make mount namespaces"),
+    needs(_can_mount(), "make mount namespaces"),
 ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from dssync.worker import checkpoint
+from ground.rights import needs
 from integration.job.harness import Job, Launcher, Test, coordinates
 from integration.job.net import Network, can_make_namespaces
 from integration.job.takeovers import (
@@ -21,7 +22,7 @@ from integration.job.takeovers import (
 
 pytestmark = [
     pytest.mark.timeout(400),
-    pytest.mark.skipif(not can_make_namespaces(), reason="needs the right to make namespaces"),
+    needs(can_make_namespaces(), "make namespaces"),
 ]
 PODS = 4
 ALL = set(range(PODS))

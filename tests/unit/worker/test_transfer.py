@@ -18,6 +18,7 @@ from dssync.errors import ModelError, TransferError
 from dssync.worker import transfer
 from dssync.worker.staging import Snapshot, restore, take_snapshot
 from dssync.worker.transfer import FetchedState, StateServer
+from ground.rights import needs
 
 TOKEN = b"secret"
 PLAIN = (
@@ -305,7 +306,7 @@ def _alone_on_a_network(act: Callable[[], None]) -> bool:
     return may[0]
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs the right to make namespaces")
+@needs(os.geteuid() == 0, "make namespaces")
 def test_a_donor_whose_packets_vanish_while_it_trains_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
