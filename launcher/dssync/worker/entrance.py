@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from dssync.control import messages as m
 from dssync.control.viewlog import CHECKPOINT, Point
 from dssync.errors import ModelError
+from dssync.worker.checkpoint import Loaded
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
@@ -64,17 +65,24 @@ class Entrance:
                 self._fetch(state.fetch)
         if state.refused is not None:
             raise ModelError(state.refused)
+        if state.completed is not None and not self.source and hello.applied_round < 0:
+            # Nobody was left to give the final state away.
+            self._take_newest()
         self._observe("admit", started)
 
     def _say(self, hello: m.Enter) -> None:
         self._link.send(replace(hello, generation=self._link.state.generation))
 
     def _resume(self) -> None:
-        """Read the newest checkpoint, if there is one."""
+        found = self._take_newest()
+        self._link.send(m.Resumed(None if found is None else found.ledger))
+
+    def _take_newest(self) -> Loaded | None:
+        """Take over the newest checkpoint, if there is one."""
         found = self._saver.resume()
         if found is not None:
             self.source = f"{CHECKPOINT}{found.folder}"
-        self._link.send(m.Resumed(None if found is None else found.ledger))
+        return found
 
     def _is_told(self) -> bool:
         state = self._link.state
