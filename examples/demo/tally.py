@@ -4,17 +4,29 @@ A member says which samples it holds when it enters a round, and which samples a
 counted. Whoever was killed between the commit and its report cannot say so. Then a mate may: a
 round that one member of a group reports is committed for all of them, also for one that was frozen
 in it, put out, and has entered again. If nobody of the group was left to report, what the others
-held stays *open*: committed as a whole or not at all.
+held stays *open*: committed as a whole or not at all. So does what a member held of whom it is not
+known whose group it was in.
 """
 
+import sys
 from collections import Counter, defaultdict
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Line = dict[str, Any]
 Part = frozenset[tuple[Hashable, int]]
 """Samples, and how many of each."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A member's values, and with them its samples, went into an attempt of a round."""
+
+    round: int
+    mates: frozenset[str]
+    """Who can tell whether it counted: if one of them ends that round in another attempt, it did
+    not."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +66,22 @@ def _covers(missing: Counter[Hashable], parts: Counter[Part]) -> bool:
     return True
 
 
-def tally(lines: list[Line]) -> Tally:
-    """Add up what the members of a strict job said."""
+def tally(lines: Sequence[Line], trials: Mapping[str, Sequence[Trial]] | None = None) -> Tally:
+    """Add up what the members of a strict job said.
+
+    Args:
+        lines: what they said, in order. A round without samples and members is one that may not
+            have counted.
+        trials: those of each member; None: nobody knows.
+    """
     committed: Counter[Hashable] = Counter()
     last: dict[str, int] = {}
     held: dict[str, list[Hashable]] = {}
     put_down: list[tuple[str, list[Hashable], range]] = []
     """Members, what they held, and the rounds in which that may have been committed."""
-    witnessed: dict[str, set[int]] = {}
+    undecided: list[list[Hashable]] = []
+    witnessed: dict[str, set[int]] = defaultdict(set)
+    told: dict[str, set[int]] = defaultdict(set)
     for line in lines:
         own = line["own"]
         if line["event"] == "step":
@@ -69,19 +89,30 @@ def tally(lines: list[Line]) -> Tally:
         elif line["event"] == "round":
             committed.update(line["samples"])
             unanswered = held.pop(own, [])
-            if not line["samples"]:
+            if not line["members"]:
+                undecided.append(unanswered)
+            elif not line["samples"]:
                 # It was put out meanwhile, and entered again with nothing.
                 put_down.append((own, unanswered, range(last.get(own, -1) + 1, line["round"])))
             last[own] = line["round"]
-            for mate in line["members"] if line["kind"] == "train" else ():
-                witnessed.setdefault(mate, set()).add(line["round"])
+            if line["kind"] == "train" and line["members"]:
+                told[own].add(line["round"])
+                for mate in line["members"]:
+                    witnessed[mate].add(line["round"])
     for own, samples in held.items():
-        seen = max(witnessed.get(own, {-1}))
-        put_down.append((own, samples, range(last.get(own, -1) + 1, seen + 1)))
-    undecided = []
+        put_down.append((own, samples, range(last.get(own, -1) + 1, sys.maxsize)))
     for own, samples, rounds in put_down:
-        if witnessed.get(own, set()).intersection(rounds):
+        if any(number in rounds for number in witnessed[own]):
             committed.update(samples)
-        else:
-            undecided.append(Counter(samples))
-    return Tally(committed, [each for each in undecided if each])
+        elif trials is None or _may_count(trials.get(own, ()), rounds, told):
+            undecided.append(samples)
+    return Tally(committed, [Counter(each) for each in undecided if each])
+
+
+def _may_count(trials: Sequence[Trial], rounds: range, told: Mapping[str, set[int]]) -> bool:
+    """Tell whether one of a member's trials in some rounds was refuted by none of its mates."""
+    return any(
+        not any(trial.round in told.get(mate, ()) for mate in trial.mates)
+        for trial in trials
+        if trial.round in rounds
+    )

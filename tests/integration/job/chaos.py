@@ -4,6 +4,7 @@ One follows the other as soon as enough workers train, while successors are stil
 new pod imports torch, which takes longer than all else.
 """
 
+import math
 import os
 import random
 import signal
@@ -50,7 +51,7 @@ class Chaos:
         seed: of all that is chosen.
         flags: for each launcher.
         spec: for the training script.
-        is_mild: only kills, joins and drains, and the coordinator stays.
+        is_mild: only kills, joins and drains.
     """
 
     def __init__(
@@ -68,10 +69,8 @@ class Chaos:
         self._spec = spec
         self._began = time.monotonic()
         self._pods: dict[int, Launcher] = {}
-        self._struck: set[str] = set()
-        """Members that were killed."""
-        self._struck_pods: set[str] = set()
-        """Launchers that were killed or told to leave, by name."""
+        self._struck: dict[str, float] = {}
+        """Members that were killed, and launchers that were killed or told to leave, and when."""
         self._losses: list[_Loss] = []
         self._looked = 0
         """Lines that were looked at."""
@@ -82,6 +81,8 @@ class Chaos:
         self._is_over = False
         self.done: list[str] = []
         """What was done and after how many seconds, for the report of a failure."""
+        self.cuts: list[int] = []
+        """Connections that each cut has ended; none if the coordinator had just gone."""
 
     def start(self) -> None:
         """Start all pods and wait until they train."""
@@ -110,7 +111,7 @@ class Chaos:
             (2, self._cut),
         ]
         if self._is_mild:
-            actions = [(12, self._kill_worker), actions[1], actions[3]]
+            actions = [(12, self._kill_worker), *actions[1:4]]
         weights = [weight for weight, _ in actions]
         self._dice.choices([each for _, each in actions], weights)[0]()
         return not self._over
@@ -130,12 +131,13 @@ class Chaos:
         return {line["own"]: line for line in lines}
 
     def longest_silence(self) -> float:
-        """Return the longest time in which a member that came to another round had ended none."""
-        longest, last = 0.0, dict[str, float]()
+        """Return the longest time in which a member that lived had ended no round."""
+        longest, last = 0.0, dict[str, Line]()
         for line in self._job.board.select(lambda line: line["event"] in ("round", "over")):
-            longest = max(longest, line["seen"] - last.get(line["own"], line["seen"]))
-            last[line["own"]] = line["seen"]
-        return longest
+            longest = max(longest, line["seen"] - last.get(line["own"], line)["seen"])
+            last[line["own"]] = line
+        until_struck = [self._struck_at(line) - line["seen"] for line in last.values()]
+        return max(longest, *(seconds for seconds in until_struck if seconds < math.inf))
 
     def is_doubtful(self, line: Line) -> bool:
         """Tell whether nobody outside pods that were struck can know of a committed round.
@@ -157,7 +159,7 @@ class Chaos:
         self._await_moment()
         self._note("kill", victims)
         for victim in victims:
-            self._struck.add(victim["own"])
+            self._struck[victim["own"]] = time.monotonic()
             _signal(victim["pid"], signal.SIGKILL)
 
     def _kill_pod(self, slot: int) -> None:
@@ -171,7 +173,7 @@ class Chaos:
         self._start_pod(slot)
 
     def _drain_pod(self) -> None:
-        slot = self._some_slot() if self._is_mild else self._dice.choice(sorted(self._pods))
+        slot = self._dice.choice(sorted(self._pods))
         self._note("drain", self._workers_of(slot))
         pod = self._gone(slot)
         pod.signal(signal.SIGTERM)
@@ -211,7 +213,8 @@ class Chaos:
         slot = self._some_slot()
         workers = self._workers_of(slot)
         self._await_moment()
-        self._note(f"cut {cut(self._pods[slot].pid, port_of(self._job))} of", workers)
+        self.cuts.append(cut(self._pods[slot].pid, port_of(self._job)))
+        self._note(f"cut {self.cuts[-1]} of", workers)
         self._await_rounds(workers)
 
     # --- how ----------------------------------------------------------------------------------
@@ -224,7 +227,7 @@ class Chaos:
     def _gone(self, slot: int) -> Launcher:
         """Take a pod out that is about to end with its workers."""
         pod = self._pods.pop(slot)
-        self._struck_pods.add(pod.name)
+        self._struck[pod.name] = time.monotonic()
         return pod
 
     @contextmanager
@@ -264,7 +267,11 @@ class Chaos:
         return self._is_over
 
     def _is_struck(self, line: Line) -> bool:
-        return line["own"] in self._struck or line["pod"] in self._struck_pods
+        return self._struck_at(line) < math.inf
+
+    def _struck_at(self, line: Line) -> float:
+        """Return when a member was killed or told to leave, if it was."""
+        return min(self._struck.get(line[name], math.inf) for name in ("own", "pod"))
 
     def _workers(self) -> list[Line]:
         """Return the latest line of each worker that trains, in no random order."""

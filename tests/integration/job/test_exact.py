@@ -7,10 +7,12 @@ seeds with 50 faults each, ``make chaos EVENTS=1000 SEED=1`` one long run.
 import os
 from collections import Counter
 from collections.abc import Hashable
+from pathlib import Path
 
 import pytest
 
-from examples.demo.tally import Line, Tally, tally
+from dssync.control.viewlog import Attempt, records_in
+from examples.demo.tally import Line, Tally, Trial, tally
 from integration.job.chaos import HANG_SECONDS, Chaos
 from integration.job.harness import Job
 
@@ -73,6 +75,7 @@ def check(job: Job, kind: str, seed: int, faults: int, epochs: int, is_mild: boo
     assert {(line["event"], line.get("progress")) for line in ends} == {("over", 1.0)}, chaos.done
     assert len({line["digest"] for line in ends}) == 1, chaos.done
     assert chaos.longest_silence() < HANG_SECONDS, chaos.done
+    assert any(chaos.cuts) or not chaos.cuts, "no cut has ended a connection"
 
 
 def batches_of(found: Tally, epochs: int) -> Counter[Hashable]:
@@ -100,4 +103,17 @@ def committed(job: Job, chaos: Chaos) -> Tally:
             # It tells where its member was, but neither what is committed nor with whom.
             told = {"samples": [], "members": []}
         lines.append({**line, **told})
-    return tally(lines)
+    return tally(lines, trials_in(job.folder / "views"))
+
+
+def trials_in(log: Path) -> dict[str, list[Trial]]:
+    """Return what each member gave to attempts: it says so before a mate can see it."""
+    trials: dict[str, list[Trial]] = {}
+    with log.open("rb") as lines:
+        for record in records_in(lines, str(log)):
+            if isinstance(record, Attempt):
+                stages = record.assign.stages if record.assign.kind == "train" else ()
+                mates = {key for stage in stages for key in stage.members} - {record.member}
+                trial = Trial(record.assign.round, frozenset(mates))
+                trials.setdefault(record.member, []).append(trial)
+    return trials

@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import Any
 
-from examples.demo.tally import Line, tally
+from examples.demo.tally import Line, Trial, tally
 
 DATA = Counter([1, 2, 3, 4])
 
@@ -58,6 +58,42 @@ def test_who_died_alone_has_committed_all_or_nothing() -> None:
     assert found.explains(DATA)
     assert found.explains(Counter([1, 2]))
     assert not found.explains(Counter([1, 2, 3]))
+
+
+def test_what_a_mate_has_ended_a_round_without_was_not_committed_in_it() -> None:
+    lines = [step("b", 3, 4), step("a", 1, 2), committed("a", 0, ("a",), 1, 2)]
+
+    found = tally(lines, {"b": [Trial(0, frozenset({"a"}))]})
+
+    assert not found.explains(DATA)
+    assert found.explains(Counter([1, 2]))
+
+
+def test_what_went_into_no_attempt_was_not_committed() -> None:
+    assert not tally([step("a", 1, 2)], {}).explains(Counter([1, 2]))
+
+
+def test_what_no_mate_was_left_to_tell_of_has_counted_as_a_whole_or_not_at_all() -> None:
+    lines = [step("b", 3, 4), step("a", 1, 2), step("c", 5), committed("c", 0, ("c",), 5)]
+
+    found = tally(lines, {each: [Trial(0, frozenset({"a", "b"} - {each}))] for each in "ab"})
+
+    assert found.explains(Counter([1, 2, 3, 4, 5]))
+    assert found.explains(Counter([5]))
+
+
+def test_what_went_into_a_doubtful_round_has_counted_as_a_whole_or_not_at_all() -> None:
+    found = tally([step("a", 1, 2), committed("a", 0, ())], {"a": [Trial(0, frozenset({"b"}))]})
+
+    assert found.explains(Counter([1, 2]))
+    assert found.explains(Counter())
+
+
+def test_a_trial_after_it_entered_again_says_nothing_of_what_a_member_held_before() -> None:
+    held = [step("b", 3, 4), committed("a", 5, ("a", "b"), 1, 2)]
+    back = committed("b", 5, ("a", "b"))
+
+    assert not tally([*held, back], {"b": [Trial(5, frozenset({"a"}))]}).explains(DATA)
 
 
 def test_a_part_that_is_chosen_first_and_leaves_no_other_that_fits_is_not_the_last_word() -> None:
