@@ -18,6 +18,7 @@ from integration.job.harness import Job, Launcher, Line, matching
 
 SEEDS = int(os.environ.get("SOAK_SEEDS", "0"))
 KILLS, WORKERS, SAMPLES = 3, 4, 3000
+FAULTS = 10
 
 
 def spec_of(job: Job, kind: str, samples: int) -> dict[str, object]:
@@ -44,8 +45,8 @@ def disturb(job: Job, seed: int, flags: tuple[str, ...], spec: dict[str, object]
     """Train in several pods under kills, joins and drains."""
     chaos = Chaos(job, seed, ("--max-restarts", "99", *flags), spec)
     chaos.start()
-    while len(chaos.done) < 10 and chaos.strike():
-        pass
+    while len(chaos.done) < FAULTS:
+        assert chaos.strike(), f"the data was over after {chaos.done}"
     (job.folder / "pace").unlink()
     job.board.wait(completed)
     job.coordinator().end()
@@ -72,6 +73,11 @@ def rounds(lines: list[Line]) -> dict[tuple[str, int], tuple[object, ...]]:
     }
 
 
+def digests(lines: list[Line]) -> dict[str, str]:
+    """Return of which bits the parameters of each member were that came to the end."""
+    return {x["own"]: x["digest"] for x in lines if x["event"] == "over"}
+
+
 def values_in(folder: Path) -> list[dict[str, bytes]]:
     """Return what each member in a folder has averaged."""
     found = [load_file(path) for path in sorted(folder.iterdir())]
@@ -81,12 +87,12 @@ def values_in(folder: Path) -> list[dict[str, bytes]]:
 
 
 def check(job: Job, spec: dict[str, object]) -> None:
-    """Play the log again; the launcher compares the last bits with the log's."""
-    recorded = rounds(job.board.lines)
+    """Play the log again: the same rounds, and the same bits at the end."""
+    recorded, bits = rounds(job.board.lines), digests(job.board.lines)
     number = len(job.board.lines)
     log = [json.loads(line) for line in log_of(job).read_text().splitlines()]
     ends = [record for record in log if record[0] == "Left" and record[2]]
-    assert ends, "nobody came to the end"
+    assert bits, "nobody came to the end"
 
     player = replay(job, spec)
 
@@ -94,6 +100,7 @@ def check(job: Job, spec: dict[str, object]) -> None:
     played = rounds(job.board.lines[number:])
     # Who was killed may have applied a round of which it said nothing.
     assert recorded.items() <= played.items()
+    assert bits.items() <= digests(job.board.lines[number:]).items()
     values = values_in(log_of(job).with_name("views.replayed"))
     assert len(values) == len(ends)
 
