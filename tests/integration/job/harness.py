@@ -358,6 +358,15 @@ class Job:
         said = {int(line["pid"]) for line in self.board.lines if "pid" in line}
         return said | {each.pid for each in self.launchers}
 
+    def _reused(self, pid: int) -> bool:
+        """Tell whether a process began after the worker of this number was last heard of."""
+        heard = max(line["seen"] for line in self.board.lines if line.get("pid") == pid)
+        try:
+            began_seconds = int(start_time(pid)) / os.sysconf("SC_CLK_TCK")
+        except FileNotFoundError:
+            return True
+        return heard < began_seconds
+
     def stop(self) -> None:
         """Kill whatever still runs."""
         for launcher in self.launchers:
@@ -367,7 +376,8 @@ class Job:
             launcher.process.wait(PATIENCE_SECONDS)
         with (self.folder / "board.jsonl").open("w") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.board.lines)
-        left = wait_gone(self.pids(), PATIENCE_SECONDS)
+        workers = self.pids() - {each.pid for each in self.launchers}
+        left = {pid for pid in wait_gone(workers, PATIENCE_SECONDS) if not self._reused(pid)}
         self.board.close()
         assert not left, f"processes {left} outlived their launchers"
 
