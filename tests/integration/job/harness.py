@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import json
 import os
-import select
 import selectors
 import signal
 import socket
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dssync.agent.arbiters import FileArbiter, Record
+from integration.job.processes import began_seconds, cpu_ticks, wait_gone
 
 SCRIPTS = Path(__file__).parent / "scripts"
 PATIENCE_SECONDS = 100.0
@@ -358,14 +358,10 @@ class Job:
         said = {int(line["pid"]) for line in self.board.lines if "pid" in line}
         return said | {each.pid for each in self.launchers}
 
-    def _reused(self, pid: int) -> bool:
+    def _is_reused(self, pid: int) -> bool:
         """Tell whether a process began after the worker of this number was last heard of."""
         heard = max(line["seen"] for line in self.board.lines if line.get("pid") == pid)
-        try:
-            began_seconds = int(start_time(pid)) / os.sysconf("SC_CLK_TCK")
-        except FileNotFoundError:
-            return True
-        return heard < began_seconds
+        return heard < began_seconds(pid)
 
     def stop(self) -> None:
         """Kill whatever still runs."""
@@ -377,34 +373,6 @@ class Job:
         with (self.folder / "board.jsonl").open("w") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.board.lines)
         workers = self.pids() - {each.pid for each in self.launchers}
-        left = {pid for pid in wait_gone(workers, PATIENCE_SECONDS) if not self._reused(pid)}
+        left = {pid for pid in wait_gone(workers, PATIENCE_SECONDS) if not self._is_reused(pid)}
         self.board.close()
         assert not left, f"processes {left} outlived their launchers"
-
-
-def wait_gone(pids: set[int], within_seconds: float) -> set[int]:
-    """Return those of the processes that still live after the time."""
-    deadline = time.monotonic() + within_seconds
-    alive = set()
-    for pid in pids:
-        try:
-            descriptor = os.pidfd_open(pid)
-        except (ProcessLookupError, FileNotFoundError):
-            # The latter: a thread has the number now.
-            continue
-        left = max(0.0, deadline - time.monotonic())
-        if not select.select([descriptor], [], [], left)[0]:
-            alive.add(pid)
-        os.close(descriptor)
-    return alive
-
-
-def start_time(pid: int) -> str:
-    """Return when a process started, in the kernel's ticks; tells a reused id apart."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-
-
-def cpu_ticks(pid: int) -> int:
-    """Return the processor time of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from integration.job.harness import Job, Launcher, Line, Test, coordinates, start_time
+from integration.job.harness import Job, Launcher, Line, Test, coordinates
+from integration.job.processes import start_time
 
 PODS = 4
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from dssync.cli import main
-from integration.job.harness import Job, Launcher, matching, wait_gone
+from integration.job.harness import Job, Launcher, matching
+from integration.job.processes import wait_gone
 from integration.job.takeovers import arbiter_away
 
 pytestmark = pytest.mark.timeout(400)

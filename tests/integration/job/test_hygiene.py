@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from integration.job.harness import Job, Launcher, wait_gone
+from integration.job.harness import Job, Launcher
+from integration.job.processes import wait_gone
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from integration.job.harness import Job, Line, Test, matching, start_time
+from integration.job.harness import Job, Line, Test, matching
+from integration.job.processes import start_time
 
 pytestmark = pytest.mark.timeout(400)
 

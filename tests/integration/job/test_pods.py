@@ -5,7 +5,8 @@ import time
 
 import pytest
 
-from integration.job.harness import Job, Launcher, Line, matching, start_time, wait_gone
+from integration.job.harness import Job, Launcher, Line, matching
+from integration.job.processes import start_time, wait_gone
 
 pytestmark = pytest.mark.timeout(400)
 
