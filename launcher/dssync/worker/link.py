@@ -239,7 +239,10 @@ def _launcher_link(descriptor: int) -> Link:
 
     def write(payloads: list[bytes]) -> None:
         with lock:
-            end.sendall(b"".join(frame(each) for each in payloads))
+            try:
+                end.sendall(b"".join(frame(each) for each in payloads))
+            except (BrokenPipeError, ConnectionResetError):
+                _await_death()
 
     link = Link(
         setup,
@@ -273,9 +276,16 @@ def _read(end: socket.socket, unframer: Unframer) -> list[bytes]:
     except ConnectionResetError:
         data = b""
     if not data:
-        # The launcher's end: this process is being killed with it.
-        threading.Event().wait()
+        _await_death()
     return unframer.feed(data)
+
+
+def _await_death() -> None:
+    """Do no more where the launcher has ended: this process is being killed with it.
+
+    Whatever came next would be said and noted of a member that is lost.
+    """
+    threading.Event().wait()
 
 
 def solo_link() -> Link:

@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict
 
@@ -71,13 +73,19 @@ def test_without_an_alarm_nothing_is_held() -> None:
 
 
 @pytest.fixture
-def descriptor(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Return the descriptor of a link whose launcher has said who the worker is."""
+def ends(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, str]]:
+    """Return the end of a launcher that has said who the worker is, and the worker's descriptor."""
     monkeypatch.setattr(module, "_opened", False)
     launcher, worker = socket.socketpair()
     with launcher, worker:
         launcher.sendall(frame(b"S" + json.dumps(asdict(Setup(MEMBER))).encode()))
-        yield str(worker.fileno())
+        yield launcher, str(worker.fileno())
+
+
+@pytest.fixture
+def descriptor(ends: tuple[socket.socket, str]) -> str:
+    """Return the descriptor of a link whose launcher has said who the worker is."""
+    return ends[1]
 
 
 @pytest.mark.timeout(60)
@@ -88,6 +96,29 @@ def test_a_link_is_opened_once(descriptor: str) -> None:
     for tried in (environ, {ENV_LINK_FD: descriptor}):
         with pytest.raises(UsageError, match=r"one GroupSync.*pass one module"):
             open_link(tried)
+
+
+def test_a_worker_whose_launcher_has_ended_says_no_more_and_goes_no_further(
+    ends: tuple[socket.socket, str],
+) -> None:
+    launcher, descriptor = ends
+    link = open_link({ENV_LINK_FD: descriptor})
+    launcher.close()
+
+    speaker = threading.Thread(target=link.send, args=(m.AskFlush(),), daemon=True)
+    speaker.start()
+
+    while speaker.is_alive() and where(speaker) != "_await_death":
+        os.sched_yield()
+    assert speaker.is_alive()
+
+
+def where(thread: threading.Thread) -> str:
+    """Return which function of the link a thread is in."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None and frame.f_code.co_filename != module.__file__:
+        frame = frame.f_back
+    return "" if frame is None else frame.f_code.co_name
 
 
 def test_what_a_worker_starts_is_told_of_no_link(descriptor: str) -> None:
