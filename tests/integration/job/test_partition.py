@@ -120,6 +120,7 @@ def test_a_coordinator_that_is_cut_off_is_replaced_and_follows_when_it_is_back(
     slot = pods.index(first)
     others = [pod for pod in pods if pod is not first]
     before = workers_of(job, ALL)
+    job.board.wait(saves(pods, 0.0))
 
     with network.cut({slot}, ALL - {slot}):
         since = time.monotonic()
