@@ -45,20 +45,20 @@ class Oracle:
             for step in range(self._steps[key] + 1, line["steps"] + 1):
                 self._values[key] = self._values[key] + delta(number_of(line), step)
             self._steps[key] = line["steps"]
-        means = {key: self._mean(line) for key, line in reports.items()}
+        means = {key: self._mean(line, list(reports)) for key, line in reports.items()}
         self._values.update(means)
         return means
 
-    def _mean(self, line: Line) -> Values:
-        # A flush goes through several groups; together they give the mean of everybody.
-        members = line["members"] if line["kind"] == "train" else list(self._values)
+    def _mean(self, line: Line, everybody: list[str]) -> Values:
+        # A flush goes through several groups; together they give the mean of who is in it.
+        members = line["members"] if line["kind"] == "train" else everybody
         if line["result"] != "committed":
             return self._values[line["own"]]
         return np.mean([self._values[key] for key in members], axis=0)
 
 
 def assert_follows_oracle(lines: list[Line]) -> None:
-    """Compare every report of a job without losses with what the oracle says."""
+    """Compare every report of a job that nobody joins later with what the oracle says."""
     oracle = Oracle()
     for number, reports in by_round(lines).items():
         expected = oracle.after(reports)

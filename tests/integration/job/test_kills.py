@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from integration.job.harness import Job, Line, Test, matching
+from integration.job.predict import assert_follows_oracle
 from integration.job.processes import start_time
 
 pytestmark = pytest.mark.timeout(400)
@@ -110,6 +111,29 @@ def kill_in_allreduce(job: Job, victim: int) -> list[Test]:
         job.board.wait(lambda line: line.get("rank") == victim and line.get("step", 0) >= step)
         job.settle(latest(job, victim)["pid"])
         return kill(job, victim)
+
+
+@pytest.mark.parametrize("stage", [0, 1])
+def test_a_flush_begins_again_without_a_member_that_dies_in_it(job: Job, stage: int) -> None:
+    """A mate that is held keeps the dying member's sum from its end; other groups end theirs."""
+    sync = {"mode": "grid", "group_size": 3}
+    spec = {"script": "flushing.py", "samples": 7 * 20, "flush_at": 3, "sync": sync}
+    launcher = job.standalone(7, **spec)
+    with job.board.hold(matching(event="sum", rank=4, stage=stage)) as held:
+        mate = held()
+        same = matching(event="sum", round=mate["round"], group=mate["group"])
+        victim = job.board.wait(lambda line: same(line) and line["rank"] != 4)[0]
+        job.kill(victim["pid"])
+
+    assert launcher.end() == 0
+
+    lines = job.board.rounds()
+    flush = [line for line in lines if line["round"] == mate["round"]]
+    assert {line["rank"] for line in flush} == set(range(7)) - {victim["rank"]}
+    assert {line["kind"] for line in flush} == {"flush"}
+    assert min(line["attempts"] for line in flush) > 0
+    assert len({str(line["values"]) for line in flush}) == 1
+    assert_follows_oracle(lines)
 
 
 def test_joiners_and_donors_die_during_a_join(job: Job) -> None:
