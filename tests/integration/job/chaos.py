@@ -29,6 +29,9 @@ LEAST_WORKERS = 4
 LEAST_PODS = 2
 """So many train, at least, when something is done to a job."""
 
+RoundKey = tuple[int, tuple[str, ...]]
+"""Number and members."""
+
 
 @dataclass(frozen=True)
 class _Loss:
@@ -40,7 +43,10 @@ class _Loss:
     until: float
 
     def covers(self, line: Line) -> bool:
-        return bool(self.since <= line["seen"] <= self.until)
+        return bool(self.slot == line["slot"] and self.since <= line["seen"] <= self.until)
+
+    def meets(self, other: "_Loss") -> bool:
+        return self.since <= other.until and other.since <= self.until
 
 
 class Chaos:
@@ -139,18 +145,22 @@ class Chaos:
         until_struck = [self._struck_at(line) - line["seen"] for line in last.values()]
         return max(longest, *(seconds for seconds in until_struck if seconds < math.inf))
 
-    def is_doubtful(self, line: Line) -> bool:
-        """Tell whether nobody outside pods that were struck can know of a committed round.
+    def doubtful_rounds(self) -> set[RoundKey]:
+        """Return the rounds of which nobody outside pods that were struck tells.
 
-        A coordinator that goes takes along what it decided lately for members of its own pod, or
-        of others that go at that time, if they enter again or go as well; then their samples are
-        trained on once more.
+        A coordinator that goes takes along what it decided lately if it had told nobody else, or
+        only pods that go at that time or stand still: they enter again, and whatever they say
+        was committed is trained on once more.
         """
-        if line["event"] != "round":
-            return False
-        losses = [loss for loss in self._losses if loss.covers(line)]
-        slots = {int(member.partition(".")[0]) for member in line["members"]}
-        return any(loss.coordinated for loss in losses) and slots <= {loss.slot for loss in losses}
+        told: dict[RoundKey, list[Line]] = {}
+        for line in self._job.board.select(matching(event="round")):
+            told.setdefault(key_of(line), []).append(line)
+        return {key for key, lines in told.items() if all(map(self._may_be_lost, lines))}
+
+    def _may_be_lost(self, line: Line) -> bool:
+        """Tell whether what a member says may be known to it and to a lost coordinator alone."""
+        own = [loss for loss in self._losses if loss.covers(line)]
+        return any(loss.coordinated and loss.meets(each) for each in own for loss in self._losses)
 
     # --- what can happen --------------------------------------------------------------------
 
@@ -323,6 +333,11 @@ class Chaos:
     def _note(self, what: str, victims: list[Line]) -> None:
         places = " ".join(_place(each) for each in victims)
         self.done.append(f"{time.monotonic() - self._began:.1f} {what} {places}")
+
+
+def key_of(line: Line) -> RoundKey:
+    """Return the round that a member tells of, with those who were in it."""
+    return line["round"], tuple(line["members"])
 
 
 def completed(line: Line) -> bool:
