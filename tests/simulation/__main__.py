@@ -126,7 +126,7 @@ def _catch_all() -> int:
 
 
 def _catch(name: str) -> tuple[str, int | None, str]:
-    return name, *first_catch(name, 0)
+    return name, *first_catch(MUTANTS[name], 0)
 
 
 def _told(name: str, seed: int | None, error: str) -> bool:

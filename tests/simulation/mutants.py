@@ -34,7 +34,7 @@ from simulation.profile import (
     Profile,
 )
 from simulation.run import Protocol, Simulation
-from simulation.violation import ViolationError
+from simulation.violation import CrashError, ViolationError
 
 SEEDS = 2000
 
@@ -161,14 +161,18 @@ MUTANTS = MappingProxyType(
 """Each makes a broken protocol that the simulator catches."""
 
 
-def first_catch(name: str, first: int, most: int = SEEDS) -> tuple[int | None, str]:
-    """Return the first seed, from one on and round, that catches a mutant, and what it says."""
-    mutant = MUTANTS[name]
-    protocol = mutant.protocol()
+def first_catch(mutant: Mutant, first: int, most: int = SEEDS) -> tuple[int | None, str]:
+    """Return the first seed, from one on and round, that catches a mutant, and what it says.
+
+    A mutant that crashes is caught by nobody: it may break no rule, and only lack an attribute.
+    """
+    protocol, crashed = mutant.protocol(), 0
     for number in range(most):
         seed = (first + number) % SEEDS
         try:
             Simulation(seed, protocol, profile=mutant.profile).run()
+        except CrashError:
+            crashed += 1
         except ViolationError as error:
             return seed, str(error)
-    return None, f"not caught by {most} seeds"
+    return None, f"not caught by {most} seeds, of which {crashed} crash"

@@ -31,7 +31,7 @@ from simulation.profile import MIXED, Profile
 from simulation.scheduler import Scheduler
 from simulation.spec import Spec
 from simulation.transfer import Transfers
-from simulation.violation import ViolationError, require
+from simulation.violation import CrashError, ViolationError, require
 from simulation.wire import Parcels
 from simulation.worker import Job, Worker
 
@@ -228,7 +228,7 @@ class Simulation:
         except ProtocolError as error:
             raise ViolationError(f"one side of the protocol refuses the other: {error}") from error
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ViolationError(f"a state machine ends with {error!r}") from error
+            raise CrashError(f"a state machine ends with {error!r}") from error
 
     def _run(self) -> Outcome:
         observer, scheduler, faults = self.observer, self.scheduler, self.faults
