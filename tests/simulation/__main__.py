@@ -89,9 +89,9 @@ def _run(seeds: range, profile: Profile) -> int:
             failed += len(errors)
             for error in errors:
                 print(error, flush=True)
-    _report(outcomes, failed, time.monotonic() - started)
+    passed = report(outcomes, failed, time.monotonic() - started)
     print(coverage.report())
-    return 1 if failed else 0
+    return 0 if passed else 1
 
 
 def _some(profile: Profile, seeds: Iterable[int]) -> tuple[list[Outcome], list[str], Coverage]:
@@ -107,7 +107,8 @@ def _some(profile: Profile, seeds: Iterable[int]) -> tuple[list[Outcome], list[s
     return outcomes, errors, coverage
 
 
-def _report(outcomes: list[Outcome], failed: int, seconds: float) -> None:
+def report(outcomes: list[Outcome], failed: int, seconds: float) -> bool:
+    """Tell what seeds were and which show too little; return whether all is well."""
     count = len(outcomes) + failed
     events, faults = sum(o.events for o in outcomes), sum(o.faults for o in outcomes)
     print(f"{count} seeds in {seconds:.1f} s: {count / seconds:.1f} seeds/s, {failed} failed")
@@ -117,6 +118,10 @@ def _report(outcomes: list[Outcome], failed: int, seconds: float) -> None:
         members, events = min(o.members for o in outcomes), min(o.events for o in outcomes)
         faults = min(o.faults for o in outcomes)
         print(f"each seed has at least {members} members, {events} events and {faults} faults")
+    lacking = [each for each in outcomes if each.lacks]
+    for each in lacking:
+        print(f"seed {each.seed} SHOWS TOO LITTLE: {each.lacks}")
+    return not (failed or lacking)
 
 
 def _catch_all() -> int:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from simulation.worker import Worker
 
 
-def lose_unheard(faults: Faults, victim: Worker) -> None:
+def lose_unheard(faults: Faults, victim: Worker) -> bool:
     """A pod is put out by a coordinator that it does not hear any more, and which then dies."""
     pod, leader = _apart_from_leader(faults, victim)
     if leader is None:
-        return
+        return False
     network = faults.world.network
     ways = [(leader.uid, pod.uid), (pod.uid, leader.uid)]
     faults.touch(pod)
@@ -33,13 +33,14 @@ def lose_unheard(faults: Faults, victim: Worker) -> None:
         faults.touch(pod)
 
     faults.later(faults.random.uniform(2.1, 3.5), end)
+    return True
 
 
-def split_shortly(faults: Faults, victim: Worker) -> None:
+def split_shortly(faults: Faults, victim: Worker) -> bool:
     """The coordinator goes on with one pod, the rest elects another, which dies after the split."""
     pod, leader = _apart_from_leader(faults, victim)
     if leader is None:
-        return
+        return False
     network, side = faults.world.network, (leader.uid, pod.uid)
     others = [each.uid for each in faults.world.live_pods if each.uid not in side]
     ways = [way for near in side for far in others for way in ((near, far), (far, near))]
@@ -57,6 +58,7 @@ def split_shortly(faults: Faults, victim: Worker) -> None:
             faults.kill(successor)
 
     faults.later(faults.random.uniform(0.6, 2.0), heal)
+    return bool(ways)
 
 
 class Ending:

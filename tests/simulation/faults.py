@@ -111,27 +111,30 @@ class Faults:
         if not victims:
             return False
         self._patience = 0
-        self.strikes(f"{self._do(kind, moment, victims)} at {moment}")
+        what, effective = self._do(kind, moment, victims)
+        self.strikes(f"{what} at {moment}", effective=effective)
         return True
 
-    def strikes(self, what: str) -> None:
-        """Note a fault that has struck."""
-        self.injected += 1
-        self.log.append(f"{self.world.scheduler.now:.3f} {what}")
+    def strikes(self, what: str, *, effective: bool = True) -> None:
+        """Note a fault that has struck; it counts if it changed anything before the job's end."""
+        self.injected += effective and not self.world.completed
+        in_vain = "" if effective else ", in vain"
+        self.log.append(f"{self.world.scheduler.now:.3f} {what}{in_vain}")
         self.world.observer.note(f"FAULT {self.log[-1]}")
 
-    def _do(self, kind: str, moment: str, victims: list[Worker]) -> str:
-        """Strike, and return what struck whom."""
+    def _do(self, kind: str, moment: str, victims: list[Worker]) -> tuple[str, bool]:
+        """Strike; return what struck whom, and whether that is a fault and changed anything."""
         if kind in ("members", "echoes"):
             faults = _LATE_FAULTS if moment in LATE_MOMENTS else _FAULTS
             faults = ECHOES if kind == "echoes" else faults
             victim, fault = self.random.choice(victims), self.random.choice(faults)
-            fault(self, victim)
-            return f"{fault.__name__.lstrip('_')} {victim.key}"
+            effective = fault(self, victim)
+            return f"{fault.__name__.lstrip('_')} {victim.key}", effective
         general = self.random.choice(_GENERAL[kind])
         leader = self.world.leader
-        general(self)
-        return f"{general.__name__} (leader {'none' if leader is None else leader.uid})"
+        effective = general(self)
+        who = "none" if leader is None else leader.uid
+        return f"{general.__name__} (leader {who})", effective
 
     @property
     def _is_data_scarce(self) -> bool:
@@ -167,22 +170,29 @@ class Faults:
 
         self.world.scheduler.later(seconds, act)
 
-    def kill(self, pod: Pod) -> None:
+    def kill(self, pod: Pod) -> bool:
+        """Kill a launcher with its workers; tell whether it lived."""
+        was_alive = pod.alive
         self.touch(pod)
         pod.kill()
         self.world.operator.replace(pod)
+        return was_alive
 
-    def freeze(self, pod: Pod, seconds: float) -> None:
-        """Let a pod stand still for some time."""
+    def freeze(self, pod: Pod, seconds: float) -> bool:
+        """Let a pod stand still for some time; tell whether all of it went on until now."""
         if pod.frozen or any(worker.frozen for worker in pod.workers):
-            return
+            return False
         self.touch(pod)
         pod.freeze()
         self.later(seconds, lambda: pod.thaw() if pod.alive else None)
+        return True
 
-    def drain(self, pod: Pod) -> None:
+    def drain(self, pod: Pod) -> bool:
+        """Tell a pod to leave; tell whether that is news to it."""
+        is_news = not pod.draining
         pod.drain()
         self.world.operator.replace(pod)
+        return is_news
 
     def cut_off(self, pod: Pod, seconds: float) -> None:
         """Let nobody reach a pod for some time, and end its connections."""
@@ -206,51 +216,58 @@ class Faults:
     def _touch(self, *workers: Worker) -> None:
         self.world.observer.touched.update(worker.key for worker in workers)
 
-    # --- faults -------------------------------------------------------------------------------
+    # --- faults: each tells whether it changes anything ---------------------------------------
 
-    def _kill_worker(self, victim: Worker) -> None:
+    def _kill_worker(self, victim: Worker) -> bool:
+        was_running = victim.alive and victim.exit_code is None
         self._touch(victim)
         victim.kill()
+        return was_running
 
-    def _kill_two(self, victim: Worker) -> None:
+    def _kill_two(self, victim: Worker) -> bool:
         self._kill_worker(victim)
         others = [w for w in self.world.workers if w.exit_code is None]
         if others:
             self._kill_worker(self.random.choice(others))
+        return True
 
-    def _kill_donor(self, victim: Worker) -> None:
+    def _kill_donor(self, victim: Worker) -> bool:
         donor = victim.fetching and self.world.find(victim.fetching.donor)
-        self._kill_worker(donor or victim)
+        return self._kill_worker(donor or victim)
 
-    def _kill_pod(self, victim: Worker) -> None:
-        self.kill(self.pod_of(victim))
+    def _kill_pod(self, victim: Worker) -> bool:
+        return self.kill(self.pod_of(victim))
 
-    def _kill_all_but_one(self, victim: Worker) -> None:
+    def _kill_all_but_one(self, victim: Worker) -> bool:
         keep = self.pod_of(victim)
-        for pod in self.world.live_pods:
-            if pod is not keep:
-                self.kill(pod)
+        others = [pod for pod in self.world.live_pods if pod is not keep]
+        for pod in others:
+            self.kill(pod)
+        return bool(others)
 
-    def _kill_all_workers_but_one(self, victim: Worker) -> None:
-        for worker in self.world.workers:
-            if worker is not victim and worker.exit_code is None:
-                self._kill_worker(worker)
+    def _kill_all_workers_but_one(self, victim: Worker) -> bool:
+        others = [w for w in self.world.workers if w is not victim and w.exit_code is None]
+        for worker in others:
+            self._kill_worker(worker)
+        return bool(others)
 
-    def _freeze_worker(self, victim: Worker) -> None:
+    def _freeze_worker(self, victim: Worker) -> bool:
+        went_on = not victim.frozen
         self._touch(victim)
         seconds = self.random.choice((0.05, 0.5, 2.0, 6.0, 40.0))
         self.pod_of(victim).freeze_worker(victim)
         self.later(seconds, lambda: victim.thaw() if victim.alive else None)
+        return went_on
 
-    def _freeze_pod(self, victim: Worker) -> None:
-        self.freeze(self.pod_of(victim), self.random.choice((0.1, 1.0, 2.5, 6.0, 20.0)))
+    def _freeze_pod(self, victim: Worker) -> bool:
+        return self.freeze(self.pod_of(victim), self.random.choice((0.1, 1.0, 2.5, 6.0, 20.0)))
 
-    def _cut(self, victim: Worker) -> None:
+    def _cut(self, victim: Worker) -> bool:
         pod = self.pod_of(victim)
         self._touch_link(pod)
-        self.world.network.reset(pod.uid)
+        return self.world.network.reset(pod.uid)
 
-    def _cut_off(self, victim: Worker) -> None:
+    def _cut_off(self, victim: Worker) -> bool:
         """Nobody reaches a pod for some time."""
         pod, network = self.pod_of(victim), self.world.network
         self._touch_link(pod)
@@ -265,8 +282,9 @@ class Faults:
             self._touch_link(pod)
 
         self.later(self.random.choice((0.1, 0.5, 3.0, 14.0)), heal)
+        return bool(ways)
 
-    def _slow_link(self, victim: Worker) -> None:
+    def _slow_link(self, victim: Worker) -> bool:
         pod, extra = self.pod_of(victim), self.random.uniform(0.02, 1.0)
         self._touch_link(pod)
         pod.extra_latency_seconds += extra
@@ -276,6 +294,7 @@ class Faults:
             pod.extra_latency_seconds -= extra
 
         self.later(self.random.uniform(0.1, 4.0), end)
+        return len(self.world.live_pods) > 1
 
     def _touch_link(self, pod: Pod) -> None:
         """Note that the way to a pod is hit: everybody's way, if it coordinates."""
@@ -283,23 +302,26 @@ class Faults:
         if pod is self.world.leader:
             self.touch_all()
 
-    def _straggle(self, victim: Worker) -> None:
+    def _straggle(self, victim: Worker) -> bool:
         self._touch(victim)
         victim.slow.extra_seconds = self.random.choice((0.5, 4.0, 12.0))
+        return True
 
-    def _nan(self, victim: Worker) -> None:
+    def _nan(self, victim: Worker) -> bool:
         self._touch(victim)
-        victim.turn_nan()
+        return victim.turn_nan()
 
-    def _join(self, victim: Worker) -> None:
+    def _join(self, victim: Worker) -> bool:
         self.world.add_pod(self.random.randint(1, 3))
+        return True
 
-    def _drain(self, victim: Worker) -> None:
-        self.drain(self.pod_of(victim))
+    def _drain(self, victim: Worker) -> bool:
+        return self.drain(self.pod_of(victim))
 
-    def _flush(self, victim: Worker) -> None:
+    def _flush(self, victim: Worker) -> bool:
         if victim.state.started:
             victim.say(AskFlush())
+        return False  # It is asked for when all is well, too.
 
 
 def _is(worker: Worker, moment: str) -> bool:
@@ -323,7 +345,7 @@ _LATE_FAULTS = (
     Faults._freeze_worker, Faults._freeze_pod, Faults._cut, Faults._slow_link, Faults._nan,
     Faults._join, Faults._drain,
 )  # fmt: skip
-_GENERAL: dict[str, tuple[Callable[[Faults], None], ...]] = {
+_GENERAL: dict[str, tuple[Callable[[Faults], bool], ...]] = {
     "leaders": LEADER_FAULTS,
     "network": NETWORK_FAULTS,
     "arbiter": ARBITER_FAULTS,

@@ -211,10 +211,12 @@ class Network:
         if end in ends:
             ends.remove(end)
 
-    def reset(self, uid: str) -> None:
-        """Lose all connections of a host."""
-        for end in list(self._ends.get(uid, ())):
+    def reset(self, uid: str) -> bool:
+        """Lose all connections of a host; tell whether it had any."""
+        ends = list(self._ends.get(uid, ()))
+        for end in ends:
             end.reset()
+        return bool(ends)
 
     def died(self, uid: str) -> None:
         """A host is dead: its kernel ends its connections."""

@@ -1,4 +1,7 @@
-"""Faults of those whom all depend on: the coordinator's launcher, the network, the arbiter."""
+"""Faults of those whom all depend on: the coordinator's launcher, the network, the arbiter.
+
+Each tells whether it changes anything.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,9 @@ if TYPE_CHECKING:
     from simulation.faults import Faults
     from simulation.pod import Pod
 
+FEWEST_CANDIDATES = 2
+"""One that dies, and one that is left."""
+
 
 def _leader(faults: Faults) -> Pod | None:
     return faults.world.leader
@@ -19,82 +25,86 @@ def _leader(faults: Faults) -> Pod | None:
 # --- the coordinator's launcher ---------------------------------------------------------------
 
 
-def kill_leader(faults: Faults) -> None:
+def kill_leader(faults: Faults) -> bool:
     """The coordinator's launcher dies, with its workers."""
     pod = _leader(faults)
-    if pod is not None:
-        faults.kill(pod)
+    return pod is not None and faults.kill(pod)
 
 
-def crash_leader(faults: Faults) -> None:
+def crash_leader(faults: Faults) -> bool:
     """It dies between two of its effects."""
     pod = _leader(faults)
-    if pod is not None:
-        faults.touch(pod)
-        pod.fuse = faults.random.randint(0, 60)
+    if pod is None:
+        return False
+    faults.touch(pod)
+    pod.fuse = faults.random.randint(0, 60)
+    return True
 
 
-def crash_candidates(faults: Faults) -> None:
+def crash_candidates(faults: Faults) -> bool:
     """It dies, and one of its successors between two effects of the election."""
     pod = _leader(faults)
     others = [each for each in faults.world.live_pods if each is not pod and not each.frozen]
-    if pod is not None and len(others) > 1:
-        faults.kill(pod)
-        successor = min(others, key=lambda each: each.spec.slot)
-        faults.touch(successor)
-        successor.fuse = faults.random.randint(2, 60)
+    if pod is None or len(others) < FEWEST_CANDIDATES:
+        return False
+    faults.kill(pod)
+    successor = min(others, key=lambda each: each.spec.slot)
+    faults.touch(successor)
+    successor.fuse = faults.random.randint(2, 60)
+    return True
 
 
-def freeze_leader(faults: Faults) -> None:
+def freeze_leader(faults: Faults) -> bool:
     """It stands still for less or more than a lease, and comes back."""
     pod = _leader(faults)
-    if pod is not None:
-        faults.freeze(pod, faults.random.choice((0.3, 1.0, 3.0, 8.0, 25.0)))
+    if pod is None:
+        return False
+    return faults.freeze(pod, faults.random.choice((0.3, 1.0, 3.0, 8.0, 25.0)))
 
 
-def cut_leader(faults: Faults) -> None:
+def cut_leader(faults: Faults) -> bool:
     """All its connections are reset at once."""
     pod = _leader(faults)
-    if pod is not None:
-        faults.touch_all()
-        faults.world.network.reset(pod.uid)
+    if pod is None:
+        return False
+    faults.touch_all()
+    return faults.world.network.reset(pod.uid)
 
 
-def drain_leader(faults: Faults) -> None:
+def drain_leader(faults: Faults) -> bool:
     """It is told to leave."""
     pod = _leader(faults)
-    if pod is not None:
-        faults.drain(pod)
+    return pod is not None and faults.drain(pod)
 
 
-def jump_clock(faults: Faults) -> None:
+def jump_clock(faults: Faults) -> bool:
     """A launcher's clock jumps ahead."""
     pod = _leader(faults)
     if pod is None or faults.random.random() < 0.3:
         pod = faults.random.choice(faults.world.live_pods)
     faults.world.observer.hit.add(pod.uid)
     pod.jump(faults.random.choice((0.3, 1.0, 6.0, 20.0)))
+    return True
 
 
-def isolate_leader(faults: Faults) -> None:
+def isolate_leader(faults: Faults) -> bool:
     """Nobody reaches it, or it reaches nobody."""
     pod = _leader(faults)
-    if pod is not None:
-        _part(faults, [pod.uid], faults.random.random() < 0.5)
+    return pod is not None and _part(faults, [pod.uid], faults.random.random() < 0.5)
 
 
 # --- the network ------------------------------------------------------------------------------
 
 
-def part_network(faults: Faults) -> None:
+def part_network(faults: Faults) -> bool:
     """The network falls into two parts, or one part does not reach the other."""
     uids = [pod.uid for pod in faults.world.live_pods]
     faults.random.shuffle(uids)
     count = faults.random.randint(1, max(1, len(uids) - 1))
-    _part(faults, uids[:count], faults.random.random() < 0.4)
+    return _part(faults, uids[:count], faults.random.random() < 0.4)
 
 
-def _part(faults: Faults, side: list[str], takes_arbiter: bool) -> None:
+def _part(faults: Faults, side: list[str], takes_arbiter: bool) -> bool:
     network, random = faults.world.network, faults.random
     others = [pod.uid for pod in faults.world.live_pods if pod.uid not in side]
     out = [(near, far) for near in side for far in others]
@@ -114,14 +124,15 @@ def _part(faults: Faults, side: list[str], takes_arbiter: bool) -> None:
         faults.touch_all()
 
     faults.later(seconds, heal)
+    return bool(ways or weathers)
 
 
-def tangle_network(faults: Faults) -> None:
+def tangle_network(faults: Faults) -> bool:
     """Some launchers lose sight of each other, though there are others whom both still see."""
     network, random = faults.world.network, faults.random
     links = list(combinations([pod.uid for pod in faults.world.live_pods], 2))
     if not links:
-        return
+        return False
     lost = random.sample(links, random.randint(1, max(1, len(links) // 2)))
     ways = [way for one, other in lost for way in ((one, other), (other, one))]
     faults.touch_all()
@@ -132,14 +143,15 @@ def tangle_network(faults: Faults) -> None:
         faults.touch_all()
 
     faults.later(random.choice((0.5, 3.0, 8.0, 14.0, 30.0)), heal)
+    return True
 
 
-def flap_link(faults: Faults) -> None:
+def flap_link(faults: Faults) -> bool:
     """The way between the coordinator and another launcher comes and goes."""
     leader, network, random = _leader(faults), faults.world.network, faults.random
     others = [pod for pod in faults.world.live_pods if pod is not leader]
     if leader is None or not others:
-        return
+        return False
     other = random.choice(others)
     faults.touch(other)
     flapping = faults.flapping[leader.uid]
@@ -162,9 +174,10 @@ def flap_link(faults: Faults) -> None:
             faults.later(random.uniform(0.05, 0.4), lambda: flap(left - 1))
 
     flap(times)
+    return True
 
 
-def slow_network(faults: Faults) -> None:
+def slow_network(faults: Faults) -> bool:
     """Everything takes long to arrive."""
     pods, extra = faults.world.live_pods, faults.random.uniform(0.02, 0.5)
     faults.touch_all()
@@ -177,6 +190,7 @@ def slow_network(faults: Faults) -> None:
             pod.extra_latency_seconds -= extra
 
     faults.later(faults.random.uniform(0.2, 6.0), end)
+    return len(pods) > 1
 
 
 # --- the arbiter ------------------------------------------------------------------------------
@@ -193,7 +207,7 @@ def _weather(faults: Faults) -> Weather:
     return world.cell.weather(pod.uid)
 
 
-def lose_arbiter(faults: Faults) -> None:
+def lose_arbiter(faults: Faults) -> bool:
     """The arbiter does not answer; swaps may take effect all the same."""
     weather = _weather(faults)
     weather.outages += 1
@@ -203,9 +217,10 @@ def lose_arbiter(faults: Faults) -> None:
         weather.outages -= 1
 
     faults.later(faults.random.choice((0.5, 3.0, 8.0, 20.0, 40.0)), end)
+    return True
 
 
-def slow_arbiter(faults: Faults) -> None:
+def slow_arbiter(faults: Faults) -> bool:
     """The arbiter takes long, sometimes longer than its callers wait."""
     weather, extra = _weather(faults), faults.random.choice((0.3, 1.0, 4.0))
     weather.extra_seconds += extra
@@ -214,6 +229,7 @@ def slow_arbiter(faults: Faults) -> None:
         weather.extra_seconds -= extra
 
     faults.later(faults.random.choice((2.0, 8.0, 20.0)), end)
+    return True
 
 
 LEADER_FAULTS = (

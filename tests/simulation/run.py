@@ -22,7 +22,7 @@ from simulation.arbiter import Cell
 from simulation.cluster import Operator
 from simulation.coverage import Coverage
 from simulation.fabric import Fabric
-from simulation.faults import Faults
+from simulation.faults import FEWEST_EVENTS, Faults
 from simulation.monitor import Monitor
 from simulation.network import HEAL_SECONDS, Network
 from simulation.observer import Observer
@@ -41,6 +41,8 @@ QUIET_SECONDS = 60.0
 MOST_SECONDS = 900.0
 MOST_EVENTS = 10_000
 """After the last fault is over."""
+FEWEST = {"members": 8, "events": FEWEST_EVENTS, "faults": 3}
+"""What a run has at least; one that has less shows nothing."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Outcome:
     seed: int
     events: int
     faults: int
+    """That changed anything before the job's end."""
     members: int
     terms: int
     seconds: float
@@ -68,6 +71,13 @@ class Outcome:
     rounds_applied: int
     digest: str
     """Of the whole trace: equal for equal runs."""
+
+    @property
+    def lacks(self) -> str:
+        """What it has too few of; empty if nothing."""
+        counts = {what: getattr(self, what) for what in FEWEST}
+        few = [what for what, fewest in FEWEST.items() if counts[what] < fewest]
+        return ", ".join(f"{counts[what]} {what} of {FEWEST[what]}" for what in few)
 
 
 class Simulation:

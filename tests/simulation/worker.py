@@ -192,11 +192,13 @@ class Worker(Process):
         self.training = Training(self.training.values, 0 if spoiled else self.training.support)
         self._enter(applied_round)
 
-    def turn_nan(self) -> None:
-        """Find NaN in the parameters."""
-        if self.state.started and self.state.completed is None and self.exit_code is None:
+    def turn_nan(self) -> bool:
+        """Find NaN in the parameters; tell whether it has any."""
+        found = self.state.started and self.state.completed is None and self.exit_code is None
+        if found:
             self.say(m.Leave("nan"))
             self._return(spoiled=True)
+        return found
 
     def fetched(self, fetch_donor: str, copy: tuple[Numbers, int], final: bool) -> None:
         """A transfer has ended well."""
