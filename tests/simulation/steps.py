@@ -44,6 +44,8 @@ class Training:
     welcomed: bool = False
     counts: bool = False
     """Its values have weight in the next round."""
+    ended: bool = False
+    """It has applied the final flush, and waits for news of the end."""
     attempt: Attempt | None = None
 
 

@@ -162,6 +162,8 @@ class Worker(Process):
             self._finish()
         elif state.leaving:
             self._leave_drained()
+        elif self.training.ended:
+            return
         elif state.fetch is not None and state.fetch is not self.fetching:
             self.fetching = state.fetch
             self.job.transfer(self, state.fetch.donor)
@@ -380,7 +382,7 @@ class Worker(Process):
         self.training.attempt, self.training.stepped = None, False
         self.say(applied)
         self.job.observer.committed(attempt.term, applied.batches)
-        self.final_state = attempt.assign.kind == "final"
+        self.final_state = self.training.ended = attempt.assign.kind == "final"
         result = (attempt.values, attempt.support)
         self.job.observer.applied(self.key, attempt.term, attempt.assign, result)
         self.advance()
