@@ -12,8 +12,7 @@ from simulation import wire
 
 PHASES = ("unknown", *(phase.value for phase in Phase))
 MEMBER_EVENTS = (
-    "Enter", "Loaded", "FetchFailed", "Arrive", "Confirm", "Applied", "Abandoned", "Failed",
-    "Blob", "Register", "Take", "AskFlush", "Leave", "Report", "Exited", "Drain", "pod lost",
+    *(kind.__name__ for kind in m.FromMemberBody.__args__), "Exited", "Drain", "pod lost",
 )  # fmt: skip
 EXCHANGES = ("none", "fresh", "running", "collecting", "decided")
 ROUND_EVENTS = (

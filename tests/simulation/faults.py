@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from dssync.control.messages import AskFlush
 from simulation.aftermath import Aftermath
+from simulation.asks import Stop
 from simulation.echoes import ECHOES, Ending
 from simulation.outages import ARBITER_FAULTS, LEADER_FAULTS, NETWORK_FAULTS, TANGLE_FAULTS
 from simulation.profile import Profile
@@ -27,6 +28,8 @@ SPAN = (40, 700)
 """Events between which faults strike."""
 FEWEST_EVENTS = 500
 """Of a run; where it would have fewer, another pod joins."""
+FEWEST_FAULTS = 3
+"""Before a member asks for an early end."""
 EVENTS_OF_A_BATCH = 3
 """At a member that trains alone; with mates there are more."""
 FEW_MEMBERS = 2
@@ -61,6 +64,7 @@ class Faults:
         late = self.random.choice(("last data", *LATE_MOMENTS, None))
         self._late = None if self.planned in omitted else late
         self._ending = Ending(self, Random(world.seed)) if profile.echoes else None
+        self.stop = Stop(self, world.asks.stop_events, FEWEST_FAULTS)
         self._aftermath = Aftermath(self, Random(f"after {world.seed}"))
         self._patience = 0
         self._prolonged = False
@@ -72,6 +76,7 @@ class Faults:
             return
         if self._ending is not None:
             self._ending.look()
+        self.stop.look()
         if not self._prolonged and self._would_be_short:
             self._prolonged = True
             self.world.add_pod(LATE_WORKERS)

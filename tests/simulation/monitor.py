@@ -16,6 +16,7 @@ from dssync.control.ledger import committed_in
 from dssync.control.takeover import Adopt, Report
 from dssync.control.view import slot_of
 from simulation import wire
+from simulation.answers import Answers
 from simulation.assignments import Assignments
 from simulation.observer import Observer
 from simulation.values import Values
@@ -33,6 +34,7 @@ class Monitor:
         self.is_strict = is_strict
         self.assignments = Assignments(observer, self.term)
         self.values = Values(self.assignments)
+        self._answers = Answers(coordinator)
         self.known: set[str] = set()
         """Members that were let in or adopted, and neither left nor were put out."""
         self._draining: set[str] = set()
@@ -80,6 +82,7 @@ class Monitor:
         key, text = event.message.member, event.message.body
         self._observer.note(f"{self.term} {key} {text}")
         body = wire.from_member(text)
+        self._answers.said(key, body)
         match body:
             case m.Enter():
                 self.assignments.forget(key)
@@ -130,6 +133,8 @@ class Monitor:
         for key, assign in fresh:
             if not assign.attempt:
                 self._decides(key, f"freezes round {assign.round}")
+            self._answers.assigned(key, assign)
+        self._answers.check_copies(self._commits)
         self.assignments.check(fresh, self.coordinator.roster.peers.keys())
         self._observer.counted |= eligible
         eligible -= gone
@@ -162,6 +167,7 @@ class Monitor:
             self._completed_at = self._observer.now
         if note.kind == "adopted":
             self._recount()
+            self._answers.adopted(self._reports, self._adopted)
             self._check_adopted()
         if note.kind not in ("leave", "evict"):
             return set()
@@ -205,6 +211,10 @@ class Monitor:
                 self._observer.decided[key, self.term, number, attempt] = batches
                 self._decides(key, f"commits round {number}")
                 self._decided(number, attempt, batches)
+            case m.LedgerCopy():
+                self._answers.copied(body)
+            case m.MayPublish(number):
+                self._decides(key, f"lets a checkpoint of round {number} be published")
             case m.LastRound(number):
                 self.assignments.drains(key, number)
             case m.Leases(_, batches):
@@ -329,7 +339,9 @@ class Monitor:
             require(False, f"{key} is {what} though no fault has hit it")
 
     def _check_fed(self) -> None:
-        """What can be trained on again is offered to those who asked in vain."""
+        """What can be trained on again is offered to those who asked in vain, up to the end."""
+        if self.coordinator.job.completed:
+            return  # After a stop, what members still held is left to nobody.
         hungry = self._starved & self._view
         if (
             hungry

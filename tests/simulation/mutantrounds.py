@@ -1,14 +1,17 @@
 """Deliberate bugs in rounds, membership and data: real parts with one rule broken each."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.admission import Admission
+from dssync.control.archive import Archive, ledger_copy
 from dssync.control.coordinator import Coordinator
 from dssync.control.departures import Departures
 from dssync.control.directory import Directory
 from dssync.control.exchange import Exchange
-from dssync.control.job import World
+from dssync.control.job import Job, World
 from dssync.control.ledger import Ledger
 from dssync.control.member import MemberState
 from dssync.control.roster import Pod
@@ -16,6 +19,7 @@ from dssync.control.rounds import Rounds
 from dssync.control.session import Session
 from dssync.control.training import Training
 from dssync.control.view import View
+from simulation.asks import LAYOUT
 
 
 class FreezesTwice(Admission):
@@ -176,6 +180,33 @@ class FlushesOldView(Training):
         if self._job.ledger.complete and len(view.members) > 1:
             world.view = View.without(view, view.members[-1], world.rounds.settings)
         super()._freeze(world)
+
+
+class IgnoresStops(Training):
+    """Nobody hears who asks for an early end."""
+
+    def message(self, world: World, key: str, message: object, now: float) -> None:
+        if not isinstance(message, m.AskStop):
+            super().message(world, key, message, now)
+
+
+class AveragesAnything(Job):
+    """The state of optimizers is averaged whether or not all have one."""
+
+    def layouts(self, world: World, kind: str) -> Mapping[str, str]:
+        return dict.fromkeys(world.view.members, LAYOUT)
+
+
+class SavesLeasesAsDone(Archive):
+    """A checkpoint of one member has for done what others are training on."""
+
+    def ask(self, key: str, message: m.AskLedger | m.AskPublish, now: float) -> None:
+        if isinstance(message, m.AskLedger):
+            copy = ledger_copy(self._job, message.round)
+            tracks = tuple(replace(track, open=()) for track in copy.ledger.tracks)
+            self._job.outbox.tell(key, replace(copy, ledger=replace(copy.ledger, tracks=tracks)))
+        else:
+            super().ask(key, message, now)
 
 
 class DrainsAtOnce(Departures):

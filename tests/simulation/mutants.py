@@ -6,12 +6,13 @@ search begins.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
 from dssync.control.admission import Admission
 from dssync.control.adoption import Electorate
+from dssync.control.archive import Archive
 from dssync.control.coordinator import Coordinator
 from dssync.control.departures import Departures
 from dssync.control.directory import Directory
@@ -23,6 +24,7 @@ from dssync.control.training import Training
 from dssync.schedule import Settings
 from simulation import mutantrounds as r, mutantterms as t
 from simulation.profile import (
+    ASKS,
     ECHOES,
     LEADERS,
     MEMBERS,
@@ -57,6 +59,7 @@ def protocol_with(
     rounds: type[Rounds] = Rounds,
     directory: type[Directory] = Directory,
     ledger: type[Ledger] = Ledger,
+    archive: type[Archive] = Archive,
     job: type[Job] = Job,
     coordinator: type[Coordinator] = Coordinator,
 ) -> Protocol:
@@ -81,6 +84,7 @@ def protocol_with(
             super().__init__(term, settings, electorate)
             self.job.__class__ = Parts
             self.job.ledger = Ledger()
+            self.archive = archive(self.job)
             self.departures = departures(self.job)
             self.admission = admission(self.job, self.departures)
             self.training = training(self.job, self.departures)
@@ -137,6 +141,13 @@ MUTANTS = MappingProxyType(
         "hears of no coordinator": _whole(LEADERS, election=t.HearsNoNews),
         "decides whoever is missing": _part(PARTITIONS, 230, job=t.DecidesAnyway),
         "misses no silent launcher": _part(PARTITIONS, 278, departures=t.MissesNoSilent),
+        "goes on after a stop": _part(ASKS, training=r.IgnoresStops),
+        "forgets a stop in a new term": _part(ASKS, coordinator=t.ForgetsStops),
+        "averages what some lack": _part(ASKS, job=r.AveragesAnything),
+        "saves leases as done": _part(ASKS, archive=r.SavesLeasesAsDone),
+        "publishes whoever is missing": _part(
+            replace(PARTITIONS, asks=True), archive=t.PublishesAnyway
+        ),
         "stays resigned": _part(LEADERS, 4, coordinator=t.StaysResigned),
         "begins a term without reports": _part(LEADERS, 114, coordinator=t.AdoptsBeforeReports),
         "adopts everybody": _part(ECHOES, 130, coordinator=t.AdoptsEverybody),

@@ -6,6 +6,7 @@ from msgspec.structs import replace
 
 from dssync.control import ballots as b, messages as m
 from dssync.control.adoption import Gathering
+from dssync.control.archive import Archive
 from dssync.control.ballots import Phase
 from dssync.control.coordinator import Coordinator
 from dssync.control.departures import Departures
@@ -140,6 +141,13 @@ class DecidesAnyway(Job):
         return True
 
 
+class PublishesAnyway(Archive):
+    """Checkpoints are published whoever is missing."""
+
+    def _is_due(self, asked: tuple[str, int, float, int], now: float) -> bool:
+        return True
+
+
 class MissesNoSilent(Departures):
     """A launcher whose lease is over, but whose connection stands, is not missing."""
 
@@ -249,6 +257,13 @@ class ForgetsLeases(_Rereads):
 
     def _misjudge(self, ledger: m.LedgerReport) -> m.LedgerReport:
         return replace(ledger, held=())
+
+
+class ForgetsStops(_Rereads):
+    """Who has asked for an early end has to ask each coordinator."""
+
+    def _misread(self, report: Report) -> Report:
+        return replace(report, stop_asked=False)
 
 
 class TellsNobodyWhoIsOut(Departures):

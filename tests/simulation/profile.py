@@ -20,6 +20,8 @@ class Profile:
     """What one coordinator did reaches the next one late or not at all."""
     tangles: int = 0
     """Who reaches whom is not transitive."""
+    asks: bool = False
+    """Members of each run ask for what no training needs, not only of each tenth; see ``asks``."""
     commit: str = ""
 
 
@@ -32,6 +34,7 @@ PARTITIONS = Profile("partitions", members=1, leaders=1, network=4, arbiter=1)
 OUTAGES = Profile("outages", members=1, leaders=3, network=1, arbiter=3)
 ECHOES = Profile("echoes", members=1, leaders=1, echoes=4, commit="strict")
 TANGLES = Profile("tangles", members=1, leaders=1, tangles=4, arbiter=1)
+ASKS = Profile("asks", members=2, leaders=1, asks=True)
 PROFILES = {
     each.name: each
     for each in (
@@ -44,5 +47,6 @@ PROFILES = {
         OUTAGES,
         ECHOES,
         TANGLES,
+        ASKS,
     )
 }

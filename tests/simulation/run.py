@@ -6,6 +6,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from dssync.control import messages as m
 from dssync.control.adoption import Electorate
 from dssync.control.ballots import ElectionSettings
@@ -19,10 +21,11 @@ from dssync.control.records import CommitRecords
 from dssync.control.session import Session
 from dssync.errors import ProtocolError
 from simulation.arbiter import Cell
+from simulation.asks import asks_of
 from simulation.cluster import Operator
 from simulation.coverage import Coverage
 from simulation.fabric import Fabric
-from simulation.faults import FEWEST_EVENTS, Faults
+from simulation.faults import FEWEST_EVENTS, FEWEST_FAULTS, Faults
 from simulation.monitor import Monitor
 from simulation.network import HEAL_SECONDS, Network
 from simulation.observer import Observer
@@ -41,7 +44,7 @@ QUIET_SECONDS = 60.0
 MOST_SECONDS = 900.0
 MOST_EVENTS = 10_000
 """After the last fault is over."""
-FEWEST = {"members": 8, "events": FEWEST_EVENTS, "faults": 3}
+FEWEST = {"members": 8, "events": FEWEST_EVENTS, "faults": FEWEST_FAULTS}
 """What a run has at least; one that has less shows nothing."""
 
 
@@ -116,7 +119,10 @@ class Simulation:
         self.observer = Observer(self.coverage, self.cell, self._follows, trace)
         self.observer.leads_on = self._leads_on
         self.observer.is_healing = self._is_healing
-        sync = _sync(self.random, profile.commit)
+        self.asks = asks_of(seed, profile)
+        sync = replace(
+            _sync(self.random, profile.commit), average_optimizer_state=self.asks.averages
+        )
         self.job = Job(
             scheduler=self.scheduler,
             fabric=Fabric(self.scheduler),
@@ -126,6 +132,7 @@ class Simulation:
             observer=self.observer,
             member_state=self.protocol.member_state,
             restarts=self.random.random() < 0.6,
+            saves=self.asks.saves,
         )
         self.pods: list[Pod] = []
         self._incarnations = 0
@@ -274,7 +281,8 @@ class Simulation:
         final = self.observer.monitors[self.observer.ended_term]
         ledger = final.coordinator.ledger
         total = self.job.batches[0] * EPOCHS
-        require(ledger.committed == total, f"{ledger.committed} of {total} batches are committed")
+        done = ledger.committed == total or self.faults.stop.asked
+        require(done, f"{ledger.committed} of {total} batches are committed")
         observer = self.observer
         if observer.finalists <= observer.touched | observer.drained:
             return  # Faults and drains may have taken everybody who held the final state.

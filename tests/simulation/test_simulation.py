@@ -11,8 +11,18 @@ import sys
 import pytest
 
 from simulation.__main__ import report, shrink
+from simulation.coverage import MEMBER_EVENTS, Coverage
 from simulation.mutants import MUTANTS
-from simulation.profile import LEADERS, MEMBERS, MIXED, OUTAGES, PARTITIONS, TANGLES, Profile
+from simulation.profile import (
+    ASKS,
+    LEADERS,
+    MEMBERS,
+    MIXED,
+    OUTAGES,
+    PARTITIONS,
+    TANGLES,
+    Profile,
+)
 from simulation.run import Outcome, Simulation
 from simulation.violation import ViolationError
 
@@ -22,7 +32,7 @@ CHUNK = 20
 @pytest.mark.parametrize(
     ("profile", "first"),
     [(MIXED, first) for first in range(0, 80, CHUNK)]
-    + [(PARTITIONS, 0), (OUTAGES, 0), (TANGLES, 0)],
+    + [(PARTITIONS, 0), (OUTAGES, 0), (TANGLES, 0), (ASKS, 0)],
     ids=lambda each: getattr(each, "name", each),
 )
 def test_every_invariant_holds_whatever_fails(profile: Profile, first: int) -> None:
@@ -93,6 +103,17 @@ def test_a_failing_seed_shrinks_to_faults_with_which_it_still_fails() -> None:
     assert omitted
     with pytest.raises(ViolationError):
         Simulation(0, mutant.protocol(), profile=mutant.profile, omitted=omitted).run()
+
+
+def test_members_say_everything_that_the_protocol_has_for_them() -> None:
+    coverage = Coverage()
+
+    for seed in range(16):
+        simulation = Simulation(seed, profile=ASKS)
+        simulation.run()
+        coverage.merge(simulation.coverage)
+
+    assert {said for _, said in coverage.phases} >= set(MEMBER_EVENTS)
 
 
 def outcome(seed: int, members: int = 8, events: int = 500, faults: int = 3) -> Outcome:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dssync.control import messages as m
+
 if TYPE_CHECKING:
+    from simulation.fabric import Numbers
     from simulation.run import Simulation
     from simulation.worker import Worker
 
@@ -22,7 +25,7 @@ class Transfers:
         random, donor = self._world.random, self._world.find(donor_key)
         delay = random.uniform(0.005, 0.05)
         if donor is None or donor.exit_code is not None:
-            joiner.later(delay, lambda: joiner.fetch_failed(donor_key))
+            joiner.later(delay, lambda: _fail(joiner, donor_key))
             return
         donor.transfers += 1
         fetch = joiner.fetching
@@ -35,9 +38,9 @@ class Transfers:
             if joiner.fetching is not fetch:
                 return
             if donor.alive:
-                joiner.fetched(donor_key, copy, final)
+                _load(joiner, donor_key, copy, final=final)
             else:
-                joiner.fetch_failed(donor_key)
+                _fail(joiner, donor_key)
 
         donor.later(delay, copied)
         self._watch(joiner, donor)
@@ -55,6 +58,21 @@ class Transfers:
                 return
             donor.transfers -= 1
             if joiner.fetching is fetch and not joiner.state.started:
-                joiner.fetch_failed(donor.key)
+                _fail(joiner, donor.key)
 
         scheduler.later(0.1, look)
+
+
+def _load(joiner: Worker, donor: str, copy: tuple[Numbers, int], *, final: bool) -> None:
+    """A transfer has ended well."""
+    if joiner.fetching is None or joiner.fetching.donor != donor or joiner.state.started:
+        return
+    joiner.training.values, joiner.training.support = list(copy[0]), copy[1]
+    joiner.final_state = final
+    joiner.say(m.Loaded(donor))
+
+
+def _fail(joiner: Worker, donor: str) -> None:
+    """A transfer has ended early."""
+    if joiner.fetching is not None and joiner.fetching.donor == donor:
+        joiner.say(m.FetchFailed(donor, "connection lost"))

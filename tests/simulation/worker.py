@@ -14,6 +14,7 @@ from dssync.control.member import MemberState
 from dssync.control.provisional import CAUSE
 from dssync.control.takeover import Adopt
 from simulation import wire
+from simulation.asks import Saver
 from simulation.builds import Builds
 from simulation.fabric import Fabric, Numbers, Party
 from simulation.observer import Observer
@@ -43,6 +44,8 @@ class Job:
     member_state: type[MemberState] = MemberState
     restarts: bool = True
     """Whether launchers start workers again; otherwise they have used their restarts up."""
+    saves: bool = False
+    """Whether workers read and write checkpoints."""
     finished: list["Worker"] = field(default_factory=list)
     """Workers that saw the end of the job."""
 
@@ -70,6 +73,7 @@ class Worker(Process):
         self._transmit = say
         self._last_said_seconds = 0.0
         self._builds = Builds(self)
+        self._saver = Saver(self, saves=job.saves)
         self._terms: dict[tuple[int, int], int] = {}
         """The term of each assignment."""
 
@@ -164,6 +168,8 @@ class Worker(Process):
             self._leave_drained()
         elif self.training.ended:
             return
+        elif state.resume and not state.started:
+            self._saver.read()
         elif state.fetch is not None and state.fetch is not self.fetching:
             self.fetching = state.fetch
             self.job.transfer(self, state.fetch.donor)
@@ -180,7 +186,8 @@ class Worker(Process):
         self.entered = True
         address, generation = f"{self.key}:0", self.state.generation
         sync = self.job.sync
-        self.say(m.Enter(MODEL, sync, address, applied_round, generation=generation))
+        resumes = self.job.saves
+        self.say(m.Enter(MODEL, sync, address, applied_round, resumes, generation))
         self.advance()
 
     def _return(self, *, spoiled: bool = False) -> None:
@@ -201,18 +208,6 @@ class Worker(Process):
             self.say(m.Leave("nan"))
             self._return(spoiled=True)
         return found
-
-    def fetched(self, fetch_donor: str, copy: tuple[Numbers, int], final: bool) -> None:
-        """A transfer has ended well."""
-        if self.fetching is None or self.fetching.donor != fetch_donor or self.state.started:
-            return
-        self.training.values, self.training.support = list(copy[0]), copy[1]
-        self.final_state = final
-        self.say(m.Loaded(fetch_donor))
-
-    def fetch_failed(self, donor: str) -> None:
-        if self.fetching is not None and self.fetching.donor == donor:
-            self.say(m.FetchFailed(donor, "connection lost"))
 
     def _finish(self) -> None:
         """Wait for joiners that fetch from here, then exit."""
@@ -260,6 +255,7 @@ class Worker(Process):
         training.values = [v + noise(-0.1, 0.1) for v in training.values]
         training.consumed += (batch,)
         training.consumed_support |= self.job.observer.instance(batch)
+        self._saver.stepped()
         self._enter_step(idle=False)
 
     def _enter_step(self, *, idle: bool) -> None:
@@ -385,6 +381,7 @@ class Worker(Process):
         self.final_state = self.training.ended = attempt.assign.kind == "final"
         result = (attempt.values, attempt.support)
         self.job.observer.applied(self.key, attempt.term, attempt.assign, result)
+        self._saver.applied(attempt.assign)
         self.advance()
 
     def _report(self, attempt: Attempt, what: str) -> None:
