@@ -63,6 +63,6 @@ class Aftermath:
         """Let it die at once, or between two of the next things that it says."""
         if self._random.random() < 0.3:
             pod.fuse = self._random.randint(0, 6)
-            self._faults.touch(pod)
+            self._faults.marks.lose(pod)
         else:
             self._faults.kill(pod)

@@ -56,7 +56,7 @@ class Assignments:
         self._all[key].setdefault(assign.round, {})[assign.attempt] = assign
         self._outstanding[key][assign.round] = assign
         if assign.kind == "final":
-            self._observer.final_assigned = True
+            self._observer.final_seconds = min(self._observer.final_seconds, self._observer.now)
         for stage in assign.stages:
             self._add_stage(key, assign, stage)
 

@@ -21,8 +21,7 @@ def lose_unheard(faults: Faults, victim: Worker) -> bool:
         return False
     network = faults.world.network
     ways = [(leader.uid, pod.uid), (pod.uid, leader.uid)]
-    faults.touch(pod)
-    faults.touch(leader)
+    over = faults.marks.hold(pod, leader)
     network.block(ways)
 
     def end() -> None:
@@ -30,7 +29,7 @@ def lose_unheard(faults: Faults, victim: Worker) -> bool:
         if leader.alive:
             faults.kill(leader)
         network.unblock(ways)
-        faults.touch(pod)
+        over()
 
     faults.later(faults.random.uniform(2.1, 3.5), end)
     return True
@@ -44,12 +43,12 @@ def split_shortly(faults: Faults, victim: Worker) -> bool:
     network, side = faults.world.network, (leader.uid, pod.uid)
     others = [each.uid for each in faults.world.live_pods if each.uid not in side]
     ways = [way for near in side for far in others for way in ((near, far), (far, near))]
-    faults.touch_all()
+    over = faults.marks.hold_all()
     network.block(ways)
 
     def heal() -> None:
         network.unblock(ways)
-        faults.touch_all()
+        over()
         faults.later(faults.random.uniform(0.02, 0.6), lose_successor)
 
     def lose_successor() -> None:
@@ -98,7 +97,7 @@ class Ending:
         """Let it die before, while or after it tells the others."""
         faults = self._faults
         faults.strikes(f"lose {leader.uid} at the end")
-        faults.touch(leader)
+        faults.marks.lose(leader)
         if self._random.random() < 0.5:
             leader.fuse = self._random.randint(0, 12)
         else:

@@ -11,6 +11,7 @@ from dssync.control.messages import AskFlush
 from simulation.aftermath import Aftermath
 from simulation.asks import Stop
 from simulation.echoes import ECHOES, Ending
+from simulation.marking import Marking
 from simulation.outages import ARBITER_FAULTS, LEADER_FAULTS, NETWORK_FAULTS, TANGLE_FAULTS
 from simulation.profile import Profile
 
@@ -47,6 +48,7 @@ class Faults:
         self.injected = 0
         self.active = 0
         """Faults that still last."""
+        self.marks = Marking(world)
         self.log: list[str] = []
         """A line for each fault that has struck."""
         kinds = ("members",) * profile.members + ("leaders",) * profile.leaders
@@ -57,7 +59,7 @@ class Faults:
             for _ in range(self.random.randint(5, 8))
         )
         self.flapping: dict[str, set[str]] = defaultdict(set)
-        """Launchers to whom the way of one, by uid, has come and gone."""
+        """Launchers to whom the way of one, by uid, has come and gone, now or earlier."""
         self.planned = len(plan)
         """Number of faults, those at the end not counted."""
         self._plan = [each for number, each in enumerate(plan) if number not in omitted]
@@ -154,17 +156,6 @@ class Faults:
 
     # --- what faults are made of --------------------------------------------------------------
 
-    def touch(self, pod: Pod) -> None:
-        """Note that a pod is hit, with all its workers."""
-        self.world.observer.hit.add(pod.uid)
-        self.world.observer.touched.update(worker.key for worker in pod.workers)
-
-    def touch_all(self) -> None:
-        """Note that everybody is hit, and the last words of those who have just left."""
-        for pod in self.world.live_pods:
-            self.touch(pod)
-        self.world.observer.touched |= self.world.observer.drained
-
     def later(self, seconds: float, action: Callable[[], None]) -> None:
         """Do something that belongs to a fault, which lasts until then."""
         self.active += 1
@@ -178,7 +169,7 @@ class Faults:
     def kill(self, pod: Pod) -> bool:
         """Kill a launcher with its workers; tell whether it lived."""
         was_alive = pod.alive
-        self.touch(pod)
+        self.marks.lose(pod)
         pod.kill()
         self.world.operator.replace(pod)
         return was_alive
@@ -187,9 +178,15 @@ class Faults:
         """Let a pod stand still for some time; tell whether all of it went on until now."""
         if pod.frozen or any(worker.frozen for worker in pod.workers):
             return False
-        self.touch(pod)
+        over = self.marks.hold(pod)
         pod.freeze()
-        self.later(seconds, lambda: pod.thaw() if pod.alive else None)
+
+        def thaw() -> None:
+            if pod.alive:
+                pod.thaw()
+            over()
+
+        self.later(seconds, thaw)
         return True
 
     def drain(self, pod: Pod) -> bool:
@@ -204,13 +201,13 @@ class Faults:
         network = self.world.network
         others = [each.uid for each in self.world.live_pods if each is not pod]
         ways = [way for uid in others for way in ((pod.uid, uid), (uid, pod.uid))]
-        self.touch(pod)
+        over = self.marks.hold(pod)
         network.block(ways)
         network.reset(pod.uid)
 
         def heal() -> None:
             network.unblock(ways)
-            self.touch(pod)
+            over()
 
         self.later(seconds, heal)
 
@@ -218,14 +215,11 @@ class Faults:
         """Return where a worker runs."""
         return next(pod for pod in self.world.pods if worker in pod.workers)
 
-    def _touch(self, *workers: Worker) -> None:
-        self.world.observer.touched.update(worker.key for worker in workers)
-
     # --- faults: each tells whether it changes anything ---------------------------------------
 
     def _kill_worker(self, victim: Worker) -> bool:
         was_running = victim.alive and victim.exit_code is None
-        self._touch(victim)
+        self.world.observer.touched.lose([victim.key])
         victim.kill()
         return was_running
 
@@ -258,10 +252,16 @@ class Faults:
 
     def _freeze_worker(self, victim: Worker) -> bool:
         went_on = not victim.frozen
-        self._touch(victim)
+        over = self.world.observer.touched.hold([victim.key])
         seconds = self.random.choice((0.05, 0.5, 2.0, 6.0, 40.0))
         self.pod_of(victim).freeze_worker(victim)
-        self.later(seconds, lambda: victim.thaw() if victim.alive else None)
+
+        def thaw() -> None:
+            if victim.alive:
+                victim.thaw()
+            over()
+
+        self.later(seconds, thaw)
         return went_on
 
     def _freeze_pod(self, victim: Worker) -> bool:
@@ -269,13 +269,13 @@ class Faults:
 
     def _cut(self, victim: Worker) -> bool:
         pod = self.pod_of(victim)
-        self._touch_link(pod)
+        self.marks.hold_link(pod)()
         return self.world.network.reset(pod.uid)
 
     def _cut_off(self, victim: Worker) -> bool:
         """Nobody reaches a pod for some time."""
         pod, network = self.pod_of(victim), self.world.network
-        self._touch_link(pod)
+        over = self.marks.hold_link(pod)
         others = [other.uid for other in self.world.live_pods if other is not pod]
         ways = [way for uid in others for way in ((pod.uid, uid), (uid, pod.uid))]
         network.block(ways)
@@ -284,36 +284,30 @@ class Faults:
 
         def heal() -> None:
             network.unblock(ways)
-            self._touch_link(pod)
+            over()
 
         self.later(self.random.choice((0.1, 0.5, 3.0, 14.0)), heal)
         return bool(ways)
 
     def _slow_link(self, victim: Worker) -> bool:
         pod, extra = self.pod_of(victim), self.random.uniform(0.02, 1.0)
-        self._touch_link(pod)
+        over = self.marks.hold_link(pod)
         pod.extra_latency_seconds += extra
 
         def end() -> None:
-            self._touch_link(pod)
             pod.extra_latency_seconds -= extra
+            over()
 
         self.later(self.random.uniform(0.1, 4.0), end)
         return len(self.world.live_pods) > 1
 
-    def _touch_link(self, pod: Pod) -> None:
-        """Note that the way to a pod is hit: everybody's way, if it coordinates."""
-        self.touch(pod)
-        if pod is self.world.leader:
-            self.touch_all()
-
     def _straggle(self, victim: Worker) -> bool:
-        self._touch(victim)
-        victim.slow.extra_seconds = self.random.choice((0.5, 4.0, 12.0))
+        over = self.world.observer.touched.hold([victim.key])
+        victim.slow.straggle(self.random.choice((0.5, 4.0, 12.0)), over)
         return True
 
     def _nan(self, victim: Worker) -> bool:
-        self._touch(victim)
+        self.world.observer.touched.hit([victim.key])
         return victim.turn_nan()
 
     def _join(self, victim: Worker) -> bool:

@@ -18,8 +18,9 @@ from dssync.control.roster import Pod
 from dssync.control.rounds import Rounds
 from dssync.control.session import Session
 from dssync.control.training import Training
-from dssync.control.view import View
+from dssync.control.view import View, slot_of
 from simulation.asks import LAYOUT
+from simulation.mutantterms import GRUDGE_SECONDS
 
 
 class FreezesTwice(Admission):
@@ -207,6 +208,28 @@ class SavesLeasesAsDone(Archive):
             self._job.outbox.tell(key, replace(copy, ledger=replace(copy.ledger, tracks=tracks)))
         else:
             super().ask(key, message, now)
+
+
+class BearsGrudges(Departures):
+    """A launcher that was silent for a lease once is put out again when all has long been well."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self._silent: dict[int, float] = {}
+
+    def bench(self, key: str, cause: str, now: float) -> None:
+        super().bench(key, cause, now)
+        if cause == "lease":
+            self._silent.setdefault(slot_of(key), now)
+
+    def drain_waiting(self, now: float) -> None:
+        """Called with each event."""
+        super().drain_waiting(now)
+        due = [slot for slot, since in self._silent.items() if now - since > GRUDGE_SECONDS]
+        for slot in due:
+            del self._silent[slot]
+            for key in self._job.roster.of_slot(slot):
+                super().bench(key, "lease", now)
 
 
 class DrainsAtOnce(Departures):

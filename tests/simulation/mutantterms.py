@@ -1,5 +1,6 @@
 """Deliberate bugs in elections, take-overs and the quorum: real parts with one rule broken each."""
 
+import math
 from dataclasses import replace as replaced
 
 from msgspec.structs import replace
@@ -21,6 +22,9 @@ from dssync.control.roster import Pod
 from dssync.control.takeover import Adopt, Report
 from dssync.control.training import Training
 
+GRUDGE_SECONDS = 12.0
+"""After which nothing of a fault is left."""
+
 # --- elections --------------------------------------------------------------------------------
 
 
@@ -37,6 +41,26 @@ class IgnoresTheLinked(Election):
 
     def _is_blocked(self, now: float) -> bool:
         return False
+
+
+class StandsAgain(Election):
+    """Who has lost the coordinator stands for election again when all has long been well."""
+
+    _lost_seconds = math.inf
+    _again = False
+
+    def handle(self, event: b.Event, now: float) -> list[b.Effect]:
+        effects = super().handle(event, now)
+        if isinstance(event, b.LinkLost):
+            self._lost_seconds = min(self._lost_seconds, now)
+        is_due = self.phase is Phase.FOLLOWING and now - self._lost_seconds > GRUDGE_SECONDS
+        if is_due and not self._again:
+            self._again = True
+            effects += super().handle(b.LinkLost(), now)
+        return effects
+
+    def _is_blocked(self, now: float) -> bool:
+        return not self._again and super()._is_blocked(now)
 
 
 class NeedsNoMajority(Election):

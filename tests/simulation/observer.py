@@ -8,6 +8,7 @@ holds a batch twice, whatever any coordinator believes.
 
 from __future__ import annotations
 
+import math
 import struct
 import zlib
 from collections import defaultdict
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 from dssync.control import ballots as b
 from dssync.control.quorum import READ_SECONDS
 from simulation.coverage import Coverage
+from simulation.marks import Marks
 from simulation.violation import require
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Observer:
         coverage: Coverage,
         cell: Cell,
         follows: Callable[[int, int], bool],
+        clock: Callable[[], float],
         trace: Callable[[str], None] | None,
     ) -> None:
         """Observe a run.
@@ -47,15 +50,16 @@ class Observer:
             coverage: counts what is reached.
             cell: the arbiter.
             follows: tells whether a slot is linked to the coordinator of a term elsewhere.
+            clock: tells the virtual time.
             trace: called with each line.
         """
         self.coverage = coverage
         self.cell = cell
         self.follows = follows
         self.monitors: dict[int, Monitor] = {}
-        self.touched: set[str] = set()
-        """Members that a fault has hit, now or earlier."""
-        self.hit: set[str] = set()
+        self.touched = Marks(clock)
+        """Members that a fault has hit, and launchers with all their members."""
+        self.hit = Marks(clock)
         """Launchers that a fault has hit, or whose arbiter."""
         self.leads_on: Callable[[str], bool] = lambda uid: False
         """Tells whether a launcher coordinates and has not wanted to stop."""
@@ -79,8 +83,8 @@ class Observer:
         """Strict: what the decisions commit that a member was told: by key, term and attempt."""
         self.applied_batches: dict[int, set[int]] = defaultdict(set)
         """What members have committed by themselves, by the term that they were in."""
-        self.final_assigned = False
-        """Somebody was told of a final flush."""
+        self.final_seconds = math.inf
+        """When somebody was first told of a final flush."""
         self.drained: set[str] = set()
         """Members that were told their last round."""
         self.communicators: dict[str, tuple[str, ...]] = {}
@@ -103,6 +107,11 @@ class Observer:
     def completed(self) -> bool:
         """Whether the job is done, as the record or a coordinator tells."""
         return self.ended_term > 0
+
+    @property
+    def final_assigned(self) -> bool:
+        """Whether somebody was told of a final flush."""
+        return self.final_seconds < math.inf
 
     @property
     def ended_term(self) -> int:

@@ -5,6 +5,7 @@ Each tells whether it changes anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import combinations
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def crash_leader(faults: Faults) -> bool:
     pod = _leader(faults)
     if pod is None:
         return False
-    faults.touch(pod)
+    faults.marks.lose(pod)
     pod.fuse = faults.random.randint(0, 60)
     return True
 
@@ -49,7 +50,7 @@ def crash_candidates(faults: Faults) -> bool:
         return False
     faults.kill(pod)
     successor = min(others, key=lambda each: each.spec.slot)
-    faults.touch(successor)
+    faults.marks.lose(successor)
     successor.fuse = faults.random.randint(2, 60)
     return True
 
@@ -67,7 +68,7 @@ def cut_leader(faults: Faults) -> bool:
     pod = _leader(faults)
     if pod is None:
         return False
-    faults.touch_all()
+    faults.marks.touch_all()
     return faults.world.network.reset(pod.uid)
 
 
@@ -82,7 +83,7 @@ def jump_clock(faults: Faults) -> bool:
     pod = _leader(faults)
     if pod is None or faults.random.random() < 0.3:
         pod = faults.random.choice(faults.world.live_pods)
-    faults.world.observer.hit.add(pod.uid)
+    faults.world.observer.hit.hit([pod.uid])
     pod.jump(faults.random.choice((0.3, 1.0, 6.0, 20.0)))
     return True
 
@@ -110,7 +111,7 @@ def _part(faults: Faults, side: list[str], takes_arbiter: bool) -> bool:
     out = [(near, far) for near in side for far in others]
     back = [(far, near) for near, far in out]
     ways = random.choice((out + back, out + back, out, back))
-    faults.touch_all()
+    over = faults.marks.hold_all()
     network.block(ways)
     seconds = random.choice((0.1, 0.5, 2.0, 5.0, 14.0, 30.0))
     weathers = [faults.world.cell.weather(uid) for uid in side] if takes_arbiter else []
@@ -121,7 +122,7 @@ def _part(faults: Faults, side: list[str], takes_arbiter: bool) -> bool:
         network.unblock(ways)
         for weather in weathers:
             weather.outages -= 1
-        faults.touch_all()
+        over()
 
     faults.later(seconds, heal)
     return bool(ways or weathers)
@@ -135,12 +136,12 @@ def tangle_network(faults: Faults) -> bool:
         return False
     lost = random.sample(links, random.randint(1, max(1, len(links) // 2)))
     ways = [way for one, other in lost for way in ((one, other), (other, one))]
-    faults.touch_all()
+    over = faults.marks.hold_all()
     network.block(ways)
 
     def heal() -> None:
         network.unblock(ways)
-        faults.touch_all()
+        over()
 
     faults.later(random.choice((0.5, 3.0, 8.0, 14.0, 30.0)), heal)
     return True
@@ -153,11 +154,12 @@ def flap_link(faults: Faults) -> bool:
     if leader is None or not others:
         return False
     other = random.choice(others)
-    faults.touch(other)
-    flapping = faults.flapping[leader.uid]
+    hit, flapping = faults.world.observer.hit, faults.flapping[leader.uid]
     flapping.add(other.uid)
-    if 2 * len(flapping) > len(faults.world.live_pods):
-        faults.world.observer.hit.add(leader.uid)  # A majority may lose it at the same time.
+    lost = [uid for uid in flapping if uid == other.uid or uid in hit]
+    # A majority may lose it at the same time.
+    is_most = 2 * len(lost) > len(faults.world.live_pods)
+    ends = faults.marks.hold(other), hit.hold([leader.uid] if is_most else [])
     ways = [(leader.uid, other.uid), (other.uid, leader.uid)]
     times, resets = random.randint(2, 8), random.random() < 0.5
 
@@ -169,9 +171,11 @@ def flap_link(faults: Faults) -> bool:
 
     def mend(left: int) -> None:
         network.unblock(ways)
-        faults.touch(other)
         if left:
             faults.later(random.uniform(0.05, 0.4), lambda: flap(left - 1))
+            return
+        for end in ends:
+            end()
 
     flap(times)
     return True
@@ -180,14 +184,14 @@ def flap_link(faults: Faults) -> bool:
 def slow_network(faults: Faults) -> bool:
     """Everything takes long to arrive."""
     pods, extra = faults.world.live_pods, faults.random.uniform(0.02, 0.5)
-    faults.touch_all()
+    over = faults.marks.hold_all()
     for pod in pods:
         pod.extra_latency_seconds += extra
 
     def end() -> None:
-        faults.touch_all()
         for pod in pods:
             pod.extra_latency_seconds -= extra
+        over()
 
     faults.later(faults.random.uniform(0.2, 6.0), end)
     return len(pods) > 1
@@ -197,9 +201,8 @@ def slow_network(faults: Faults) -> bool:
 
 
 def _weather(faults: Faults) -> Weather:
-    """Return that of everybody, or of one launcher; whoever coordinates cannot answer there."""
+    """Return that of everybody, or of one launcher."""
     world = faults.world
-    world.observer.hit.update(pod.uid for pod in world.live_pods)
     if faults.random.random() < 0.6:
         return world.cell.sky
     leader = _leader(faults)
@@ -207,14 +210,27 @@ def _weather(faults: Faults) -> Weather:
     return world.cell.weather(pod.uid)
 
 
+def _hold_all_elections(faults: Faults) -> Callable[[], None]:
+    """Note that the arbiter is out of reach: whoever coordinates cannot answer there."""
+    world = faults.world
+    over = world.observer.hit.hold(pod.uid for pod in world.live_pods)
+
+    def end() -> None:
+        over()
+        world.observer.hit.hit(pod.uid for pod in world.live_pods)  # Who has come meanwhile.
+
+    return end
+
+
 def lose_arbiter(faults: Faults) -> bool:
     """The arbiter does not answer; swaps may take effect all the same."""
-    weather = _weather(faults)
+    weather, over = _weather(faults), _hold_all_elections(faults)
     weather.outages += 1
     weather.takes_effect = faults.random.random() < 0.7
 
     def end() -> None:
         weather.outages -= 1
+        over()
 
     faults.later(faults.random.choice((0.5, 3.0, 8.0, 20.0, 40.0)), end)
     return True
@@ -223,10 +239,12 @@ def lose_arbiter(faults: Faults) -> bool:
 def slow_arbiter(faults: Faults) -> bool:
     """The arbiter takes long, sometimes longer than its callers wait."""
     weather, extra = _weather(faults), faults.random.choice((0.3, 1.0, 4.0))
+    over = _hold_all_elections(faults)
     weather.extra_seconds += extra
 
     def end() -> None:
         weather.extra_seconds -= extra
+        over()
 
     faults.later(faults.random.choice((2.0, 8.0, 20.0)), end)
     return True

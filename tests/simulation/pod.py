@@ -270,8 +270,7 @@ class Pod(Host):
         key = self.world.new_key(self.spec.slot, local_rank)
         worker = Worker(self.world.job, key, lambda *said: self.run(lambda: self._pass_on(*said)))
         self.workers.append(worker)
-        if self.world.faults.active and self.uid in self.world.observer.hit:
-            self.world.faults.touch(self)  # It is born into a fault that lasts.
+        self.world.observer.touched.homes[key] = self.uid
         if self._term:
             worker.deliver(m.TO_MEMBER.encode_text(NewTerm(self._term)))
         worker.begin(self.spec.import_seconds)
@@ -358,7 +357,13 @@ class Pod(Host):
         self.draining = True
         term = self._term
         hand_over(self, lambda: self._send(m.Drain()) if self._term == term else None)
-        self.later(DRAIN_SECONDS, self._end)
+        self.later(DRAIN_SECONDS, self._cut_short)
+
+    def _cut_short(self) -> None:
+        """Take no more time to drain, whatever round the workers are in: their mates lose them."""
+        if self.alive and self.workers:
+            self.world.faults.marks.lose(self)
+        self._end()
 
     def _leave_if_done(self) -> None:
         """Leave when no worker is left, but not from under those who need the coordinator here."""

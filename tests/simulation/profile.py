@@ -23,6 +23,11 @@ class Profile:
     asks: bool = False
     """Members of each run ask for what no training needs, not only of each tenth; see ``asks``."""
     commit: str = ""
+    epochs: int = 2
+    pace: float = 1.0
+    """How much longer a step takes than else."""
+    floor_seconds: float = 1.0
+    """The least deadline: who has fallen behind as far as the schedule lets it has to make it."""
 
 
 MIXED = Profile("mixed", members=9, leaders=4, network=2, arbiter=1)
@@ -35,6 +40,10 @@ OUTAGES = Profile("outages", members=1, leaders=3, network=1, arbiter=3)
 ECHOES = Profile("echoes", members=1, leaders=1, echoes=4, commit="strict")
 TANGLES = Profile("tangles", members=1, leaders=1, tangles=4, arbiter=1)
 ASKS = Profile("asks", members=2, leaders=1, asks=True)
+LONG = Profile(
+    "long", members=3, leaders=2, network=2, arbiter=1, epochs=8, pace=4.0, floor_seconds=3.0
+)
+"""Goes on for long after its faults are over, when they forgive nothing any more."""
 PROFILES = {
     each.name: each
     for each in (
@@ -48,5 +57,6 @@ PROFILES = {
         ECHOES,
         TANGLES,
         ASKS,
+        LONG,
     )
 }

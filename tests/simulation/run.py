@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from simulation.cluster import Operator
 from simulation.coverage import Coverage
 from simulation.fabric import Fabric
 from simulation.faults import FEWEST_EVENTS, FEWEST_FAULTS, Faults
+from simulation.marks import DEADLINE_SECONDS
 from simulation.monitor import Monitor
 from simulation.network import HEAL_SECONDS, Network
 from simulation.observer import Observer
@@ -38,7 +40,6 @@ from simulation.violation import CrashError, ViolationError, require
 from simulation.wire import Parcels
 from simulation.worker import Job, Worker
 
-EPOCHS = 2
 QUIET_SECONDS = 60.0
 """Without progress for this long after the last fault, a run counts as stuck."""
 MOST_SECONDS = 900.0
@@ -111,12 +112,14 @@ class Simulation:
         self.coverage = Coverage()
         shape = _shape(self.random)
         self.first_members = sum(shape)
-        self._settings = _settings(self.random, len(shape))
+        self._settings = _settings(len(shape), profile.floor_seconds)
         self.election_settings = ElectionSettings(look_seconds=self.random.choice((0.3, 1.0)))
         self.network = Network(self.scheduler)
         self.parcels = Parcels()
         self.cell = Cell(self.scheduler, len(shape), 1)
-        self.observer = Observer(self.coverage, self.cell, self._follows, trace)
+        self.observer = Observer(
+            self.coverage, self.cell, self._follows, lambda: self.scheduler.now, trace
+        )
         self.observer.leads_on = self._leads_on
         self.observer.is_healing = self._is_healing
         self.asks = asks_of(seed, profile)
@@ -127,11 +130,12 @@ class Simulation:
             scheduler=self.scheduler,
             fabric=Fabric(self.scheduler),
             sync=sync,
-            batches=(self.random.randint(*BATCHES), EPOCHS),
+            batches=(self.random.randint(*BATCHES), profile.epochs),
             transfer=Transfers(self).begin,
             observer=self.observer,
             member_state=self.protocol.member_state,
             restarts=self.random.random() < 0.6,
+            pace=profile.pace,
             saves=self.asks.saves,
         )
         self.pods: list[Pod] = []
@@ -280,11 +284,12 @@ class Simulation:
         """Every batch is committed, and all end with the same values."""
         final = self.observer.monitors[self.observer.ended_term]
         ledger = final.coordinator.ledger
-        total = self.job.batches[0] * EPOCHS
+        total = math.prod(self.job.batches)
         done = ledger.committed == total or self.faults.stop.asked
         require(done, f"{ledger.committed} of {total} batches are committed")
         observer = self.observer
-        if observer.finalists <= observer.touched | observer.drained:
+        touched, since = observer.touched, observer.final_seconds
+        if all(k in observer.drained or touched.is_hit_since(k, since) for k in observer.finalists):
             return  # Faults and drains may have taken everybody who held the final state.
         stayed = [w for w in self.job.finished if w.state.started and w.state.last_round is None]
         without = [w.key for w in stayed if not w.final_state]
@@ -308,12 +313,17 @@ def _shape(rng: random.Random) -> list[int]:
     return workers
 
 
-def _settings(rng: random.Random, pods: int) -> ControlSettings:
+def _settings(pods: int, floor_seconds: float) -> ControlSettings:
     return ControlSettings(
         desired=pods,
         minimum=1,
         join_window_seconds=2.0,
-        deadline=DeadlineSettings(warmup_rounds=3, warmup_seconds=3.0, reply_seconds=0.5),
+        deadline=DeadlineSettings(
+            warmup_rounds=3,
+            warmup_seconds=DEADLINE_SECONDS,
+            floor_seconds=floor_seconds,
+            reply_seconds=0.5,
+        ),
     )
 
 

@@ -49,8 +49,7 @@ class Stage(Simulation):
         far = list(far)
         pairs = [(a.uid, b.uid) for a in near for b in far]
         ways = [way for a, b in pairs for way in ((a, b), (b, a))]
-        for pod in self.live_pods:
-            self.faults.touch(pod)
+        self.faults.marks.hold(*self.live_pods)
         self.network.block(ways)
         return ways
 

@@ -1,6 +1,8 @@
 """What the training thread of a worker keeps: its steps, and the attempt that it is in."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 
 from dssync.control import messages as m
 from simulation.fabric import Numbers
@@ -56,3 +58,22 @@ class Slowness:
     train_seconds: float = 0.05
     extra_seconds: float = 0.0
     """Added once, to the next step: a straggler."""
+    on_end: Callable[[], None] = lambda: None
+    """Called once it straggles no more."""
+
+    def straggle(self, seconds: float, on_end: Callable[[], None]) -> None:
+        """Take longer for the next step."""
+        self.on_end()
+        self.extra_seconds, self.on_end = seconds, on_end
+
+    def next_seconds(self, random: Random) -> float:
+        """Return what the step takes that begins now."""
+        seconds = self.train_seconds * random.uniform(0.8, 1.2) + self.extra_seconds
+        self.extra_seconds = 0.0
+        return seconds
+
+    def stepped(self) -> None:
+        """A step has ended, maybe one that had begun before it was to straggle."""
+        if not self.extra_seconds:
+            self.on_end()
+            self.on_end = lambda: None

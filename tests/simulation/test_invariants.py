@@ -53,7 +53,7 @@ def freeze(assignments: Assignments, number: int, attempt: int = 0) -> None:
 def test_a_retry_after_a_timeout_is_forgiven_while_a_fault_holds_a_mate_up(
     assignments: Assignments,
 ) -> None:
-    assignments._observer.touched.add(FAR)
+    assignments._observer.touched.hold([FAR])
 
     assignments.timed_out(NEAR, 5, 0, holds=False)
 
@@ -95,7 +95,7 @@ def test_it_is_not_forgiven_while_no_fault_holds_anybody_up(assignments: Assignm
 def test_it_is_not_forgiven_once_the_mate_has_left_the_lower_round(
     assignments: Assignments,
 ) -> None:
-    assignments._observer.touched.add(FAR)
+    assignments._observer.touched.hold([FAR])
     assignments.committed(MATE, 4)
 
     assignments.timed_out(NEAR, 5, 0, holds=True)
@@ -128,7 +128,7 @@ def test_who_did_a_provisional_round_has_not_applied_the_flush_of_its_number(
 def test_a_retry_with_a_mate_that_has_applied_the_round_is_not_forgiven(
     assignments: Assignments,
 ) -> None:
-    assignments._observer.touched.add(MATE)
+    assignments._observer.touched.hold([MATE])
     assignments.applied_at_members[MATE, 5] = 0
 
     with pytest.raises(ViolationError, match="who applied it"):
@@ -138,7 +138,7 @@ def test_a_retry_with_a_mate_that_has_applied_the_round_is_not_forgiven(
 def test_it_is_forgiven_with_a_mate_that_has_done_the_round_while_nobody_led(
     assignments: Assignments,
 ) -> None:
-    assignments._observer.touched.add(MATE)
+    assignments._observer.touched.hold([MATE])
     assignments.applied_at_members[MATE, 5] = -1
 
     freeze(assignments, 5, attempt=1)

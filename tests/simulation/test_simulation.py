@@ -16,6 +16,7 @@ from simulation.mutants import MUTANTS
 from simulation.profile import (
     ASKS,
     LEADERS,
+    LONG,
     MEMBERS,
     MIXED,
     OUTAGES,
@@ -32,7 +33,7 @@ CHUNK = 20
 @pytest.mark.parametrize(
     ("profile", "first"),
     [(MIXED, first) for first in range(0, 80, CHUNK)]
-    + [(PARTITIONS, 0), (OUTAGES, 0), (TANGLES, 0), (ASKS, 0)],
+    + [(PARTITIONS, 0), (OUTAGES, 0), (TANGLES, 0), (ASKS, 0), (LONG, 0)],
     ids=lambda each: getattr(each, "name", each),
 )
 def test_every_invariant_holds_whatever_fails(profile: Profile, first: int) -> None:

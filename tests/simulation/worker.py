@@ -44,6 +44,7 @@ class Job:
     member_state: type[MemberState] = MemberState
     restarts: bool = True
     """Whether launchers start workers again; otherwise they have used their restarts up."""
+    pace: float = 1.0
     saves: bool = False
     """Whether workers read and write checkpoints."""
     finished: list["Worker"] = field(default_factory=list)
@@ -57,7 +58,7 @@ class Worker(Process):
         super().__init__(job.scheduler)
         self.job = job
         self.key = key
-        self.slow = Slowness(job.scheduler.random.uniform(0.03, 0.08))
+        self.slow = Slowness(job.pace * job.scheduler.random.uniform(0.03, 0.08))
         self.state = job.member_state()
         self.exit_code: int | None = None
         self.entered = False
@@ -186,8 +187,7 @@ class Worker(Process):
         self.entered = True
         address, generation = f"{self.key}:0", self.state.generation
         sync = self.job.sync
-        resumes = self.job.saves
-        self.say(m.Enter(MODEL, sync, address, applied_round, resumes, generation))
+        self.say(m.Enter(MODEL, sync, address, applied_round, self.job.saves, generation))
         self.advance()
 
     def _return(self, *, spoiled: bool = False) -> None:
@@ -241,13 +241,13 @@ class Worker(Process):
             self.say(m.Take(LEASE_DEPTH, 0))
         if leases.batches:
             batch, training.busy = leases.batches.popleft(), True
-            seconds = self.slow.train_seconds * self.scheduler.random.uniform(0.8, 1.2)
-            seconds, self.slow.extra_seconds = seconds + self.slow.extra_seconds, 0.0
+            seconds = self.slow.next_seconds(self.scheduler.random)
             self.later(seconds, lambda: self._trained(training, batch))
         elif not leases.wanted:
             self._enter_step(idle=True)
 
     def _trained(self, training: Training, batch: int) -> None:
+        self.slow.stepped()
         if training is not self.training:
             return
         training.busy = False
