@@ -35,6 +35,9 @@ EVENTS_OF_A_BATCH = 3
 """At a member that trains alone; with mates there are more."""
 FEW_MEMBERS = 2
 LATE_WORKERS = 4
+LAST_BATCHES = 40
+AGAIN_EVENTS = 40
+"""Between faults that are drawn because too few have changed anything."""
 PATIENCE = 60
 """Events for which a fault waits for its moment."""
 
@@ -70,6 +73,7 @@ class Faults:
         self._aftermath = Aftermath(self, Random(f"after {world.seed}"))
         self._patience = 0
         self._prolonged = False
+        self._is_whole = not omitted
 
     def look(self) -> None:
         """Strike if the time and the moment of a fault have come."""
@@ -82,7 +86,12 @@ class Faults:
         if not self._prolonged and self._would_be_short:
             self._prolonged = True
             self.world.add_pod(LATE_WORKERS)
-        if self._plan and self.world.observer.events >= self._plan[0][0]:
+        lacking = self._is_whole and self.injected < FEWEST_FAULTS
+        if lacking and not self._plan:
+            # Most were in vain, as where one launcher is left.
+            self._plan.append((self.world.observer.events + AGAIN_EVENTS, "members", "now"))
+        is_due = self._plan and self.world.observer.events >= self._plan[0][0]
+        if is_due or (lacking and self._ends_soon):
             _, kind, moment = self._plan[0]
             # What is confirmed and not decided is what an echo can bring back.
             moment = "confirming" if kind == "echoes" else moment
@@ -90,6 +99,15 @@ class Faults:
                 self._plan.pop(0)
         elif self._late and self._strike("members", self._late):
             self._late = None
+
+    @property
+    def _ends_soon(self) -> bool:
+        """Whether the job may end before the next fault is due."""
+        leader = self.world.leader
+        if leader is None or leader.hub is None:
+            return False
+        ledger = leader.hub.coordinator.ledger
+        return 0 < ledger.total - ledger.committed <= LAST_BATCHES
 
     @property
     def _would_be_short(self) -> bool:
