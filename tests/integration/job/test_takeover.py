@@ -2,89 +2,149 @@
 
 import signal
 import time
+from collections import Counter
 
 import pytest
 
-from integration.job.harness import Job, Test, coordinates, matching
+from dssync import contract
+from dssync.control.ballots import ElectionSettings
+from dssync.control.quorum import READ_SECONDS
+from integration.job.harness import Job, coordinates, matching
 from integration.job.takeovers import (
     PODS,
+    Place,
+    after,
     arbiter_away,
+    back_at,
+    commits,
     committed,
-    latest_round,
+    held_before_a_round,
     linked,
+    longest_pause,
     pods_of,
     port_of,
     rounds_go_on,
+    trains_on,
+    whole_pairs,
     workers_of,
 )
 from integration.job.wires import cut
 
 pytestmark = pytest.mark.timeout(400)
+LEASE_SECONDS = 2.0
+SAMPLES = 1000
 
 
-def test_a_killed_coordinator_is_replaced_and_nobody_else_is_touched(job: Job) -> None:
-    pods = pods_of(job, PODS, 2, "--max-restarts", "3")
+@pytest.mark.parametrize("commit", ["relaxed", "strict"])
+def test_a_killed_coordinator_is_replaced_and_nobody_else_is_touched(job: Job, commit: str) -> None:
+    pace = job.folder / "pace"
+    pace.touch()
+    spec = {"samples": SAMPLES, "pace_file": str(pace), "pace_seconds": 0.05}
+    flags = ("--max-restarts", "3", "--group-size", "2", "--commit", commit)
+    pods = pods_of(job, PODS, 2, *flags, **spec)
     first = job.coordinator()
-    slot = pods.index(first)
     others = [pod for pod in pods if pod is not first]
-    slots = set(range(PODS)) - {slot}
+    slots = set(range(PODS)) - {pods.index(first)}
     before = workers_of(job, slots)
     joiner = max(before)
+    lost = {(pods.index(first), 0), (pods.index(first), 1), joiner}
 
-    killed_at = time.monotonic()
-    first.signal(signal.SIGKILL)
-    job.kill(before.pop(joiner)[0])
+    with held_before_a_round(job, 2 * PODS) as number:
+        killed_at = time.monotonic()
+        first.signal(signal.SIGKILL)
+        job.kill(before.pop(joiner)[0])
 
-    lines = linked(job, 2, others)
-    again = job.board.wait(
-        matching(event="round", slot=joiner[0], rank=joiner[1], life=1, result="committed")
-    )[0]
+    linked_at = [line["seen"] for line in linked(job, 2, others)]
+    ready_at, counted_at = back_at(job, joiner)
     rounds_go_on(job, slots)
-    ready = job.board.wait(matching(event="ready", slot=joiner[0], rank=joiner[1], life=1))[0]
-    assert max(line["seen"] for line in lines) - killed_at < 2.0
-    assert again["seen"] - max(killed_at, ready["seen"]) < 2.0
-    after = workers_of(job, slots)
-    assert {where: after[where] for where in before} == before
-    assert not [
-        line
-        for line in job.board.select(matching(event="load"))
-        if line["life"] == 0 and line["seen"] > killed_at
-    ]
+    paused = max(longest_pause(job, slot, killed_at) for slot in slots)
+    now = workers_of(job, slots)
+    pace.unlink()
+    assert [pod.end() for pod in others] == [0] * len(others)
+    assert max(linked_at) - killed_at < 2.0
+    assert counted_at - max(killed_at, ready_at) < 2.0
+    assert paused < 2.0
+    assert {where: now[where] for where in before} == before
+    assert not job.board.select(after(killed_at, event="load", life=0))
+    assert_whole_pairs_go_on(job, number, lost, strict=commit == "strict")
+    assert_no_commit_is_lost(job, slots)
+    done = f"committed={SAMPLES} total={SAMPLES} repeated=0"
+    assert any(done in pod.text for pod in others)
 
 
-def test_one_after_the_other_is_lost_and_the_last_one_trains_on(job: Job) -> None:
+def assert_whole_pairs_go_on(job: Job, number: int, lost: set[Place], strict: bool) -> None:
+    """Pairs without a loss end the round before which everybody was held, in the first attempt.
+
+    They need nobody for it, or, strict, the decision, which the next coordinator makes up for.
+    """
+    taken_over = job.board.select(coordinates)[-1]["seen"]
+    pairs = whole_pairs(job, number, lost)
+    ends = [line for line in job.board.rounds(round=number) if line["own"] in pairs]
+    assert pairs
+    assert {line["own"]: line["members"] for line in ends} == pairs
+    assert {(line["result"], line["attempts"]) for line in ends} == {("committed", 0)}
+    assert strict or max(line["seen"] for line in ends) < taken_over
+
+
+def assert_no_commit_is_lost(job: Job, slots: set[int]) -> None:
+    """All data is committed, and nothing twice of what pods that are left had committed."""
+    found = list(commits(job))
+    kept = Counter(batch for line, each in found if line["slot"] in slots for batch in each)
+    assert {batch for _, each in found for batch in each} == set(range(SAMPLES))
+    assert kept.keys() == {batch for batch, count in kept.items() if count == 1}
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        ("coordinator", "coordinator"),
+        ("other", "other"),
+        pytest.param(("coordinator", "other"), marks=pytest.mark.slow),
+        pytest.param(("other", "coordinator"), marks=pytest.mark.slow),
+    ],
+    ids="-".join,
+)
+def test_one_after_the_other_is_lost_and_the_last_one_trains_on(
+    job: Job, order: tuple[str, ...]
+) -> None:
     pods = dict(enumerate(pods_of(job, 3, 1)))
-    last = workers_of(job, set(pods))
+    before = workers_of(job, set(pods))
 
-    for term in (2, 3):
-        gone = pods.pop(next(s for s, pod in pods.items() if pod is job.coordinator()))
-        gone.signal(signal.SIGKILL)
-        linked(job, term, list(pods.values()))
-    (slot,) = pods
-    since = latest_round(job)
-    job.board.wait(
-        lambda line: line["event"] == "round" and line["slot"] == slot and line["round"] > since, 5
-    )
+    term = 1
+    for who in order:
+        coordinator = job.coordinator()
+        does = who == "coordinator"
+        slot = next(slot for slot, pod in pods.items() if (pod is coordinator) == does)
+        pods.pop(slot).signal(signal.SIGKILL)
+        if does:
+            term += 1
+            linked(job, term, list(pods.values()))
+        else:
+            job.board.wait(coordinator.says("evict", f"member={slot}.0."))
+    (last,) = pods
+    trains_on(job, last)
 
-    assert workers_of(job, {slot}) == {(slot, 0): last[slot, 0]}
+    assert len(job.board.select(coordinates)) == term
+    assert workers_of(job, {last}) == {(last, 0): before[last, 0]}
 
 
-def test_all_but_one_are_lost_at_once_and_the_last_one_trains_on(job: Job) -> None:
+@pytest.mark.parametrize("last", ["the coordinator", "another one"])
+def test_all_but_one_are_lost_at_once_and_the_last_one_trains_on(job: Job, last: str) -> None:
     pods = pods_of(job, PODS, 1)
+    coordinates_already = last == "the coordinator"
     coordinator = job.coordinator()
-    last = next(slot for slot, pod in enumerate(pods) if pod is not coordinator)
-    before = workers_of(job, {last})
+    slot = next(s for s, pod in enumerate(pods) if (pod is coordinator) == coordinates_already)
+    before = workers_of(job, {slot})
 
-    for slot, pod in enumerate(pods):
-        if slot != last:
+    for pod in pods:
+        if pod is not pods[slot]:
             pod.signal(signal.SIGKILL)
-    linked(job, 2, [pods[last]])
-    since = latest_round(job)
-    job.board.wait(
-        lambda line: line["event"] == "round" and line["slot"] == last and line["round"] > since, 5
-    )
+    term = 1 if coordinates_already else 2
+    linked(job, term, [pods[slot]])
+    trains_on(job, slot)
 
-    assert workers_of(job, {last}) == before
+    assert len(job.board.select(coordinates)) == term
+    assert workers_of(job, {slot}) == before
 
 
 def test_a_coordinator_whose_link_flaps_for_a_second_stays(job: Job) -> None:
@@ -144,36 +204,69 @@ def test_a_coordinator_whose_workers_have_not_run_yet_hands_over_when_it_drains(
 
 
 def test_a_frozen_coordinator_is_replaced_and_follows_when_it_is_back(job: Job) -> None:
-    pods = pods_of(job, 8, 1)
+    pods = pods_of(job, 8, 1, "--max-restarts", "3")
     first = job.coordinator()
     before = workers_of(job, set(range(8)))
-    others = [pod for pod in pods if pod is not first]
+    others = {slot: pod for slot, pod in enumerate(pods) if pod is not first}
+    joiner = max(others), 0
 
     frozen_at = time.monotonic()
     first.signal(signal.SIGSTOP)
-    lines = linked(job, 2, others)
-    rounds_go_on(job, {pods.index(pod) for pod in others}, count=5)
+    job.kill(before.pop(joiner)[0])
+    linked_at = [line["seen"] for line in linked(job, 2, list(others.values()))]
+    ready_at, counted_at = back_at(job, joiner)
+    rounds_go_on(job, set(others), count=5)
     first.signal(signal.SIGCONT)
     job.board.wait(first.says("stepping_down"))
     linked(job, 2, [first])
     rounds_go_on(job, set(range(8)), count=5)
 
-    assert max(line["seen"] for line in lines) - frozen_at < 2.0 + 2.0
-    assert workers_of(job, set(range(8))) == before
+    assert max(linked_at) - frozen_at < LEASE_SECONDS + 2.0
+    assert counted_at - max(frozen_at, ready_at) < LEASE_SECONDS + 2.0
+    now = workers_of(job, set(range(8)))
+    assert {where: now[where] for where in before} == before
 
 
-def test_training_goes_on_while_the_arbiter_is_out_of_reach(job: Job) -> None:
+def test_the_other_of_two_takes_over_from_a_frozen_coordinator_that_answers_no_challenge(
+    job: Job,
+) -> None:
+    pods = pods_of(job, 2, 1)
+    first = job.coordinator()
+    (slot,) = {0, 1} - {pods.index(first)}
+    before = workers_of(job, {0, 1})
+
+    frozen_at = time.monotonic()
+    first.signal(signal.SIGSTOP)
+    leads = job.board.wait(pods[slot].says("coordinating", "term=2"))[0]
+    records = [path.read_text() for path in (job.folder / "arbiter").iterdir()]
+    trains_on(job, slot)
+    first.signal(signal.SIGCONT)
+    job.board.wait(first.says("stepping_down"))
+    linked(job, 2, [first])
+    rounds_go_on(job, {0, 1}, count=5)
+
+    least = LEASE_SECONDS + ElectionSettings().challenge_seconds
+    assert leads["seen"] - frozen_at > least
+    assert any(contract.RECORD_CHALLENGE in record for record in records)
+    assert workers_of(job, {0, 1}) == before
+
+
+@pytest.mark.parametrize("seconds", [READ_SECONDS + 1, pytest.param(60, marks=pytest.mark.slow)])
+def test_training_goes_on_while_the_arbiter_is_out_of_reach(job: Job, seconds: float) -> None:
     pods_of(job, 2, 2, "--max-restarts", "1")
     coordinator = job.coordinator()
+    since = time.monotonic()
 
     with arbiter_away(job):
-        rounds_go_on(job, {0, 1}, count=20)
-        victim = job.board.rounds(slot=1, rank=1)[-1]["pid"]
-        job.kill(victim)
+        # The coordinator's last look is worth nothing any more.
+        job.board.wait(after(since + seconds, event="round", slot=0))
+        job.kill(job.board.rounds(slot=1, rank=1)[-1]["pid"])
         job.board.wait(coordinator.says("evict", "member=1.1.", "cause=exit"))
         job.board.wait(matching(event="round", slot=1, rank=1, life=1, result="committed"))
+        rounds_go_on(job, {0, 1}, count=20)
     rounds_go_on(job, {0, 1}, count=20)
 
+    assert max(longest_pause(job, slot, since) for slot in (0, 1)) < READ_SECONDS
     assert "stepping_down" not in coordinator.text
 
 
@@ -267,9 +360,3 @@ def test_a_latecomer_whose_coordinator_is_lost_after_the_end_hears_of_the_end(jo
     assert late.end() == 0
     assert "verdict=Done" in late.text
     assert job.board.select(matching(event="over", slot=3, steps=0))
-
-
-def after(seconds: float, **fields: object) -> Test:
-    """Return the test for a line with these values that came after a moment."""
-    matches = matching(**fields)
-    return lambda line: matches(line) and line["seen"] > seconds

@@ -5,6 +5,7 @@ The delta of step ``s`` at the member with number ``k`` (slot and local rank) is
 """
 
 import time
+from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
@@ -15,6 +16,8 @@ import dssync
 torch.set_num_threads(1)
 NUMBER = SLOT * 16 + RANK
 SHOWN = 4
+PACE = Path(SPEC["pace_file"]) if "pace_file" in SPEC else None
+"""While it exists, steps are slow, so that the data outlasts what is done to the job."""
 talks_every = SPEC.get("talks_every", 1)
 """Announces every so many steps, and reports every so many rounds."""
 
@@ -71,6 +74,8 @@ for batch in sync.run(loader, epochs=SPEC.get("epochs", 1)):
             parameter += ((1 + NUMBER) * torch.cos(steps + index)).to(parameter.dtype)
     if SPEC.get("spoil") == [RANK, steps]:
         model["w32"].data[1] = float("nan")
+    if PACE is not None and PACE.exists():
+        time.sleep(SPEC["pace_seconds"])
     if SPEC.get("flush_at") == steps:
         sync.flush()
     if steps % talks_every == 0:
