@@ -135,6 +135,8 @@ class Saver:
         """What is being written is the last that there will be."""
         self._memory: Memory | None = None
         self._thread: threading.Thread | None = None
+        self._writes = False
+        """Whether the thread is there to write, and not to touch memory."""
         self._written: tuple[float, float] | None = None
         """When the last write began and ended."""
 
@@ -146,7 +148,7 @@ class Saver:
     @property
     def busy(self) -> bool:
         """Whether one is being written."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._writes and self._thread is not None and self._thread.is_alive()
 
     def after(self, assign: m.Assign) -> None:
         """Look at a round that was applied; copy the state if it is to be saved.
@@ -208,6 +210,7 @@ class Saver:
         if assign.kind == "train":
             self._link.send(m.AskLedger(assign.round))
         life = self._link.state.generation
+        self._writes = True
         self._start(partial(self._run, settings, snapshot, assign, life))
 
     def _prepare(self) -> None:

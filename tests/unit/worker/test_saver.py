@@ -46,6 +46,20 @@ def let_publish(coordinator: Coordinator, number: int) -> None:
     coordinator.tell(m.MayPublish(number, 1))
 
 
+def test_a_save_that_is_due_does_not_wait_until_memory_is_touched(tmp_path: Path) -> None:
+    coordinator = Coordinator()
+    model = torch.nn.ParameterList([torch.ones(ELEMENTS)])
+    payload = Payload(model, torch.optim.SGD(model.parameters(), lr=1.0))
+    settings = dssync.Checkpoint(tmp_path, every_steps=2)
+    watch = Watch(Measure(lambda _: None, 0), Journal("", ""))
+    saver = Saver(coordinator.link, payload, settings, 1, watch)
+
+    saver.after(assign(0, "train"))
+    saver.after(assign(1, "train"))
+
+    assert coordinator.heard == [m.AskFlush()]
+
+
 def test_the_first_copy_finds_its_memory_touched(tmp_path: Path) -> None:
     coordinator = Coordinator()
     model = torch.nn.ParameterList([torch.ones(ELEMENTS)])
