@@ -32,8 +32,8 @@ def assign(number: int, kind: str, first: str = OWN) -> m.Assign:
     return m.Assign(number, 0, kind, False, (), (), 1, 1, first, "", True, 0.5, 1)
 
 
-def saver_of(coordinator: Coordinator, settings: dssync.Checkpoint) -> Saver:
-    model = torch.nn.ParameterList([torch.ones(4)])
+def saver_of(coordinator: Coordinator, settings: dssync.Checkpoint, elements: int = 4) -> Saver:
+    model = torch.nn.ParameterList([torch.ones(elements)])
     payload = Payload(model, torch.optim.SGD(model.parameters(), lr=1.0))
     watch = Watch(Measure(lambda _: None, 0), Journal("", ""))
     return Saver(coordinator.link, payload, settings, 1, watch)
@@ -48,11 +48,7 @@ def let_publish(coordinator: Coordinator, number: int) -> None:
 
 def test_a_save_that_is_due_does_not_wait_until_memory_is_touched(tmp_path: Path) -> None:
     coordinator = Coordinator()
-    model = torch.nn.ParameterList([torch.ones(ELEMENTS)])
-    payload = Payload(model, torch.optim.SGD(model.parameters(), lr=1.0))
-    settings = dssync.Checkpoint(tmp_path, every_steps=2)
-    watch = Watch(Measure(lambda _: None, 0), Journal("", ""))
-    saver = Saver(coordinator.link, payload, settings, 1, watch)
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path, every_steps=2), ELEMENTS)
 
     saver.after(assign(0, "train"))
     saver.after(assign(1, "train"))
