@@ -216,18 +216,22 @@ class Faults:
 
     def cut_off(self, pod: Pod, seconds: float) -> None:
         """Let nobody reach a pod for some time, and end its connections."""
+        heal = self._block(pod, self.marks.hold(pod))
+        self.world.network.reset(pod.uid)
+        self.later(seconds, heal)
+
+    def _block(self, pod: Pod, over: Callable[[], None]) -> Callable[[], None]:
+        """Let nobody reach a pod; return what ends that, and what it forgives."""
         network = self.world.network
         others = [each.uid for each in self.world.live_pods if each is not pod]
         ways = [way for uid in others for way in ((pod.uid, uid), (uid, pod.uid))]
-        over = self.marks.hold(pod)
         network.block(ways)
-        network.reset(pod.uid)
 
         def heal() -> None:
             network.unblock(ways)
             over()
 
-        self.later(seconds, heal)
+        return heal
 
     def pod_of(self, worker: Worker) -> Pod:
         """Return where a worker runs."""
@@ -292,20 +296,12 @@ class Faults:
 
     def _cut_off(self, victim: Worker) -> bool:
         """Nobody reaches a pod for some time."""
-        pod, network = self.pod_of(victim), self.world.network
-        over = self.marks.hold_link(pod)
-        others = [other.uid for other in self.world.live_pods if other is not pod]
-        ways = [way for uid in others for way in ((pod.uid, uid), (uid, pod.uid))]
-        network.block(ways)
+        pod = self.pod_of(victim)
+        heal = self._block(pod, self.marks.hold_link(pod))
         if self.random.random() < 0.5:
-            network.reset(pod.uid)
-
-        def heal() -> None:
-            network.unblock(ways)
-            over()
-
+            self.world.network.reset(pod.uid)
         self.later(self.random.choice((0.1, 0.5, 3.0, 14.0)), heal)
-        return bool(ways)
+        return len(self.world.live_pods) > 1
 
     def _slow_link(self, victim: Worker) -> bool:
         pod, extra = self.pod_of(victim), self.random.uniform(0.02, 1.0)
