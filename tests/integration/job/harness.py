@@ -358,11 +358,6 @@ class Job:
         said = {int(line["pid"]) for line in self.board.lines if "pid" in line}
         return said | {each.pid for each in self.launchers}
 
-    def _is_reused(self, pid: int) -> bool:
-        """Tell whether a process began after the worker of this number was last heard of."""
-        heard = max(line["seen"] for line in self.board.lines if line.get("pid") == pid)
-        return heard < began_seconds(pid)
-
     def stop(self) -> None:
         """Kill whatever still runs."""
         for launcher in self.launchers:
@@ -372,7 +367,9 @@ class Job:
             launcher.process.wait(PATIENCE_SECONDS)
         with (self.folder / "board.jsonl").open("w") as file:
             file.writelines(json.dumps(line) + "\n" for line in self.board.lines)
-        workers = self.pids() - {each.pid for each in self.launchers}
-        left = {pid for pid in wait_gone(workers, PATIENCE_SECONDS) if not self._is_reused(pid)}
+        heard = {int(line["pid"]): line["seen"] for line in self.board.lines if "pid" in line}
+        # A process that began after the worker of this number was last heard of is another.
+        workers = {pid for pid, seen in heard.items() if began_seconds(pid) <= seen}
+        left = wait_gone(workers, PATIENCE_SECONDS)
         self.board.close()
         assert not left, f"processes {left} outlived their launchers"
