@@ -107,7 +107,8 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     gathering.settled |= reports.keys()
     ledgers, over = gathering.ledgers(latest), gathering.electorate.over
     put_out = _put_out(ledgers)
-    ledgers = [_without(each, put_out) for each in ledgers]
+    elsewhere = {key for key, r in present.items() if r.started and r.member_since != latest}
+    ledgers = [_without(each, put_out | elsewhere) for each in ledgers]
     newest = _newest_ledger(ledgers)
     known = _Known(ledgers, newest)
     candidates = {
@@ -321,12 +322,13 @@ def _put_out(ledgers: Sequence[m.LedgerReport]) -> frozenset[str]:
     return frozenset(set.intersection(*named)) if named else frozenset()
 
 
-def _without(ledger: m.LedgerReport, put_out: Container[str]) -> m.LedgerReport:
+def _without(ledger: m.LedgerReport, out: Container[str]) -> m.LedgerReport:
     """Return a report without what members committed by themselves when they were out already.
 
-    The last coordinator had not heard of it and leased the batches again.
+    The last coordinator had put them out, or had begun without them; it had not heard of it and
+    leased the batches again. Their values are dropped.
     """
-    void = {batch for each in ledger.alone if each.member in put_out for batch in each.batches}
+    void = {batch for each in ledger.alone if each.member in out for batch in each.batches}
     return replace(ledger, committed=tuple(b for b in ledger.committed if b not in void))
 
 

@@ -39,7 +39,7 @@ class CommitRecords:
         self._committed: set[int] = set()
         self._held: dict[str, set[int]] = {}
         self._alone: dict[str, set[int]] = {}
-        """Of the committed ones, those that a member has committed by itself."""
+        """Of the committed ones, those that one member has committed by itself, and nobody else."""
         self._out: set[str] = set()
         """Members that were told that they are out, and have not entered again."""
         self._doubted: set[int] = set()
@@ -106,8 +106,9 @@ class CommitRecords:
                 pass  # It had not read yet that it is out. The coordinator does not count it.
             case m.Applied(_, _, batches):
                 self._confirmed.pop(key, None)
+                own = set(batches) - self._committed
                 self._commit(key, batches)
-                self._alone.setdefault(key, set()).update(batches)
+                self._alone.setdefault(key, set()).update(own)
                 if not heard:
                     self._unheard.update(batches)
             case _:
@@ -192,6 +193,8 @@ class CommitRecords:
         self._held.setdefault(key, set()).difference_update(batches)
         self._committed.update(batches)
         self._doubted.difference_update(batches)
+        for alone in self._alone.values():
+            alone.difference_update(batches)
 
 
 def _by_member(batches: Mapping[str, set[int]]) -> tuple[m.Held, ...]:

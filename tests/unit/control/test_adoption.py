@@ -268,6 +268,21 @@ def test_what_a_member_that_was_put_out_committed_by_itself_puts_nobody_else_out
     assert coordinator.ledger.committed == 10
 
 
+def test_what_a_member_that_the_last_term_went_on_without_committed_by_itself_counts_not() -> None:
+    # C stood still when term 2 began, and went on alone when that one's coordinator was lost, too.
+    ledgers = {
+        0: ledger((A, (11,)), term=2),
+        1: replace(ledger(committed=(10,), term=2), alone=(m.Held(C, (10,)),)),
+    }
+    reports = {A: training(since=2), B: training(since=2), C: training(since=1)}
+
+    coordinator, effects = taken_over(ledgers, reports)
+
+    assert told(effects, Adopt).keys() == {A, B}
+    assert coordinator.ledger.committed == 10
+    assert coordinator.ledger.available == 89
+
+
 def test_a_pod_that_takes_the_slot_of_one_that_drains_does_not_drain() -> None:
     both = frozenset({"pod0", "pod1"})
     coordinator = Coordinator(2, ControlSettings(1, 1), Electorate(both, both))

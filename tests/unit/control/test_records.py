@@ -180,6 +180,17 @@ def test_what_another_member_commits_of_that_is_kept() -> None:
     assert records.report.committed == (0,)
 
 
+def test_what_two_members_commit_none_has_committed_alone() -> None:
+    # It was leased again, and the one that was out had not read that yet.
+    for first, second in (("a", "b"), ("b", "a")):
+        records = CommitRecords()
+        said(records, first, m.Applied(3, 0, (0, 1)))
+        said(records, second, m.Applied(4, 0, (0,)))
+
+        assert records.report.committed == (0, 1)
+        assert records.report.alone == (m.Held(first, (1,)),)
+
+
 def test_a_member_that_is_let_in_again_is_out_no_longer_and_commits() -> None:
     records, coordinator = CommitRecords(), ledger()
     told(records, "a", m.Bench("lease"))
