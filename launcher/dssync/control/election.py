@@ -56,6 +56,8 @@ class Election:
         self._unanswered_since = now
         """So long a challenge has stood before a coordinator that could read it."""
         self._appointed = False
+        self._is_linked = False
+        """Its coordinator is at the other end of a link, also while it stands in its place."""
         self._finished = False
         """Nobody here has anything to hear of the end any more; who has stands, to hear of it."""
         self._is_over = False
@@ -109,9 +111,8 @@ class Election:
         match event:
             case b.Linked(term) if not self.leads:
                 self._linked(term, now)
-            case b.LinkLost() if self.phase is Phase.FOLLOWING:
-                self._enter(Phase.SUSPECTING, now)
-                self._patience = self.settings.reconnect_seconds
+            case b.LinkLost():
+                self._unlinked(now)
             case b.Heard(leader):
                 self._heard(leader, now)
             case b.Answered(answer):
@@ -138,8 +139,14 @@ class Election:
     def _linked(self, term: int, now: float) -> None:
         if self.leader is not None:
             self.leader = structs.replace(self.leader, term=max(term, self.leader.term))
-        self._blocked_since, self._appointed = None, False
+        self._blocked_since, self._appointed, self._is_linked = None, False, True
         self._enter(Phase.FOLLOWING, now)
+
+    def _unlinked(self, now: float) -> None:
+        self._is_linked = False
+        if self.phase is Phase.FOLLOWING:
+            self._enter(Phase.SUSPECTING, now)
+            self._patience = self.settings.reconnect_seconds
 
     def _heard(self, leader: Leader, now: float) -> None:
         if leader.term <= self.term or leader.uid == self.me.uid:
@@ -150,7 +157,7 @@ class Election:
             self._follow(leader, now)
 
     def _follow(self, leader: Leader, now: float) -> None:
-        self.leader, self._blocked_since = leader, None
+        self.leader, self._blocked_since, self._is_linked = leader, None, False
         self._patience, self._appointed = self.settings.link_seconds, False
         self._enter(Phase.SUSPECTING, now)
         self._do(b.Follow(leader))
@@ -200,7 +207,7 @@ class Election:
         reached = self._reached(now) | {self.me.uid}
         expected = (everybody - self._gone) | {self.me.uid}
         self.leader = Leader(record.term, self.me.uid, self.me.address)
-        self._appointed, self._blocked_since = False, None
+        self._appointed, self._is_linked, self._blocked_since = False, False, None
         self._enter(Phase.LEADING, now)
         living = tuple(each for each in self._others if each.uid not in self._gone)
         known = (*living, *self._outside(record))
@@ -319,7 +326,8 @@ class Election:
         stands = self.phase in (Phase.CANDIDATE, Phase.CHALLENGING) and self.leader is not None
         waited = now - self._since >= self.settings.heard_seconds
         over = self._finished or self._is_over
-        return stands and waited and not (over or self._somebody_is_linked(now))
+        led = self._is_linked or self._somebody_is_linked(now)
+        return stands and waited and not (over or led)
 
     def _challenge(self, record: Record, now: float) -> None:
         self._enter(Phase.CHALLENGING, now)

@@ -291,6 +291,21 @@ def test_an_appointed_successor_asks_nobody() -> None:
     assert candidate.record.holder == "pod6"
 
 
+def test_a_successor_says_that_nobody_leads_only_when_its_link_to_the_coordinator_is_lost() -> None:
+    """Without the arbiter it cannot take over, so the coordinator stays."""
+    candidate = Candidate(6)
+    candidate.reachable = False
+    candidate.does(b.Appointed(1))
+    candidate.waits(20.0)
+    too_early = b.NobodyLeads() in candidate.did
+
+    candidate.does(b.LinkLost())
+    candidate.waits(2.0)
+
+    assert not too_early
+    assert b.NobodyLeads() in candidate.did
+
+
 def test_a_coordinator_whom_nobody_succeeds_stays() -> None:
     leader = Candidate(slot=0)
     leader.record = replace(RECORD, holder="", term=0)
