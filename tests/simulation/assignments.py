@@ -40,7 +40,7 @@ class Assignments:
         self._outstanding: dict[str, dict[int, m.Assign]] = defaultdict(dict)
         self._last_round: dict[str, int] = {}
         self._timed_out: dict[int, set[str]] = defaultdict(set)
-        """Members of attempts that an operation's timeout ended while a mate was held up."""
+        """Members of attempts that a timeout ended while a mate or the coordinator was held up."""
 
     # --- what happened ------------------------------------------------------------------------
 
@@ -102,8 +102,17 @@ class Assignments:
         if assign is not None:
             group = mates(key, assign)
             if any(self._is_held(mate, number, holds=holds) for mate in group):
-                for each, given_up in self._entangled(assign):
-                    self._timed_out[given_up] |= mates(each, self._all[each][given_up][0])
+                self._forgive(assign)
+
+    def not_built(self, key: str, number: int, attempt: int) -> None:
+        """Mates' addresses did not come by way of a coordinator that was hit."""
+        assign = self.of(key, number, attempt)
+        if assign is not None:
+            self._forgive(assign)
+
+    def _forgive(self, assign: m.Assign) -> None:
+        for each, given_up in self._entangled(assign):
+            self._timed_out[given_up] |= mates(each, self._all[each][given_up][0])
 
     def _entangled(self, assign: m.Assign) -> list[tuple[str, int]]:
         """Return who is in which open round that is given up with an attempt.

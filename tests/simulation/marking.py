@@ -43,14 +43,18 @@ class Marking:
         self._world.observer.touched.hit(self._world.observer.drained)
 
     def hold_all(self) -> Callable[[], None]:
-        """Note the same of something that lasts until what is returned is called."""
-        touched = self._world.observer.touched
-        ends = self.hold(*self._world.live_pods), touched.hold(self._world.observer.drained)
+        """Note the same of something that lasts until what is returned is called.
+
+        It hits those, too, who come meanwhile.
+        """
+        observer = self._world.observer
+        known = self.hold(*self._world.live_pods), observer.touched.hold(observer.drained)
+        ends = *known, observer.hit.hold_general(), observer.touched.hold_general()
 
         def end() -> None:
             for each in ends:
                 each()
-            self.touch_all()  # Also those who have come meanwhile.
+            self.touch_all()
 
         return end
 

@@ -26,6 +26,8 @@ class Marks:
         """The uid of each member's launcher."""
         self._clock = clock
         self._lasting: Counter[str] = Counter()
+        self._general = 0
+        """Faults that last and hit everybody."""
         self._until: dict[str, float] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -52,6 +54,15 @@ class Marks:
 
         return end
 
+    def hold_general(self) -> Callable[[], None]:
+        """Mark whoever comes, for as long as a fault lasts: until what is returned is called."""
+        self._general += 1
+
+        def end() -> None:
+            self._general -= 1
+
+        return end
+
     def is_hit_since(self, name: str, seconds: float) -> bool:
         """Tell whether a fault has hit somebody at or after a moment."""
         return self._ends(name) >= seconds + AFTER_SECONDS
@@ -59,5 +70,5 @@ class Marks:
     def _ends(self, name: str) -> float:
         """Return when the mark of a launcher or a member ends."""
         both = name, self.homes.get(name, "")
-        lasts = any(self._lasting[each] > 0 for each in both)
+        lasts = self._general > 0 or any(self._lasting[each] > 0 for each in both)
         return math.inf if lasts else max(self._until.get(each, -math.inf) for each in both)

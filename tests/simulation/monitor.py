@@ -91,8 +91,13 @@ class Monitor:
             case m.Failed(number, tried, reason) if reason == wire.TIMED_OUT:
                 holds = not self.coordinator.job.may_decide(now)
                 self.assignments.timed_out(key, number, tried, holds=holds)
+            case m.Failed(number, tried, wire.NOT_BUILT) if self._is_hit():
+                self.assignments.not_built(key, number, tried)
             case Report() if self.coordinator.gathering is not None and body.term == self.term:
                 self._reports[key] = body
+
+    def _is_hit(self) -> bool:
+        return self._observer.cell.holders.get(self.term, "") in self._observer.touched
 
     def _check_trained(self, key: str, body: m.Applied | m.Confirm) -> None:
         if body.batches:

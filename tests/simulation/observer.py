@@ -72,7 +72,7 @@ class Observer:
         """The first one whose coordinator has told somebody that the job is done."""
         self.applied_count = 0
         self.finalists: set[str] = set()
-        """Members that applied the final flush."""
+        """Members that applied the final flush and have not begun anew since."""
         self.summed: set[str] = set()
         """Members that have applied a sum."""
         self.counted: set[str] = set()
@@ -201,7 +201,8 @@ class Observer:
         return bit
 
     def began(self, key: str) -> None:
-        """A member begins anew, with another's values: what it knew to be committed counts not."""
+        """A member begins anew, with another's values: what it knew and applied counts not."""
+        self.finalists.discard(key)
         self._done.pop(key, None)
         self._in_values.pop(key, None)
 

@@ -85,6 +85,14 @@ def test_it_is_not_forgiven_in_a_higher_round_on_another_communicator(
         freeze(assignments, 7, attempt=1)
 
 
+def test_a_retry_is_forgiven_after_addresses_came_late_by_way_of_a_coordinator_that_was_hit(
+    assignments: Assignments,
+) -> None:
+    assignments.not_built(NEAR, 5, 0)
+
+    freeze(assignments, 5, attempt=1)
+
+
 def test_it_is_not_forgiven_while_no_fault_holds_anybody_up(assignments: Assignments) -> None:
     assignments.timed_out(NEAR, 5, 0, holds=False)
 

@@ -68,6 +68,16 @@ def test_the_end_of_one_fault_ends_no_other(marks: Marks, clock: Clock) -> None:
     assert "a" not in marks
 
 
+def test_a_fault_that_hits_everybody_hits_who_comes_meanwhile(marks: Marks) -> None:
+    first, second = marks.hold_general(), marks.hold_general()
+
+    first()
+    assert "newcomer" in marks
+
+    second()
+    assert "newcomer" not in marks
+
+
 def test_who_is_lost_is_marked_for_ever_whatever_hits_it_then(marks: Marks, clock: Clock) -> None:
     marks.lose(["a"])
     marks.hit(["a"])

@@ -48,7 +48,7 @@ def test_every_invariant_holds_whatever_fails(profile: Profile, first: int) -> N
     "seed",
     [
         *(291, 341, 569, 622, 1234, 1411, 1728, 1963, 2492, 4096, 4719, 5476, 6008, 6128, 6456),
-        *(6338, 6596, 6857, 7049),
+        *(2339, 6338, 6596, 6857, 7049, 7110, 8488, 8780),
     ],
 )
 def test_a_seed_that_failed_once_passes(seed: int) -> None:

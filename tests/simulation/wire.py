@@ -12,6 +12,7 @@ to_member = lru_cache(maxsize=4096)(m.TO_MEMBER.decode)
 from_member = lru_cache(maxsize=1024)(m.MEMBER.decode)
 
 TIMED_OUT = "operation timed out"
+NOT_BUILT = "no communicator"
 """Why an operation failed in which a mate did not take part."""
 
 

@@ -301,7 +301,7 @@ class Worker(Process):
             stage = assign.stages[attempt.stage]
             build = self._builds.build(stage, provisional=assign.cause == CAUSE)
             if build.failed:
-                self._report(attempt, "build")
+                self._report(attempt, wire.NOT_BUILT)
             if not build.ready:
                 if alone:
                     self._give_up(attempt)
