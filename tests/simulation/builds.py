@@ -38,13 +38,14 @@ class Builds:
         """Return a communicator, which is built if it is new.
 
         Nobody has assigned a provisional round, and its communicator may have been given up; what
-        this member has given up while nobody led, it may have been assigned before.
+        this member has given up while nobody led, it may have been assigned before; and a
+        coordinator may be lost when it has told this member of one round that ends with it only.
         """
         known = self._open.get(stage.communicator)
         if known is not None:
             return known
         worker, build = self._worker, Build(stage.members)
-        alone = provisional or stage.communicator in self._given_up_alone
+        alone = provisional or stage.communicator in self._given_up_alone or worker.state.leaderless
         if stage.communicator in self._given_up and alone:
             return Build(stage.members, failed=True)
         self._open[stage.communicator] = build

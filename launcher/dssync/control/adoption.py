@@ -15,11 +15,12 @@ from msgspec.structs import replace
 
 from dssync.control import messages as m
 from dssync.control.events import Note
+from dssync.control.inheritance import Known, joined, newest_of, put_out_by, without
 from dssync.control.job import Job, World
-from dssync.control.ledger import Ledger, committed_in
+from dssync.control.ledger import Ledger
 from dssync.control.roster import Peer, Phase
 from dssync.control.takeover import Adopt, Launcher, Report, Verdict, Vote
-from dssync.control.view import Member, View
+from dssync.control.view import Member, View, slot_of
 from dssync.errors import ProtocolError
 from dssync.schedule import Layout, Settings
 
@@ -106,11 +107,11 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     reports = {key: r for key, r in present.items() if key not in gathering.settled}
     gathering.settled |= reports.keys()
     ledgers, over = gathering.ledgers(latest), gathering.electorate.over
-    put_out = _put_out(ledgers)
+    put_out = put_out_by(ledgers)
     elsewhere = {key for key, r in present.items() if r.started and r.member_since != latest}
-    ledgers = [_without(each, put_out | elsewhere) for each in ledgers]
-    newest = _newest_ledger(ledgers)
-    known = _Known(ledgers, newest)
+    ledgers = [without(each, put_out | elsewhere) for each in ledgers]
+    newest = newest_of(ledgers)
+    known = Known(ledgers, newest)
     candidates = {
         # Of the latest history, and not put out; after the end, only with the last values.
         key: r
@@ -121,7 +122,12 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     stale = _stale(ledgers, candidates, known)
     adopted = {key: r for key, r in candidates.items() if key not in stale}
     commits = {key: verdicts(key, adopted, known) for key in adopted}
-    job.ledger = _ledger(ledgers, newest or _registered(gathering), adopted, commits)
+    job.ledger = joined(ledgers, newest or _registered(gathering), adopted, commits)
+    dropped = {key for key, r in reports.items() if r.started and key not in adopted}
+    here = reports.keys() - dropped  # Also who has entered again and was not let in yet.
+    job.put_out = {key: uid for key, uid in job.put_out.items() if key not in here}
+    if not over:
+        _note_put_out(job, dropped | (put_out - here), gathering.electorate.launchers)
     job.publish()  # Before members hear what is committed with them.
     for key, report in reports.items():
         job.roster.add(key, _peer(key, report, adopted))
@@ -131,11 +137,10 @@ def adopt(job: Job, gathering: Gathering) -> bool:
     elif job.ledger.total or any(r.known_round >= 0 for r in everybody.values()):
         # Nobody goes on, but there was training: its numbers continue, its data count anew.
         job.lost_world = _lost(job, _next_round(everybody))
-    for key, report in reports.items():
-        if key not in adopted and report.started:
-            job.roster.remove(key)
-            job.roster.benched.add(key)
-            job.outbox.tell(key, m.Bench("its rounds are not those of the new term"))
+    for key in sorted(dropped):
+        job.roster.remove(key)
+        job.roster.benched.add(key)
+        job.outbox.tell(key, m.Bench("its rounds are not those of the new term"))
     _ask_again(job, reports)
     counts = f"adopted={len(adopted)} entering={len(job.roster.in_phase(Phase.ENTERED))}"
     job.outbox.note(Note("adopted", counts=counts))
@@ -218,16 +223,6 @@ def _vote_of(report: Report, vote: Vote) -> Vote | None:
     return same[0] if same else None
 
 
-def _newest_ledger(ledgers: Sequence[m.LedgerReport]) -> m.LedgerState | None:
-    """Return the copy of the ledger in which most is done."""
-    copies = [each.ledger for each in ledgers if each.ledger is not None]
-    return max(copies, key=_done, default=None)
-
-
-def _done(state: m.LedgerState) -> int:
-    return sum(track.cursor - len(track.open) for track in state.tracks) + state.repeated
-
-
 def _stale(
     ledgers: Sequence[m.LedgerReport], candidates: Mapping[str, Report], done: Container[int]
 ) -> set[str]:
@@ -258,48 +253,6 @@ def _confirmed(report: Report) -> set[int]:
     return {batch for vote in report.votes for batch in vote.batches}
 
 
-class _Known:
-    """The batches that are committed as far as any launcher knows."""
-
-    def __init__(self, ledgers: Sequence[m.LedgerReport], newest: m.LedgerState | None) -> None:
-        self._newest = newest
-        self._records = {b for r in ledgers for b in {*r.committed} - {*r.provisional}}
-
-    def __contains__(self, batch: object) -> bool:
-        newest = self._newest
-        counted = newest is not None and isinstance(batch, int) and committed_in(newest, batch)
-        return counted or batch in self._records
-
-
-def _ledger(
-    ledgers: Sequence[m.LedgerReport],
-    newest: m.LedgerState | None,
-    adopted: Mapping[str, Report],
-    commits: Mapping[str, tuple[Verdict, ...]],
-) -> Ledger:
-    """Join the newest ledger with what launchers know beyond it and with this term's verdicts."""
-    if newest is None:
-        return Ledger()
-    done = {batch for each in ledgers for batch in each.committed}
-    done.update(batch for some in commits.values() for each in some for batch in each.batches)
-    held = {
-        each.member: [batch for batch in each.batches if batch not in done]
-        for ledger in ledgers
-        for each in ledger.held
-        if each.member in adopted
-    }
-    restored = Ledger.restored(newest, done, held)
-    restored.repeated += _repeated(ledgers, newest)
-    return restored
-
-
-def _repeated(ledgers: Sequence[m.LedgerReport], newest: m.LedgerState) -> int:
-    """Return how many batches of provisional rounds somebody else has committed as well."""
-    committers = Counter(batch for each in ledgers for batch in each.committed)
-    again = [batch for each in ledgers for batch in {*each.committed} & {*each.provisional}]
-    return sum(committers[batch] > 1 or committed_in(newest, batch) for batch in again)
-
-
 def _registered(gathering: Gathering) -> m.LedgerState | None:
     """Return the ledger of a run of which nothing is known to be done."""
     for report in gathering.listed.values():
@@ -312,24 +265,13 @@ def _registered(gathering: Gathering) -> m.LedgerState | None:
     return None
 
 
-def _put_out(ledgers: Sequence[m.LedgerReport]) -> frozenset[str]:
-    """Return the members that were put out, as the latest copy of the ledger tells.
-
-    A launcher that has the copy and does not name a member has heard since that it was let in.
-    """
-    latest = max(((each.term, each.number) for each in ledgers), default=None)
-    named = [{*each.put_out} for each in ledgers if (each.term, each.number) == latest]
-    return frozenset(set.intersection(*named)) if named else frozenset()
-
-
-def _without(ledger: m.LedgerReport, out: Container[str]) -> m.LedgerReport:
-    """Return a report without what members committed by themselves when they were out already.
-
-    The last coordinator had put them out, or had begun without them; it had not heard of it and
-    leased the batches again. Their values are dropped.
-    """
-    void = {batch for each in ledger.alone if each.member in out for batch in each.batches}
-    return replace(ledger, committed=tuple(b for b in ledger.committed if b not in void))
+def _note_put_out(job: Job, keys: set[str], launchers: Sequence[Launcher]) -> None:
+    """Let this term's copies of the ledger say who is out, in case the next one follows soon."""
+    uids = {each.slot: each.uid for each in launchers}
+    uids |= {slot: pod.uid for slot, pod in job.roster.pods.items()}
+    for key in sorted(keys - job.roster.peers.keys()):
+        if slot_of(key) in uids:
+            job.put_out[key] = uids[slot_of(key)]
 
 
 def _next_round(reports: Mapping[str, Report]) -> int:

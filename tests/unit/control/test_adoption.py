@@ -283,6 +283,17 @@ def test_what_a_member_that_the_last_term_went_on_without_committed_by_itself_co
     assert coordinator.ledger.available == 89
 
 
+def test_copies_of_the_ledger_say_from_the_first_one_on_who_is_out() -> None:
+    # Else a term that dies before it adopts anybody hides who was put out in the one before.
+    ledgers = {0: ledger((A, (11,)), put_out=(B,), number=2), 1: ledger()}
+
+    _, effects = taken_over(ledgers, {A: training(), B: training(), C: training(since=0)})
+
+    sent = [each.message for each in effects if isinstance(each, Send)]
+    first = next(each for each in sent if isinstance(each, m.LedgerNews))
+    assert first.put_out == (B, C)
+
+
 def test_a_pod_that_takes_the_slot_of_one_that_drains_does_not_drain() -> None:
     both = frozenset({"pod0", "pod1"})
     coordinator = Coordinator(2, ControlSettings(1, 1), Electorate(both, both))
