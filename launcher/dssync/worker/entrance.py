@@ -1,5 +1,6 @@
 """How a member comes in: hello, a donor's state, admission. Also how it comes in again."""
 
+import sys
 import time
 from collections.abc import Callable
 
@@ -16,6 +17,9 @@ from dssync.worker.saver import Saver
 from dssync.worker.transfer import FetchedState
 
 Wait = Callable[[Callable[[], bool]], None]
+
+LONGEST_PAUSE_SECONDS = 5.0
+"""Before one more donor is tried, when none can be reached."""
 
 
 class Entrance:
@@ -41,6 +45,8 @@ class Entrance:
         """Whose state was loaded last: a donor's key, ``checkpoint:PATH``, or nobody's."""
         self.taken: Point | None = None
         """When the donor took it."""
+        self._failures = 0
+        """Donors that could not be reached, one after the other."""
 
     def enter(self, hello: m.Enter) -> None:
         """Say hello and return when this member is admitted, or has no more to do.
@@ -93,7 +99,8 @@ class Entrance:
         """Get a donor's state; the coordinator sends this member elsewhere if it is lost."""
         state, started = self._link.state, time.monotonic()
         token = bytes.fromhex(self._link.setup.token)
-        fetched = FetchedState(fetch.address, token, self._link.wake)
+        pause_seconds = pause_after(self._failures)
+        fetched = FetchedState(fetch.address, token, self._link.wake, pause_seconds)
         self._wait(lambda: fetched.done or state.fetch is not fetch or self._link.ended)
         if not fetched.done:
             fetched.give_up()
@@ -102,8 +109,13 @@ class Entrance:
             if state.fetch is fetch:
                 state.fetch = None
         if fetched.error is not None:
+            self._failures += 1
+            _tell(
+                f"cannot get the training state of {fetch.donor} ({fetched.error}); goes on trying"
+            )
             self._link.send(m.FetchFailed(fetch.donor, fetched.error))
             return
+        self._failures = 0
         self._payload.load(fetched.state)
         self.source = fetch.donor
         self.taken = Point(*fetched.taken) if fetched.taken is not None else None
@@ -116,3 +128,13 @@ class Entrance:
     def _observe(self, phase: str, started: float) -> None:
         seconds = time.monotonic() - started
         self._measure.observe("dssync_join_duration_seconds", seconds, phase=phase)
+
+
+def pause_after(failures: int) -> float:
+    """Return the seconds before one more donor is tried: another one at once, then less often."""
+    doubled = 0.2 * 2.0 ** min(failures - 2, 9)
+    return min(LONGEST_PAUSE_SECONDS, doubled) if failures > 1 else 0.0
+
+
+def _tell(sentence: str) -> None:
+    print(f"dssync: {sentence}", file=sys.stderr, flush=True)

@@ -134,9 +134,18 @@ class StateServer:
 
 
 class FetchedState:
-    """A transfer from a donor, in a thread of its own, so that the joiner can give it up."""
+    """A transfer from a donor, in a thread of its own, so that the joiner can give it up.
 
-    def __init__(self, address: str, token: bytes, on_done: Callable[[], None]) -> None:
+    Args:
+        address: where the donor listens, ``host:port``.
+        token: the job's shared secret.
+        on_done: called when the transfer is over.
+        pause_seconds: so long it waits before it begins.
+    """
+
+    def __init__(
+        self, address: str, token: bytes, on_done: Callable[[], None], pause_seconds: float = 0.0
+    ) -> None:
         self.state: object = None
         self.error: str | None = None
         self.done = False
@@ -146,15 +155,16 @@ class FetchedState:
         self._address = address
         self._token = token
         self._on_done = on_done
+        self._pause_seconds = pause_seconds
         self._lock = threading.Lock()
-        self._given_up = False
+        self._given_up = threading.Event()
         self._connection: socket.socket | None = None
         threading.Thread(target=self._run, name="dssync-fetch", daemon=True).start()
 
     def give_up(self) -> None:
         """End the transfer."""
         with self._lock:
-            self._given_up = True
+            self._given_up.set()
             if self._connection is not None:
                 # Closing alone would leave the fetching thread in its call.
                 _shut(self._connection)
@@ -171,10 +181,12 @@ class FetchedState:
             self._on_done()
 
     def _fetch(self) -> None:
+        if self._given_up.wait(self._pause_seconds):
+            return
         with socket.create_connection(endpoint_of(self._address), IO_TIMEOUT_SECONDS) as connection:
             with self._lock:
                 self._connection = connection
-                if self._given_up:
+                if self._given_up.is_set():
                     return
             _show_token(connection, self._token)
             # The donor answers at its next boundary, however long its step is; the coordinator

@@ -1,15 +1,17 @@
 """How a member comes in when the coordinator has second thoughts."""
 
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 import torch
 from msgspec.structs import replace
 
 import dssync
 from dssync.control import messages as m
 from dssync.worker import checkpoint
-from dssync.worker.entrance import Entrance
+from dssync.worker.entrance import LONGEST_PAUSE_SECONDS, Entrance, pause_after
 from dssync.worker.journal import Journal
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
@@ -77,3 +79,34 @@ def test_who_held_the_job_s_values_at_its_end_keeps_them(tmp_path: Path) -> None
     entrance.enter(replace(HELLO, applied_round=9))
 
     assert torch.equal(model.weight, own)
+
+
+def test_who_reaches_no_donor_says_so_and_tries_another(capsys: pytest.CaptureFixture[str]) -> None:
+    coordinator = Coordinator()
+    entrance = entrance_of(coordinator, torch.nn.Linear(1, 1))
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+    with ThreadPoolExecutor(1) as worker:
+        entered = worker.submit(entrance.enter, HELLO)
+        coordinator.hears(HELLO)
+
+        coordinator.tell(m.Fetch("0.0.a", address))
+
+        refused = "[Errno 111] Connection refused"
+        coordinator.hears(HELLO, m.FetchFailed("0.0.a", refused))
+        coordinator.tell(m.Fetch("1.0.b", address))
+        coordinator.hears(HELLO, m.FetchFailed("0.0.a", refused), m.FetchFailed("1.0.b", refused))
+        coordinator.tell(m.Start(4, 0, False))
+        entered.result(30)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition(" (")[0] for line in lines] == [
+        f"dssync: cannot get the training state of {donor}" for donor in ("0.0.a", "1.0.b")
+    ]
+
+
+def test_another_donor_is_tried_at_once_and_then_less_and_less_often() -> None:
+    pauses = [pause_after(failures) for failures in (*range(12), 10_000)]
+
+    assert pauses[:3] == [0.0, 0.0, 0.2]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == LONGEST_PAUSE_SECONDS

@@ -190,6 +190,17 @@ def test_a_joiner_gives_up_a_donor_that_does_not_answer() -> None:
     assert server.transfers == 0
 
 
+def test_a_transfer_that_waits_before_it_begins_is_given_up_at_once() -> None:
+    over = Ended()
+    fetched = FetchedState("127.0.0.1:1", TOKEN, over, pause_seconds=3600.0)
+
+    fetched.give_up()
+    over.wait()
+
+    assert fetched.done
+    assert fetched.error is None
+
+
 def test_a_donor_that_is_gone_is_an_error() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
