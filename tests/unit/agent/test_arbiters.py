@@ -38,8 +38,11 @@ async def win(path: Path, holder: str) -> list[tuple[int, str]]:
 
 
 def race(cell: Path) -> list[subprocess.Popen[bytes]]:
+    """Start racers; their pipes have no buffer, of which ``communicate`` would know nothing."""
     return [
-        subprocess.Popen([sys.executable, __file__, str(cell), f"p{n}"], stdout=subprocess.PIPE)
+        subprocess.Popen(
+            [sys.executable, __file__, str(cell), f"p{n}"], bufsize=0, stdout=subprocess.PIPE
+        )
         for n in range(PROCESSES)
     ]
 
