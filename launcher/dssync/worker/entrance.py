@@ -1,6 +1,5 @@
 """How a member comes in: hello, a donor's state, admission. Also how it comes in again."""
 
-import sys
 import time
 from collections.abc import Callable
 
@@ -15,6 +14,7 @@ from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
 from dssync.worker.saver import Saver
 from dssync.worker.transfer import FetchedState
+from dssync.worker.word import tell
 
 Wait = Callable[[Callable[[], bool]], None]
 
@@ -110,7 +110,7 @@ class Entrance:
                 state.fetch = None
         if fetched.error is not None:
             self._failures += 1
-            _tell(
+            tell(
                 f"cannot get the training state of {fetch.donor} ({fetched.error}); goes on trying"
             )
             self._link.send(m.FetchFailed(fetch.donor, fetched.error))
@@ -134,7 +134,3 @@ def pause_after(failures: int) -> float:
     """Return the seconds before one more donor is tried: another one at once, then less often."""
     doubled = 0.2 * 2.0 ** min(failures - 2, 9)
     return min(LONGEST_PAUSE_SECONDS, doubled) if failures > 1 else 0.0
-
-
-def _tell(sentence: str) -> None:
-    print(f"dssync: {sentence}", file=sys.stderr, flush=True)

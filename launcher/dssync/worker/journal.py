@@ -6,7 +6,6 @@ makes the file durable now and then; a machine that fails may cost the last seco
 """
 
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from dssync.control.viewlog import (
     Told,
     line_of,
 )
+from dssync.worker.word import tell
 
 VARIABLES = (
     "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE",
@@ -114,4 +114,4 @@ class Journal:
             if file >= 0:  # The writer of a checkpoint may have found out as well.
                 os.close(file)
             # The training is worth more than its log.
-            print(f"dssync: {self._path} ends for {self._member}: {error}", file=sys.stderr)
+            tell(f"{self._path} ends for {self._member}: {error}")

@@ -12,7 +12,6 @@ import os
 import select
 import socket
 import stat
-import sys
 import threading
 import time
 from collections.abc import Callable, MutableMapping
@@ -30,6 +29,7 @@ from dssync.control.transport import Unframer, frame
 from dssync.errors import ProtocolError, UsageError
 from dssync.worker.alarm import Alarm
 from dssync.worker.cores import wait_for_free_core
+from dssync.worker.word import tell
 
 HOLD_SECONDS = 0.005
 _READ_BYTES = 1 << 16
@@ -206,11 +206,9 @@ def open_link(environ: MutableMapping[str, str]) -> Link:
         return solo_link()
     if not _is_socket(int(descriptor)):
         # Who starts a program of its own does not pass descriptors on.
-        print(
-            f"dssync: {ENV_LINK_FD} is {descriptor}, which is no socket in this process: it is no "
-            "worker of the job and trains alone",
-            file=sys.stderr,
-            flush=True,
+        tell(
+            f"{ENV_LINK_FD} is {descriptor}, which is no socket in this process: it is no "
+            "worker of the job and trains alone"
         )
         return solo_link()
     _opened = True

@@ -1,7 +1,6 @@
 """What the link's thread does for the communicators: build ahead, give up, deliver addresses."""
 
 import os
-import sys
 
 import torch
 
@@ -13,6 +12,7 @@ from dssync.worker.measure import Measure
 from dssync.worker.reaper import Reaper
 from dssync.worker.store import Mailbox
 from dssync.worker.transport import make_backend
+from dssync.worker.word import tell
 
 REAP_SECONDS = 2.0
 
@@ -74,8 +74,5 @@ class Rendezvous:
         """End the process, which nothing else would free, and come back as a newcomer."""
         self._measure.increment("dssync_aborts_hung_total")
         self._measure.push()
-        sys.stderr.write(
-            f"dssync: the abort of communicator {communicator} hangs: this worker starts anew\n"
-        )
-        sys.stderr.flush()
+        tell(f"the abort of communicator {communicator} hangs: this worker starts anew")
         os._exit(EXIT_REJOIN)

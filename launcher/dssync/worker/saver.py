@@ -6,7 +6,6 @@ one in line takes over when the writer is lost.
 """
 
 import shutil
-import sys
 import threading
 import time
 import uuid
@@ -28,6 +27,7 @@ from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
 from dssync.worker.staging import Memory, Snapshot, memory_for, take_snapshot
+from dssync.worker.word import tell
 
 ANSWER_SECONDS: Final = 30.0
 """How long a written checkpoint waits for the coordinator's word."""
@@ -255,7 +255,7 @@ class Saver:
             raise
         self._written = started, time.monotonic()
         self._journal.saved(assign.round, target)
-        _say(f"checkpoint {target} holds round {assign.round}")
+        tell(f"checkpoint {target} holds round {assign.round}")
         checkpoint.remove_old(path, settings.keep)
 
     def _ledger(self, assign: m.Assign, life: int) -> m.LedgerCopy:
@@ -351,7 +351,7 @@ class Saver:
             except CheckpointError as error:
                 _refuse(error)
                 continue
-            _say(f"resumed from {loaded.folder}")
+            tell(f"resumed from {loaded.folder}")
             return loaded
         return None
 
@@ -384,12 +384,8 @@ def take_over(loaded: checkpoint.Loaded, payload: Payload) -> None:
 
 def _not_saved(assign: m.Assign, error: Exception) -> None:
     """Tell of a save that failed. The training is worth more; the next one may fare better."""
-    _say(f"the checkpoint of round {assign.round} was not saved: {error}")
+    tell(f"the checkpoint of round {assign.round} was not saved: {error}")
 
 
 def _refuse(error: CheckpointError) -> None:
-    _say(f"refused: {error}")
-
-
-def _say(sentence: str) -> None:
-    print(f"dssync: {sentence}", file=sys.stderr, flush=True)
+    tell(f"refused: {error}")
