@@ -1,7 +1,8 @@
 """Kill -9 of a whole job at random points of its saves, again and again. ``make bench-resume``.
 
-The job is ``examples/digits`` with two workers. Each life resumes from what the last one left; the
-view log, which outlives its writers, says how far each came and when it flushed and published.
+The jobs are ``examples/digits`` with two workers, each with another fifth of the data held out.
+Each life resumes from what the last one left; the view log, which outlives its writers, says how
+far each came and when it flushed and published.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import os
 import random
 import shutil
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -25,7 +27,7 @@ from dssync.worker import checkpoint
 
 SCRIPT: Final = Path(__file__).parents[2] / "examples/digits/train.py"
 FOLDER: Final = OUTPUT.parent / "bench-resume"
-SAVED: Final = FOLDER / "saved"
+FOLDS: Final = 5
 SPAN: Final = 40
 """Rounds that a life trains for, at most, before it is killed at a save."""
 
@@ -41,39 +43,59 @@ class End:
     """It left a checkpoint behind that was being written."""
 
 
-def start(epochs: int, out: Path, log: Path) -> subprocess.Popen[bytes]:
-    """Start the job, saving every ``INTERVAL`` steps."""
-    variables = {
-        "DSSYNC_CHECKPOINT_PATH": str(SAVED),
-        "DSSYNC_CHECKPOINT_INTERVAL_STEPS": str(INTERVAL),
-    }
-    return subprocess.Popen(
-        [
-            *(sys.executable, "-m", "dssync.cli", "run", "--standalone", "--nproc-per-node", "2"),
-            *("--group-size", "2", "--commit", "strict", "--view-log", str(log), str(SCRIPT)),
-            *("--epochs", str(epochs), "--out", str(out)),
-        ],
-        env={**os.environ, **variables},
-        stderr=subprocess.DEVNULL,
-    )
+@dataclass(frozen=True)
+class Job:
+    """A job that saves every ``INTERVAL`` steps, with what it leaves in a folder of its own."""
+
+    folder: Path
+    fold: int
+    """Which fifth of the data is held out."""
+    epochs: int
+
+    @property
+    def saved(self) -> Path:
+        """Where its checkpoints are."""
+        return self.folder / "saved"
+
+    def start(self, log: Path) -> subprocess.Popen[bytes]:
+        """Start it, or start it again."""
+        variables = {
+            "DSSYNC_CHECKPOINT_PATH": str(self.saved),
+            "DSSYNC_CHECKPOINT_INTERVAL_STEPS": str(INTERVAL),
+        }
+        world = ("--standalone", "--nproc-per-node", "2", "--group-size", "2")
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "dssync.cli", "run", *world),
+                *("--commit", "strict", "--view-log", str(log), str(SCRIPT)),
+                *("--epochs", str(self.epochs), "--fold", str(self.fold)),
+                *("--out", str(self.folder / "result.json")),
+            ],
+            env={**os.environ, **variables},
+            stderr=subprocess.DEVNULL,
+        )
+
+    def newest(self) -> str:
+        """Return the name of the newest checkpoint; empty: there is none."""
+        folders = checkpoint.published(self.saved)
+        return folders[-1].name if folders else ""
+
+    def unfinished(self) -> set[str]:
+        """Return the names of checkpoints that are being written, or never will be."""
+        return {each.name for each in self.saved.glob(f"{checkpoint.SAVING}*")}
+
+    def accuracy(self) -> float:
+        """Return the accuracy that its last life wrote, in points."""
+        return 100.0 * float(json.loads((self.folder / "result.json").read_text())["accuracy"])
 
 
-def newest() -> str:
-    """Return the name of the newest checkpoint; empty: there is none."""
-    folders = checkpoint.published(SAVED)
-    return folders[-1].name if folders else ""
-
-
-def unfinished() -> set[str]:
-    """Return the names of checkpoints that are being written, or never will be."""
-    return {each.name for each in SAVED.glob(f"{checkpoint.SAVING}*")}
-
-
-def kill_at_a_save(process: subprocess.Popen[bytes], dice: random.Random, log: Path) -> None:
+def kill_at_a_save(
+    job: Job, process: subprocess.Popen[bytes], dice: random.Random, log: Path
+) -> None:
     """Wait for some saves of this life, then kill everything a moment after one has begun."""
     for _ in range(dice.randint(1, 4)):
-        known = unfinished()
-        while process.poll() is None and not unfinished() - known:
+        known = job.unfinished()
+        while process.poll() is None and not job.unfinished() - known:
             time.sleep(0.001)
     # Where a save lasts a few milliseconds, those at once tear it.
     time.sleep(dice.choice((0.0, dice.uniform(0, 0.01))))
@@ -86,67 +108,76 @@ def kill_at_a_save(process: subprocess.Popen[bytes], dice: random.Random, log: P
         time.sleep(0.2)
 
 
-def ended(life: Life, before: str, torn_before: set[str]) -> End:
+def ended(job: Job, life: Life, before: str, torn_before: set[str]) -> End:
     """Return what the end of a life has cost, given what was there before it.
 
     Its newest checkpoint must be whole.
     """
-    after = newest()
-    held = checkpoint.read(SAVED / after).facts.round if after else -1
+    after = job.newest()
+    held = checkpoint.read(job.saved / after).facts.round if after else -1
     kept = -1 if after == before else held
     lost = lost_by(life, kept)
-    return End(lost, lost - may_lose(life, kept), bool(unfinished() - torn_before))
+    return End(lost, lost - may_lose(life, kept), bool(job.unfinished() - torn_before))
 
 
-def live(kills: int, epochs: int, dice: random.Random) -> tuple[list[Life], list[End], float]:
-    """Kill the job so many times, then let it end; return lives, their ends and the accuracy."""
+def live(job: Job, kills: int, dice: random.Random) -> tuple[list[Life], list[End]]:
+    """Kill the job so many times, then let it end; return its lives and their ends."""
     lives, ends = [], []
-    out = FOLDER / "killed.json"
     for number in range(kills + 1):
-        before, torn_before, log = newest(), unfinished(), FOLDER / f"views-{number}"
-        process = start(epochs, out, log)
+        before, torn_before = job.newest(), job.unfinished()
+        log = job.folder / f"views-{number}"
+        process = job.start(log)
         if number == kills:
             process.wait()
         else:
-            kill_at_a_save(process, dice, log)
+            kill_at_a_save(job, process, dice, log)
         with log.open("rb") as lines:
             life = life_of(records_in(lines, str(log)))
         if before and not life.resumed:
-            sys.exit(f"life {number} did not resume from the whole {before}")
+            sys.exit(f"life {number} of {job} did not resume from the whole {before}")
         lives.append(life)
         if number < kills:
-            ends.append(ended(life, before, torn_before))
-            print(f"kill {number + 1}: round {life.last}, {ends[-1]}", flush=True)
-    return lives, ends, accuracy(out)
+            ends.append(ended(job, life, before, torn_before))
+            print(f"fold {job.fold}, kill {number + 1}: round {life.last}, {ends[-1]}", flush=True)
+    return lives, ends
 
 
-def accuracy(out: Path) -> float:
-    """Return the accuracy that a run wrote, in points."""
-    return 100.0 * float(json.loads(out.read_text())["accuracy"])
+def undisturbed(job: Job) -> float:
+    """Return the accuracy of a job that nobody kills."""
+    job.folder.mkdir(parents=True)
+    job.start(job.folder / "views").wait()
+    return job.accuracy()
 
 
-def undisturbed(epochs: int) -> float:
-    """Return the accuracy of a run that nobody kills."""
-    shutil.rmtree(SAVED, ignore_errors=True)
-    out = FOLDER / "whole.json"
-    start(epochs, out, FOLDER / "views-whole").wait()
-    return accuracy(out)
+@dataclass(frozen=True)
+class Fold:
+    """What one job came to, killed and left alone. Accuracies in points."""
+
+    lives: list[Life]
+    ends: list[End]
+    killed: float
+    whole: float
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    shutil.rmtree(FOLDER, ignore_errors=True)
-    FOLDER.mkdir(parents=True)
+def measure(fold: int, kills: int, dice: random.Random) -> Fold:
+    """Kill a job so many times, and let its twin train as long undisturbed."""
     # Two workers share the 90 batches of an epoch.
-    epochs = 30 + options.kills * SPAN // 45
-    whole = undisturbed(epochs)
-    shutil.rmtree(SAVED)
-    lives, ends, killed = live(options.kills, epochs, random.Random(options.seed))
-    case = f"digits, 2 workers, {options.kills} kills"
-    report = Report(
+    epochs = 30 + kills * SPAN // 45
+    whole = undisturbed(Job(FOLDER / f"whole-{fold}", fold, epochs))
+    job = Job(FOLDER / f"killed-{fold}", fold, epochs)
+    job.folder.mkdir()
+    lives, ends = live(job, kills, dice)
+    print(f"fold {fold}: {job.accuracy():.2f} beside {whole:.2f} points", flush=True)
+    return Fold(lives, ends, job.accuracy(), whole)
+
+
+def report_of(folds: list[Fold]) -> Report:
+    """Judge all jobs together."""
+    lives = [life for fold in folds for life in fold.lives]
+    ends = [end for fold in folds for end in fold.ends]
+    differences = [fold.killed - fold.whole for fold in folds]
+    kills, case = len(ends), f"digits, 2 workers, {len(folds)} jobs, {len(ends)} kills"
+    return Report(
         "resume",
         "make bench-resume",
         machine(),
@@ -156,17 +187,30 @@ def main() -> None:
                    [end.lost for end in ends]),
             figure(case, "dssync", "rounds during a save, slowest of a life", "rounds",
                    [life.slowest_save for life in lives]),
-            figure(case, "undisturbed", "accuracy", "points", [whole]),
-            figure(case, "killed and resumed", "accuracy", "points", [killed]),
+            figure(case, "undisturbed", "accuracy", "points", [fold.whole for fold in folds]),
+            figure(case, "killed and resumed", "accuracy", "points",
+                   [fold.killed for fold in folds]),
+            figure(case, "killed less undisturbed", "accuracy", "points", differences),
         ],
         (),
         [
-            at_least("resumed", sum(life.resumed for life in lives), options.kills - 1, "lives"),
+            # The first kill of a job may have torn its first save.
+            at_least("resumed", sum(life.resumed for life in lives), kills - len(folds), "lives"),
             at_most("lost beyond what it may", max(end.beyond for end in ends), 0, "rounds"),
-            at_least("torn", sum(end.tore for end in ends), options.kills / 2, "saves"),
-            at_most("accuracy", abs(whole - killed), 0.5, "points"),
+            at_least("torn", sum(end.tore for end in ends), kills / 2, "saves"),
+            at_most("accuracy", abs(statistics.mean(differences)), 0.5, "points"),
         ],
     )  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    dice = random.Random(options.seed)
+    report = report_of([measure(fold, options.kills // FOLDS, dice) for fold in range(FOLDS)])
     publish(report)
     sys.exit(not all(bar.holds for bar in report.bars))
 
