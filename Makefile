@@ -6,9 +6,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-PACKAGES := prometheus
+PACKAGES := prometheus gnupg
 KIND_PACKAGES := docker.io debootstrap iptables conntrack
-EXTRAS := train,cluster,operator,examples,test
+EXTRAS := train,cluster,operator,examples,test,release
 SOURCES := launcher operator tests benchmarks examples
 
 .PHONY: help
@@ -148,6 +148,14 @@ chart: .setup/python ## Bring the chart up to date and check it: lint, render ma
 	cp crds/dssyncjob.yaml charts/dssync/files/dssyncjob.yaml
 	$(BIN)/python charts/readme.py
 	$(BIN)/pytest tests/chart
+
+PACKED ?= build/package
+
+.PHONY: package
+package: ground ## Pack the chart into build/package; with KEY=name KEYRING=file, sign it
+	@mkdir -p $(PACKED)
+	$$(PYTHONPATH=tests $(BIN)/python -c 'from ground import build; print(build.binary("helm"))') package charts/dssync \
+		--destination $(PACKED) $(if $(KEY),--sign --key '$(KEY)' --keyring '$(KEYRING)')
 
 .PHONY: kind-up kind-down kind-status kind-wipe
 kind-up: .setup/python .setup/kind-packages ## Bring up a kind cluster of two nodes with fake GPUs; images are kept

@@ -1,11 +1,13 @@
 """The chart's life beside a job that trains: upgrade, its own test, uninstall, install again."""
 
+import ast
+import json
 from collections.abc import Iterator
 
 import pytest
 
 from cluster.field import Field, uid_of
-from cluster.release import Release
+from cluster.release import NAMESPACE, Release, operators
 
 
 @pytest.fixture
@@ -13,6 +15,20 @@ def restored(release: Release) -> Iterator[Release]:
     """The release, which is installed again when the test is over."""
     yield release
     release.install()
+
+
+def test_the_operators_image_lists_its_parts(field: Field) -> None:
+    pod = operators(field.kubectl)[0]["metadata"]["name"]
+    inside = (f"--namespace={NAMESPACE}", "exec", pod, "--")
+    frozen = "import importlib.metadata as m; print({d.name: d.version for d in m.distributions()})"
+
+    listed = json.loads(field.kubectl(*inside, "cat", "/opt/dssync/sbom.cdx.json"))
+    there = ast.literal_eval(field.kubectl(*inside, "python", "-c", frozen))
+
+    assert listed["metadata"]["component"]["name"] == "dssync"
+    parts = {part["name"]: part["version"] for part in listed["components"]}
+    assert parts == {name: version for name, version in there.items() if name != "dssync"}
+    assert "kopf" in parts
 
 
 def test_the_charts_own_test_passes(field: Field, release: Release) -> None:
