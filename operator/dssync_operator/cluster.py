@@ -147,7 +147,9 @@ class Cluster:
         Raises:
             ExistsError: One of that name exists.
         """
-        return _object(await self._post(path, msgspec.json.encode(manifest), dry_run))
+        # It is to tell what is wrong: a field that does not exist would be dropped without a word.
+        query = {"dryRun": "All", "fieldValidation": "Strict"} if dry_run else None
+        return _object(await self._post(path, msgspec.json.encode(manifest), query))
 
     async def create_from(self, path: str, body: bytes) -> Metadata:
         """Make an object that is JSON already, and read no more of the answer than is needed.
@@ -155,12 +157,21 @@ class Cluster:
         Raises:
             ExistsError: One of that name exists.
         """
-        return _decoded(decode_trimmed, await self._post(path, body)).metadata
+        headers = {"Accept": METADATA_ONLY.format("")}
+        # By default the server looks for fields that it does not know, to warn of them.
+        answer = await self._post(path, body, {"fieldValidation": "Ignore"}, headers)
+        return _decoded(decode_trimmed, answer).metadata
 
-    async def _post(self, path: str, body: bytes, dry_run: bool = False) -> bytes:
-        query = {"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})}
+    async def _post(
+        self,
+        path: str,
+        body: bytes,
+        query: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        asked = {"fieldManager": FIELD_MANAGER, **(query or {})}
         try:
-            return await self._request("POST", path, body, query)
+            return await self._request("POST", path, body, asked, headers)
         except errors.ConflictError as error:
             if "AlreadyExists" not in str(error):
                 raise

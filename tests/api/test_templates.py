@@ -26,6 +26,7 @@ BAD: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("text for a port", {"ports": [{"containerPort": "http"}]}, "containerPort"),
     ("image of the wrong type", {"image": 7}, "image"),
+    ("no such field", {"resorces": {}}, 'unknown field "spec.containers[0].resorces"'),
     ("unknown pull policy", {"imagePullPolicy": "Often"}, "imagePullPolicy: Unsupported value"),
     (
         "memory without number",
