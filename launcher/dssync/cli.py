@@ -35,7 +35,7 @@ def _dispatch(arguments: list[str]) -> int:
         from dssync.agent.main import run
         from dssync.flags import parse
 
-        return asyncio.run(run(parse(rest, dict(os.environ))))
+        return asyncio.run(run(parse(rest, _environ())))
     if command == "local":
         from dssync.local.cli import main as local
 
@@ -43,13 +43,20 @@ def _dispatch(arguments: list[str]) -> int:
     if command in COMMANDS:
         from dssync.console.cli import main as console
 
-        return console(command, rest)
+        return console(command, rest, _environ())
     if command in ("-h", "--help"):
         print(USAGE)
         return 0
     raise UsageError(
         f"unknown command {command!r}: expected run, local or {', '.join(COMMANDS)}\n{USAGE}"
     )
+
+
+def _environ() -> dict[str, str]:
+    try:
+        return contract.spread(os.environ)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 if __name__ == "__main__":

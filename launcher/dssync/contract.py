@@ -8,6 +8,7 @@ Imports nothing of the project, so that the operator can use it without anything
 import json
 import zlib
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from typing import Final
 
 GROUP: Final = "dssync.io"
@@ -63,6 +64,40 @@ ENV_CHECKPOINT_KEEP: Final = "DSSYNC_CHECKPOINT_KEEP"
 ENV_TERMINATION_LOG: Final = "DSSYNC_TERMINATION_LOG"
 """File that receives the launcher's verdict as JSON; the kubelet shows it in the pod's status."""
 ENV_INTERFACE: Final = "DSSYNC_INTERFACE"
+
+ENV_SETTINGS: Final = "DSSYNC_SETTINGS"
+"""JSON object of those of the above that all pods of a job have in common, name to value.
+
+An API server spends more on a pod's variables, each an item of a list with an owner, than on the
+rest of it. Only who the pod is stays apart, for scripts that read it before ``dssync`` runs
+(docs/decisions, 2026-11-30-settings-in-one-variable).
+"""
+IDENTITY: Final = frozenset({ENV_JOB_NAME, ENV_SLOT})
+
+
+def gathered(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables with all but the ``IDENTITY`` in ``ENV_SETTINGS``."""
+    apart = {name: value for name, value in variables.items() if name in IDENTITY}
+    common = {name: value for name, value in variables.items() if name not in IDENTITY}
+    return {**apart, ENV_SETTINGS: json.dumps(common, separators=(",", ":"))}
+
+
+def spread(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return an environment with what ``ENV_SETTINGS`` holds in its place, and winning.
+
+    Raises:
+        ValueError: it is no JSON object of texts.
+    """
+    kept = dict(environ)
+    said = kept.pop(ENV_SETTINGS, "{}")
+    try:
+        found = json.loads(said)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict) or not all(isinstance(each, str) for each in found.values()):
+        raise ValueError(f"{ENV_SETTINGS} is {said!r}: expected a JSON object of texts")
+    return kept | found
+
 
 # --- Variables that a launcher sets for its workers. ----------------------------------------
 ENV_LINK_FD: Final = "DSSYNC_LINK_FD"

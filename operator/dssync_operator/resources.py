@@ -3,6 +3,7 @@
 import copy
 import json
 import secrets
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
 
@@ -23,6 +24,11 @@ MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 POD_SELECTOR: Final = f"{MANAGED_BY}=dssync-operator,{contract.LABEL_JOB_UID}"
 """Label selector of everything that this operator made for jobs."""
 Object = dict[str, object]
+_DOWNWARD: Final[Mapping[str, str]] = {
+    contract.ENV_POD_UID: "metadata.uid",
+    contract.ENV_POD_IP: "status.podIP",
+    contract.ENV_NODE_NAME: "spec.nodeName",
+}
 _NO_MESH: Final = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "disabled"}
 
 
@@ -231,10 +237,10 @@ def _equip(job: Job, template: Manifest, new: NewPod, spec: Object) -> None:
     """Give the worker container its variables, its token and shared memory."""
     containers = [dict(container) for container in children(spec, "containers")]
     worker = next(c for c in containers if c.get("name") == contract.WORKER_CONTAINER)
-    ours = environment(job, template, new)
-    named = {entry["name"] for entry in ours}
+    ours = variables(job, template, new)
+    named = {*ours, *_DOWNWARD, contract.ENV_SETTINGS}
     given = [entry for entry in children(worker, "env") if entry.get("name") not in named]
-    worker["env"] = [*ours, *given]
+    worker["env"] = [*_entries(ours), *given]
     volumes = [*children(spec, "volumes"), _token_volume(job)]
     mounts = [
         *children(worker, "volumeMounts"),
@@ -282,22 +288,22 @@ def gpus(template: Manifest) -> int:
     return 0
 
 
-def environment(job: Job, template: Manifest, new: NewPod) -> list[Object]:
-    """The variables of a pod, as ``dssync.contract`` names them."""
+def variables(job: Job, template: Manifest, new: NewPod) -> dict[str, str]:
+    """What a pod is told, by the names of ``dssync.contract``, but for the kubelet's part."""
     values = _values(job, template, new)
-    fields = {
-        contract.ENV_POD_UID: "metadata.uid",
-        contract.ENV_POD_IP: "status.podIP",
-        contract.ENV_NODE_NAME: "spec.nodeName",
-    }
-    plain: list[Object] = [
-        {"name": name, "value": str(value)} for name, value in values.items() if value is not None
-    ]
+    return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _entries(values: Mapping[str, str]) -> list[Object]:
+    """The same in the worker container; settings last, so that they may speak of the others."""
     downward: list[Object] = [
         {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
-        for name, path in fields.items()
+        for name, path in _DOWNWARD.items()
     ]
-    return plain + downward
+    *identity, settings = (
+        Object(name=name, value=value) for name, value in contract.gathered(values).items()
+    )
+    return [*identity, *downward, settings]
 
 
 def _values(job: Job, template: Manifest, new: NewPod) -> dict[str, object]:

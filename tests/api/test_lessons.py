@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dssync import contract
 from dssync_operator import errors
 from ground.control_plane import ControlPlane
 from ground.inprocess import harness
@@ -62,7 +63,7 @@ def test_lesson_03_launchers_are_told_how_to_notice_a_death_themselves(scene: Sc
     (pod,) = scene.live_pods(1)
 
     (worker,) = pod["spec"]["containers"]
-    told = {entry["name"]: entry.get("value") for entry in worker["env"]}
+    told = contract.spread({entry["name"]: entry.get("value", "") for entry in worker["env"]})
     assert told["DSSYNC_HEARTBEAT_MILLISECONDS"] == "100"
     assert told["DSSYNC_LEASE_MILLISECONDS"] == "700"
     assert not [name for name in told if "TIMEOUT" in name and name.startswith(("GLOO", "NCCL"))]

@@ -194,11 +194,12 @@ class Machine:
         account = pod["spec"]["serviceAccountName"]
         plane = self._scene.plane
         kubeconfig = plane.kubeconfig_of_account(self._scene.namespace, account)
-        return resolved | {
-            "KUBECONFIG": str(kubeconfig),
+        here = {
             contract.ENV_TOKEN_FILE: str(self._token(pod, folder)),
             contract.ENV_TERMINATION_LOG: str(folder / "termination-log"),
         }
+        told = contract.gathered(contract.spread(resolved) | here)
+        return told | {"KUBECONFIG": str(kubeconfig)}
 
     def _token(self, pod: Manifest, folder: Path) -> Path:
         """Put the job's token where a mounted Secret would have it."""

@@ -61,9 +61,9 @@ def test_pods_are_told_the_same_by_both(spec: dict[str, Any]) -> None:
 
     completed = schema.complete(yaml.safe_load(text), "job.yaml")
     job = parse_job(completed)
-    entries = resources.environment(job, job.spec.template, NewPod(0, 0, "Start"))
 
-    there = {entry["name"]: entry.get("value") for entry in entries}
+    there = resources.variables(job, job.spec.template, NewPod(0, 0, "Start"))
+
     assert {name: there.get(name) for name in here.variables} == dict(here.variables)
     assert (here.replicas, here.min_replicas, here.max_replicas) == (
         job.spec.replicas,

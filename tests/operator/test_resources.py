@@ -31,7 +31,7 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
 
 
 def variables(pod: dict[str, Any]) -> dict[str, Any]:
-    return {e["name"]: e.get("value", e.get("valueFrom")) for e in container(pod)["env"]}
+    return contract.spread({e["name"]: e.get("value", "") for e in container(pod)["env"]})
 
 
 def test_pod_is_named_and_labelled_by_slot_and_incarnation() -> None:
@@ -68,8 +68,6 @@ def test_launcher_is_told_what_the_contract_says() -> None:
     assert said["DSSYNC_ARBITER"] == "lease:demo-job-uid"
     assert said["DSSYNC_CHECKPOINT_PATH"] == "/c"
     assert said["GLOO_SOCKET_IFNAME"] == said["NCCL_SOCKET_IFNAME"] == "eth1"
-    assert said["DSSYNC_POD_IP"] == {"fieldRef": {"fieldPath": "status.podIP"}}
-    assert said["DSSYNC_NODE_NAME"] == {"fieldRef": {"fieldPath": "spec.nodeName"}}
     assert said["DSSYNC_DRAIN_TIMEOUT_SECONDS"] == "60"
 
 
@@ -100,6 +98,21 @@ def test_launcher_is_told_after_which_codes_it_may_start_a_worker_again(
     assert "DSSYNC_MAX_RESTARTS" not in variables(build())
 
 
+def test_kubelet_tells_a_pod_who_and_where_it_is_before_the_settings_which_may_speak_of_it() -> (
+    None
+):
+    *apart, settings = container(build())["env"]
+
+    paths = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in apart if "valueFrom" in e}
+    assert paths == {
+        "DSSYNC_POD_UID": "metadata.uid",
+        "DSSYNC_POD_IP": "status.podIP",
+        "DSSYNC_NODE_NAME": "spec.nodeName",
+    }
+    assert {e["name"] for e in apart} - paths.keys() == contract.IDENTITY
+    assert settings["name"] == contract.ENV_SETTINGS
+
+
 def test_every_variable_of_the_contract_is_set_or_belongs_to_somebody_else() -> None:
     spec = {
         "elastic": {"belowMinTimeoutSeconds": 9},
@@ -116,6 +129,7 @@ def test_every_variable_of_the_contract_is_set_or_belongs_to_somebody_else() -> 
 OTHERS = {
     contract.ENV_TOPOLOGY,  # the user's override
     contract.ENV_LINK_FD,  # the launcher's own channel to its workers
+    contract.ENV_SETTINGS,  # holds the others
 }
 
 
@@ -147,12 +161,13 @@ def test_shared_memory_is_in_memory_unless_the_template_mounts_it() -> None:
 
 
 def test_users_environment_stays_and_cannot_shadow_the_contract() -> None:
-    env = [{"name": "HOME", "value": "/h"}, {"name": "DSSYNC_SLOT", "value": "99"}]
+    named = ("DSSYNC_SLOT", "DSSYNC_MODE", "DSSYNC_POD_IP", "DSSYNC_SETTINGS")
+    env = [{"name": name, "value": "99"} for name in ("HOME", *named)]
 
-    said = variables(build({"template": template(worker(env=env))}))
+    pod = build({"template": template(worker(env=env))})
 
-    assert said["HOME"] == "/h"
-    assert said["DSSYNC_SLOT"] == "3"
+    assert [e["name"] for e in container(pod)["env"] if e.get("value") == "99"] == ["HOME"]
+    assert (variables(pod)["DSSYNC_SLOT"], variables(pod)["DSSYNC_MODE"]) == ("3", "grid")
 
 
 def test_sidecars_security_and_other_parts_of_the_template_pass_untouched() -> None:

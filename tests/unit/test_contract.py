@@ -24,6 +24,8 @@ BY_PEOPLE = {"ENV_TOPOLOGY"}
 """Set by people, where nobody may read nodes."""
 INSIDE = {"ENV_LINK_FD"}
 """Between a launcher and its own workers."""
+AROUND = {"ENV_SETTINGS"}
+"""Holds others; the contract itself writes and reads it."""
 
 
 def named_in(folders: tuple[str, ...], prefix: str) -> set[str]:
@@ -39,12 +41,30 @@ def names(prefix: str) -> set[str]:
 
 
 def test_the_launcher_reads_every_variable_that_a_pod_gets() -> None:
-    assert names("ENV") - named_in(LAUNCHER, "ENV") == set()
+    assert names("ENV") - named_in(LAUNCHER, "ENV") - AROUND == set()
 
 
 @pytest.mark.parametrize("writer", [OPERATOR, LOCAL], ids=["operator", "local"])
 def test_each_variable_is_set_on_a_cluster_and_on_one_machine(writer: tuple[str, ...]) -> None:
-    assert names("ENV") - named_in(writer, "ENV") - BY_PEOPLE - INSIDE == set()
+    assert names("ENV") - named_in(writer, "ENV") - BY_PEOPLE - INSIDE - AROUND == set()
+
+
+def test_variables_that_are_gathered_come_back_when_they_are_spread_and_win() -> None:
+    told = {contract.ENV_JOB_NAME: "demo", contract.ENV_SLOT: "3", contract.ENV_MODE: "pool"}
+
+    gathered = contract.gathered(told)
+
+    assert gathered.keys() == {contract.ENV_JOB_NAME, contract.ENV_SLOT, contract.ENV_SETTINGS}
+    of_the_image = {"HOME": "/h", contract.ENV_MODE: "grid"}
+    assert contract.spread(of_the_image | gathered) == {"HOME": "/h"} | told
+
+
+@pytest.mark.parametrize("text", ["", "pool", "[]", "null", '{"DSSYNC_SEED": 1}', "{", "[" * 99999])
+def test_settings_that_cannot_be_read_are_refused_with_what_was_expected(text: str) -> None:
+    with pytest.raises(
+        ValueError, match=r"DSSYNC_SETTINGS is '.*: expected a JSON object of texts"
+    ):
+        contract.spread({contract.ENV_SETTINGS: text})
 
 
 @pytest.mark.parametrize("prefix", ["RECORD", "VERDICT", "EXIT"])

@@ -3,10 +3,9 @@
 import argparse
 import asyncio
 import json
-import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn
 
 from msgspec.structs import asdict
@@ -37,15 +36,15 @@ class _Parser(argparse.ArgumentParser):
         raise UsageError(f"{self.prog}: {message}")
 
 
-def main(command: str, argv: Sequence[str]) -> int:
-    """Run one command.
+def main(command: str, argv: Sequence[str], environ: Mapping[str, str]) -> int:
+    """Run one command, with the variables of a pod if there are any.
 
     Raises:
         UsageError: an argument is wrong.
         RequestError: nobody answers, or the request is refused.
     """
     given = _parser(command).parse_args(argv)
-    where = target(given.at, given.token_file, os.environ)
+    where = target(given.at, given.token_file, environ)
     try:
         if command == "top":
             return _top(where)

@@ -71,3 +71,26 @@ def test_a_wrong_command_line_gets_a_sentence_and_code_2(
 def test_nobody_there_gets_a_sentence_and_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["status", "--at", "127.0.0.1:1"]) == 1
     assert capsys.readouterr().err.startswith("dssync: nobody can be asked at 127.0.0.1:1: ")
+
+
+@pytest.mark.parametrize("command", [["status"], ["run", "train.py"]], ids=["status", "run"])
+def test_settings_of_a_pod_that_cannot_be_read_cost_one_sentence(
+    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DSSYNC_SETTINGS", "{")
+
+    assert main(command) == 2
+
+    said = "dssync: DSSYNC_SETTINGS is '{': expected a JSON object of texts\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_pod_s_settings_say_where_its_token_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DSSYNC_SETTINGS", '{"DSSYNC_TOKEN_FILE": "/nowhere/token"}')
+    monkeypatch.setenv("DSSYNC_POD_IP", "127.0.0.1")
+
+    assert main(["status"]) != 0
+
+    assert "/nowhere/token" in capsys.readouterr().err
