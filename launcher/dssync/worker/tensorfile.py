@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,8 @@ TYPES: Final = {
 }  # fmt: skip
 """Names of the format; ``safetensors.torch`` reads these and no others."""
 _ALIGNMENT: Final = 8
+_CHUNK_BYTES: Final = 8 << 20
+"""Enough to keep a disk busy while the checksum of as many bytes is made."""
 
 
 def write_files(folder: Path, files: Mapping[str, Mapping[str, torch.Tensor]]) -> dict[str, object]:
@@ -44,14 +46,11 @@ def write_files(folder: Path, files: Mapping[str, Mapping[str, torch.Tensor]]) -
     parts = {name: _parts_of(tensors) for name, tensors in files.items()}
     with ExitStack() as stack:
         opened = [stack.enter_context((folder / name).open("xb")) for name in parts]
-        # All is given to the disk first: checksums at the same time would take the cores from it,
-        # and the disk would begin later.
-        side_by_side([partial(_fill, *each) for each in zip(opened, parts.values(), strict=True)])
-        digests = [partial(_digest, each) for each in parts.values()]
-        found = side_by_side([*digests, *(partial(os.fsync, file.fileno()) for file in opened)])
+        writes = [partial(_write, *each) for each in zip(opened, parts.values(), strict=True)]
+        digests = side_by_side(writes)
     return {
         name: {"bytes": sum(map(len, each)), "sha256": digest}
-        for (name, each), digest in zip(parts.items(), found, strict=False)
+        for (name, each), digest in zip(parts.items(), digests, strict=True)
     }
 
 
@@ -79,17 +78,33 @@ def _parts_of(tensors: Mapping[str, torch.Tensor]) -> list[memoryview]:
     return [memoryview(len(text).to_bytes(8, "little") + text), *parts]
 
 
-def _digest(parts: Sequence[memoryview]) -> str:
+def _write(file: BinaryIO, parts: Sequence[memoryview]) -> str:
+    """Write a file, make it durable and return its checksum, made while the disk works."""
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
+    for chunk in _chunks(parts):
+        begin = file.tell()
+        for part in chunk:
+            file.write(part)
+        file.flush()
+        # For pages that are not on the disk yet, this advice means: begin.
+        os.posix_fadvise(file.fileno(), begin, file.tell() - begin, os.POSIX_FADV_DONTNEED)
+        for part in chunk:
+            digest.update(part)
+    os.fsync(file.fileno())
     return digest.hexdigest()
 
 
-def _fill(file: BinaryIO, parts: Sequence[memoryview]) -> None:
+def _chunks(parts: Sequence[memoryview]) -> Iterator[list[memoryview]]:
+    """Cut a file into pieces of about ``_CHUNK_BYTES``."""
+    chunk, size = list[memoryview](), 0
     for part in parts:
-        file.write(part)
-    file.flush()
+        for begin in range(0, len(part), _CHUNK_BYTES):
+            chunk.append(part[begin : begin + _CHUNK_BYTES])
+            size += len(chunk[-1])
+            if size >= _CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+    yield chunk
 
 
 def side_by_side(calls: Sequence[Callable[[], object]]) -> list[object]:

@@ -51,6 +51,18 @@ def test_any_shape_and_layout_comes_back(tmp_path: Path) -> None:
         assert torch.equal(found[name], tensor)
 
 
+def test_a_tensor_longer_than_what_is_written_at_once_comes_back(tmp_path: Path) -> None:
+    given = {
+        "long": torch.arange(5_000_001.0),
+        "short": torch.ones(3),
+        "wide": torch.ones(3).double(),
+    }
+
+    found = written(tmp_path, given)
+
+    assert all(torch.equal(found[name], tensor) for name, tensor in given.items())
+
+
 def test_a_file_without_tensors_can_be_read(tmp_path: Path) -> None:
     assert written(tmp_path, {}) == {}
 
