@@ -208,6 +208,8 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if options.kills < FOLDS or options.kills % FOLDS:
+        parser.error(f"--kills {options.kills}: expected a multiple of {FOLDS}")
     shutil.rmtree(FOLDER, ignore_errors=True)
     dice = random.Random(options.seed)
     report = report_of([measure(fold, options.kills // FOLDS, dice) for fold in range(FOLDS)])
