@@ -15,11 +15,13 @@ from kubernetes.aio import client, config
 
 from benchmarks.operator.field import JOBS, control_plane, make_job
 from dssync_operator import resources
+from dssync_operator.cluster import METADATA_ONLY
 from dssync_operator.job import parse_job
 from dssync_operator.plan import NewPod
 from ground.control_plane import ControlPlane
 
 IN_FLIGHT = 64
+ASKED = "fieldManager=ceiling&fieldValidation=Ignore"
 Post = Callable[[bytes], Awaitable[None]]
 Client = Callable[[ControlPlane], AbstractAsyncContextManager[Post]]
 
@@ -52,14 +54,18 @@ async def _post_all(opened: AbstractAsyncContextManager[Post], pods: list[bytes]
 
 @asynccontextmanager
 async def bare_aiohttp(plane: ControlPlane) -> AsyncIterator[Post]:
-    """POST and read the answer, no more."""
+    """POST what the operator posts and read the answer, no more."""
     token = plane.tokens["admin"]
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    headers = {
+        "Authorization": f"Bearer {token}",
+        "Content-Type": "application/json",
+        "Accept": METADATA_ONLY.format(""),
+    }
     connector = aiohttp.TCPConnector(limit=IN_FLIGHT, ssl=False)
     async with aiohttp.ClientSession(plane.url, connector=connector, headers=headers) as session:
 
         async def post(pod: bytes) -> None:
-            async with session.post("/api/v1/namespaces/default/pods", data=pod) as answer:
+            async with session.post(f"/api/v1/namespaces/default/pods?{ASKED}", data=pod) as answer:
                 if answer.status != 201:
                     raise RuntimeError(await answer.text())
                 await answer.read()

@@ -39,7 +39,7 @@ METADATA_ONLY: Final = (
     "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
 )
 _UNDECODED: Final = "cannot be handled as a"
-"""In a 400 about values of the wrong type; any other is mostly a policy webhook's."""
+"""In a 400 about types and unknown fields; any other is mostly a policy webhook's."""
 _KINDS: Final[Mapping[int, type[errors.ApiError]]] = {
     400: errors.ForbiddenError,
     403: errors.ForbiddenError,

@@ -1,8 +1,8 @@
 """The few fields that the hot path reads of what the API server sends.
 
-Ten thousand pods come by twice, as the answer to their creation and as an event, five to eight
-kilobytes each. Decoding only what is read costs a fifth of building the whole object, and leaves
-nothing behind for the garbage collector.
+Ten thousand pods come by twice, as the answer to their creation and as an event, kilobytes each
+although both are trimmed to metadata. Decoding only what is read costs a fifth of building the
+whole object, and leaves nothing behind for the garbage collector.
 """
 
 import msgspec

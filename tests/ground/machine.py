@@ -9,6 +9,7 @@ do and no more.
 import base64
 import contextlib
 import ipaddress
+import json
 import os
 import shutil
 import signal
@@ -198,8 +199,9 @@ class Machine:
             contract.ENV_TOKEN_FILE: str(self._token(pod, folder)),
             contract.ENV_TERMINATION_LOG: str(folder / "termination-log"),
         }
-        told = contract.gathered(contract.spread(resolved) | here)
-        return told | {"KUBECONFIG": str(kubeconfig)}
+        settings = json.loads(resolved[contract.ENV_SETTINGS]) | here
+        mended = {contract.ENV_SETTINGS: json.dumps(settings), "KUBECONFIG": str(kubeconfig)}
+        return resolved | mended
 
     def _token(self, pod: Manifest, folder: Path) -> Path:
         """Put the job's token where a mounted Secret would have it."""

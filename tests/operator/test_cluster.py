@@ -54,6 +54,11 @@ async def test_each_refusal_has_its_exception_and_names_the_request(
             "struct field Container.spec.containers.image of type string",
             errors.InvalidError,
         ),
+        (
+            'Pod in version "v1" cannot be handled as a Pod: strict decoding error: unknown field '
+            '"spec.containers[0].resorces"',
+            errors.InvalidError,
+        ),
         ('admission webhook "policy.example" denied the request: no', errors.ForbiddenError),
     ],
 )
@@ -172,6 +177,24 @@ async def test_good_status_with_a_body_that_cannot_be_read_is_unavailable() -> N
     async with server(garble) as cluster:
         with pytest.raises(errors.UnavailableError, match=r"cannot be read.*<html>"):
             await cluster.create_from("/api/v1/namespaces/ns/pods", b"{}")
+
+
+async def test_little_is_asked_for_of_a_new_pod_and_all_that_is_wrong_of_a_dry_run() -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def note(request: web.Request) -> web.Response:
+        asked.append((request.query["fieldValidation"], request.headers["Accept"]))
+        return web.json_response({"metadata": {"name": "demo-w0-0"}}, status=201)
+
+    async with server(note) as cluster:
+        made = await cluster.create_from("/api/v1/namespaces/ns/pods", b"{}")
+        await cluster.create("/api/v1/namespaces/ns/pods", {}, dry_run=True)
+
+    assert made.name == "demo-w0-0"
+    (lax, trimmed), (strict, whole) = asked
+    assert (lax, strict) == ("Ignore", "Strict")
+    assert "as=PartialObjectMetadata" in trimmed
+    assert "PartialObjectMetadata" not in whole
 
 
 async def test_answers_are_asked_for_uncompressed() -> None:

@@ -59,7 +59,11 @@ def test_variables_that_are_gathered_come_back_when_they_are_spread_and_win() ->
     assert contract.spread(of_the_image | gathered) == {"HOME": "/h"} | told
 
 
-@pytest.mark.parametrize("text", ["", "pool", "[]", "null", '{"DSSYNC_SEED": 1}', "{", "[" * 99999])
+def test_empty_settings_count_as_unset() -> None:
+    assert contract.spread({"HOME": "/h", contract.ENV_SETTINGS: ""}) == {"HOME": "/h"}
+
+
+@pytest.mark.parametrize("text", ["pool", "[]", "null", '{"DSSYNC_SEED": 1}', "{", "[" * 99999])
 def test_settings_that_cannot_be_read_are_refused_with_what_was_expected(text: str) -> None:
     with pytest.raises(
         ValueError, match=r"DSSYNC_SETTINGS is '.*: expected a JSON object of texts"
