@@ -1,6 +1,6 @@
 """What the operator costs and how fast it is, beside a bare client's ceiling and its peers.
 
-    python -m benchmarks.operator                       all, about a quarter of an hour
+    python -m benchmarks.operator                       all, about ten minutes
     python -m benchmarks.operator --part create         one part; its bars only
     python -m benchmarks.operator --short               a small form; bars mean little
 
