@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from benchmarks.operator.field import (
+    LOOK_SECONDS,
     Operator,
     control_plane,
     cpu_seconds,
@@ -46,7 +47,7 @@ def create(
     cpu, before, begin = cpu_seconds(process.pid), writes(plane), time.perf_counter()
     for number in range(jobs):
         submit(plane, "default", f"a{pods}{'s' if static else 'l'}-{number}", pods, static)
-    wait_until(lambda: process.pods_created() >= made_before + total)
+    wait_until(lambda: process.pods_created() >= made_before + total, every_seconds=LOOK_SECONDS)
     seconds = time.perf_counter() - begin
     rest(plane)
     made = writes(plane) - before - jobs

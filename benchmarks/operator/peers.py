@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from benchmarks.operator.cases import rest
 from benchmarks.operator.field import (
+    LOOK_SECONDS,
     control_plane,
     count,
     cpu_seconds,
@@ -130,7 +131,7 @@ def _load(
     for number in range(jobs):
         submit_one(plane, f"job-{number}", pods)
     total = jobs * pods
-    wait_until(lambda: count(plane) >= total + 1)
+    wait_until(lambda: count(plane) >= total + 1, every_seconds=LOOK_SECONDS)
     seconds = time.perf_counter() - begin
     spent = cpu_seconds(pid) - cpu
     made = writes(plane) - before - jobs
