@@ -59,7 +59,7 @@ async def bare_aiohttp(plane: ControlPlane) -> AsyncIterator[Post]:
     headers = {
         "Authorization": f"Bearer {token}",
         "Content-Type": "application/json",
-        "Accept": METADATA_ONLY.format(""),
+        **METADATA_ONLY,
     }
     connector = aiohttp.TCPConnector(limit=IN_FLIGHT, ssl=False)
     async with aiohttp.ClientSession(plane.url, connector=connector, headers=headers) as session:

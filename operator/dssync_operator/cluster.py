@@ -35,9 +35,10 @@ WATCH_SILENCE_SECONDS: Final = 120.0
 """Bookmarks come every minute; a watch that is quiet for longer has lost its other end."""
 CONNECTIONS: Final = 100
 PAGE: Final = 500
-METADATA_ONLY: Final = (
-    "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
-)
+_TRIMMED: Final = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1,application/json"
+METADATA_ONLY: Final[Mapping[str, str]] = {"Accept": _TRIMMED.format("")}
+"""Header that asks for an object, or for events, without spec and status."""
+_METADATA_LIST: Final[Mapping[str, str]] = {"Accept": _TRIMMED.format("List")}
 _UNDECODED: Final = "cannot be handled as a"
 """In a 400 about types and unknown fields; any other is mostly a policy webhook's."""
 _KINDS: Final[Mapping[int, type[errors.ApiError]]] = {
@@ -157,9 +158,8 @@ class Cluster:
         Raises:
             ExistsError: One of that name exists.
         """
-        headers = {"Accept": METADATA_ONLY.format("")}
         # By default the server looks for fields that it does not know, to warn of them.
-        answer = await self._post(path, body, {"fieldValidation": "Ignore"}, headers)
+        answer = await self._post(path, body, {"fieldValidation": "Ignore"}, METADATA_ONLY)
         return _decoded(decode_trimmed, answer).metadata
 
     async def _post(
@@ -207,7 +207,7 @@ class Cluster:
     ) -> AsyncIterator[tuple[list[Manifest], str]]:
         """Read a collection in pages, each with the version that a watch may start from."""
         query = {"limit": str(PAGE), **({"labelSelector": selector} if selector else {})}
-        headers = {"Accept": METADATA_ONLY.format("List")} if metadata_only else {}
+        headers = _METADATA_LIST if metadata_only else {}
         while True:
             page = _object(await self._request("GET", path, None, query, headers))
             metadata = child(page, "metadata")
@@ -223,12 +223,11 @@ class Cluster:
             GoneError: The version to start from is too old.
             UnavailableError: The connection broke, or was silent for too long.
         """
-        headers = {"Accept": METADATA_ONLY.format("")}
         limits = aiohttp.ClientTimeout(
             sock_connect=REQUEST_SECONDS, sock_read=WATCH_SILENCE_SECONDS
         )
         try:
-            async with await self._open("GET", path, None, query, headers, limits) as answer:
+            async with await self._open("GET", path, None, query, METADATA_ONLY, limits) as answer:
                 rest = b""
                 async for chunk in answer.content.iter_any():
                     *lines, rest = (rest + chunk).split(b"\n")

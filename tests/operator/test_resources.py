@@ -98,9 +98,7 @@ def test_launcher_is_told_after_which_codes_it_may_start_a_worker_again(
     assert "DSSYNC_MAX_RESTARTS" not in variables(build())
 
 
-def test_kubelet_tells_a_pod_who_and_where_it_is_before_the_settings_which_may_speak_of_it() -> (
-    None
-):
+def test_who_and_where_a_pod_is_comes_before_its_settings_which_may_speak_of_it() -> None:
     *apart, settings = container(build())["env"]
 
     paths = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in apart if "valueFrom" in e}

@@ -104,7 +104,8 @@ def _chunks(parts: Sequence[memoryview]) -> Iterator[list[memoryview]]:
             if size >= _CHUNK_BYTES:
                 yield chunk
                 chunk, size = [], 0
-    yield chunk
+    if chunk:
+        yield chunk
 
 
 def side_by_side(calls: Sequence[Callable[[], object]]) -> list[object]:
