@@ -141,7 +141,7 @@ def main() -> None:
     quick = parser.parse_args().quick
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
-    found = [measure(each, 5 if quick else 20) for each in ((64,) if quick else (64, 256))]
+    found = [measure(each, 5 if quick else 60) for each in ((64,) if quick else (64, 256))]
     shutil.rmtree(Path(FOLDER))
     figures, ratios, bars = (
         [item for part in parts for item in part] for parts in zip(*found, strict=True)

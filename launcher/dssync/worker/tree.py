@@ -1,6 +1,7 @@
 """State dictionaries as JSON and a list of tensors. No pickle: what cannot be told is refused."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 
@@ -52,9 +53,11 @@ def _pack(value: object, tensors: list[torch.Tensor]) -> object:
 def _pack_pairs(value: dict[object, object], tensors: list[torch.Tensor]) -> list[object]:
     pairs: list[object] = []
     for key, each in value.items():
-        if type(each) is torch.Tensor and type(key) in PLAIN:  # as nearly all of a state is
+        kind = type(each)
+        if (kind is torch.Tensor or kind is torch.nn.Parameter) and type(key) in PLAIN:
+            # As nearly all of a state is.
             pairs.append([key, {"tensor": len(tensors)}])
-            tensors.append(each)
+            tensors.append(cast(torch.Tensor, each))
             continue
         try:
             pairs.append([_pack(key, tensors), _pack(each, tensors)])
