@@ -44,6 +44,21 @@ def test_verdict_done_of_all_pods_completes_the_job(scene: Scene) -> None:
     assert condition_of(scene.job()["status"], "Failed") == {}
 
 
+def test_a_written_status_takes_nothing_of_the_job_from_who_wrote_it(scene: Scene) -> None:
+    labelled = make_job(replicas=1)
+    labelled["metadata"] |= {"labels": {"team": "a"}, "annotations": {"why": "b"}}
+    created = scene.create(labelled)
+
+    scene.status_until(lambda status: status.get("replicas") == 1)
+
+    job = scene.job()
+    assert job["spec"] == created["spec"]
+    for kept in ("labels", "annotations"):
+        assert job["metadata"][kept] == created["metadata"][kept]
+    (owned,) = created["metadata"]["managedFields"]
+    assert owned in job["metadata"]["managedFields"]
+
+
 def test_deleted_job_leaves_nothing(scene: Scene) -> None:
     scene.create(make_job(replicas=2))
     scene.live_pods(2)
