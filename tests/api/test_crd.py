@@ -50,6 +50,16 @@ FIXED = [
         )
     ),
     ("metrics", {"metrics": {"port": 1234}}, "change them only while the job is suspended"),
+    (
+        "health",
+        {"health": {"hangTimeoutSeconds": 99}},
+        "change them only while the job is suspended",
+    ),
+    (
+        "checkpoint",
+        {"checkpoint": {"path": "/data"}},
+        "change them only while the job is suspended",
+    ),
     ("topology", {"topology": {"keys": ["zone"]}}, "change them only while the job is suspended"),
     ("replicas", {"replicas": 3}, "can change only while it is suspended"),
 ]
@@ -74,9 +84,10 @@ def test_settings_that_all_members_share_can_change_once_no_pod_is_left(scene: S
     scene.condition("Suspended")
     sync = {"groupSize": 2, "seed": 1}
 
-    code, said = scene.patch("demo", {"sync": sync})
+    code, said = scene.patch("demo", {"sync": sync, "checkpoint": {"path": "/data"}})
 
     assert code == 200, said
+    assert said["spec"]["checkpoint"] == {"path": "/data"}
     assert {**said["spec"]["sync"], **sync} == said["spec"]["sync"]
 
 
