@@ -86,9 +86,9 @@ def values_in(folder: Path) -> list[dict[str, bytes]]:
     ]
 
 
-def check(job: Job, spec: dict[str, object]) -> None:
-    """Play the log again: the same rounds, and the same bits at the end."""
-    recorded, bits = rounds(job.board.lines), digests(job.board.lines)
+def check(job: Job, spec: dict[str, object], since: int = 0) -> None:
+    """Play the log again: the same rounds as from that line on, and the same bits at the end."""
+    recorded, bits = rounds(job.board.lines[since:]), digests(job.board.lines[since:])
     number = len(job.board.lines)
     log = [json.loads(line) for line in log_of(job).read_text().splitlines()]
     ends = [record for record in log if record[0] == "Left" and record[2]]
@@ -135,6 +135,29 @@ def test_a_replay_can_end_at_a_round(recorded: Job) -> None:
     assert max(round_ for _, round_ in played) == 12
     assert played.items() <= known.items()
     assert values_in(half)
+
+
+@pytest.mark.timeout(240)
+def test_a_run_that_was_resumed_begins_again_with_its_checkpoint(job: Job) -> None:
+    (job.folder / "pace").touch()
+    spec = spec_of(job, "digits", SAMPLES)
+    saves = {
+        "DSSYNC_CHECKPOINT_PATH": str(job.folder / "saved"),
+        "DSSYNC_CHECKPOINT_INTERVAL_STEPS": "20",
+        "DSSYNC_CHECKPOINT_KEEP": "100",
+    }
+    flags = ("--standalone", "--nproc-per-node", "3", "--view-log", str(log_of(job)))
+    first = job.run(*flags[:3], script="exact.py", environment=saves, **spec)
+    job.board.wait(first.says("checkpoint", "holds round"), 2)
+    first.signal(signal.SIGKILL)
+    first.end()
+    killed_at = len(job.board.lines)
+    (job.folder / "pace").unlink()
+    second = job.run(*flags, script="exact.py", environment=saves, **spec)
+    assert second.end() == 0
+    assert "resumed from" in second.text
+
+    check(job, spec, killed_at)
 
 
 @pytest.mark.timeout(240)
