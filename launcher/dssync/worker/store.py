@@ -20,7 +20,7 @@ from dssync.errors import BuildCancelledError, CommunicatorError
 
 # Mates may push before this worker hears of a communicator, or long after it gave one up. Ids
 # beyond this many are forgotten, oldest first, so that neither kind can pile up.
-_REMEMBERED_IDS = 1024
+_REMEMBERED_IDS = 256
 
 _T = TypeVar("_T")
 
