@@ -21,13 +21,18 @@ OUTPUT: Final = ROOT / "build" / "bench"
 PAGE: Final = ROOT / "docs" / "benchmarks.md"
 
 
+def show(report: Report, output: Path = OUTPUT) -> None:
+    """Save a report and print it, as is right for a short form, whose figures say little."""
+    print(markdown(report))
+    print(f"written to {save(report, output)}")
+
+
 def publish(report: Report, page: Path = PAGE, output: Path = OUTPUT) -> None:
-    """Save a report, print it and rewrite its block of the page."""
-    text = markdown(report)
-    print(text)
-    path = save(report, output)
-    page.write_text(with_block(page.read_text() if page.exists() else "", report.name, text))
-    print(f"written to {path} and {page}")
+    """Show a report and rewrite its block of the page."""
+    show(report, output)
+    former = page.read_text() if page.exists() else ""
+    page.write_text(with_block(former, report.name, markdown(report)))
+    print(f"and to {page}")
 
 
 def markdown(report: Report) -> str:

@@ -15,7 +15,7 @@ from typing import Final
 
 import torch
 
-from benchmarks.publish import OUTPUT, machine, publish, versions
+from benchmarks.publish import OUTPUT, machine, publish, show, versions
 from benchmarks.results import (
     Bar,
     Figure,
@@ -150,7 +150,7 @@ def main() -> None:
     report = Report(
         "checkpoint", command, machine(), versions("torch", "safetensors"), figures, ratios, bars
     )
-    publish(report)
+    (show if quick else publish)(report)
     sys.exit(not all(bar.holds for bar in bars))
 
 

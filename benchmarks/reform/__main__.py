@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.publish import OUTPUT, machine, plot_distributions, publish, versions
+from benchmarks.publish import OUTPUT, machine, plot_distributions, publish, show, versions
 from benchmarks.reform import overhead, pods
 from benchmarks.reform.kills import Killed, kill_workers
 from benchmarks.reform.torchrun_peer import one_kill, subjects
@@ -183,7 +183,7 @@ async def main(effort: Effort) -> None:
         await part(found, effort)
         # A run that is cut short leaves that much behind.
         save(_report(found, effort), OUTPUT)
-    publish(_report(found, effort))
+    (show if effort is QUICK else publish)(_report(found, effort))
     sys.exit(not all(bar.holds for bar in _report(found, effort).bars))
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from benchmarks.publish import OUTPUT, machine, publish, versions
+from benchmarks.publish import OUTPUT, machine, publish, show, versions
 from benchmarks.results import Report, at_least, at_most, figure
 from benchmarks.resume.lives import INTERVAL, Life, life_of, lost_by, may_lose
 from dssync.control.viewlog import records_in
@@ -27,6 +27,7 @@ from dssync.worker import checkpoint
 
 SCRIPT: Final = Path(__file__).parents[2] / "examples/digits/train.py"
 FOLDER: Final = OUTPUT.parent / "bench-resume"
+KILLS: Final = 100
 FOLDS: Final = 5
 SPAN: Final = 40
 """Rounds that a life trains for, at most, before it is killed at a save."""
@@ -205,7 +206,7 @@ def report_of(folds: list[Fold]) -> Report:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--kills", type=int, default=KILLS)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if options.kills < FOLDS or options.kills % FOLDS:
@@ -213,7 +214,7 @@ def main() -> None:
     shutil.rmtree(FOLDER, ignore_errors=True)
     dice = random.Random(options.seed)
     report = report_of([measure(fold, options.kills // FOLDS, dice) for fold in range(FOLDS)])
-    publish(report)
+    (publish if options.kills == KILLS else show)(report)
     sys.exit(not all(bar.holds for bar in report.bars))
 
 
