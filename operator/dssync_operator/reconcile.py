@@ -241,8 +241,8 @@ class Reconciler:
         due = self._written_at.get(key, 0.0) + self._settings.progress_seconds
         if now < due and _without_progress(rendered) == _without_progress(before):
             return due - now
-        # Without the spec, and without who owns which field: both stay as they are, and reading
-        # them costs the server a fifth. What else of the metadata were left out would be disowned.
+        # Without the spec, and without who owns which field: both stay as they are, and to read
+        # them is a fifth of the write. What else of the metadata were left out would be disowned.
         metadata = {k: v for k, v in look.metadata.items() if k != "managedFields"}
         manifest = {**_STATUS_OF, "metadata": metadata, "status": rendered}
         await self._cluster.replace(f"{job_path(key)}/status", manifest)

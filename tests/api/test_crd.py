@@ -79,6 +79,18 @@ def test_field_that_shapes_a_running_job_cannot_change(
     assert sentence in said["message"]
 
 
+@pytest.mark.parametrize("change", [{"path": "/other"}, None], ids=["another", "none"])
+def test_a_running_job_keeps_its_checkpoint(
+    empty_scene: Scene, change: dict[str, Any] | None
+) -> None:
+    empty_scene.create(make_job(checkpoint={"path": "/data"}))
+
+    code, said = empty_scene.patch("demo", {"checkpoint": change})
+
+    assert code == 422
+    assert "change them only while the job is suspended" in said["message"]
+
+
 def test_settings_that_all_members_share_can_change_once_no_pod_is_left(scene: Scene) -> None:
     scene.create(make_job(replicas=2, suspend=True))
     scene.condition("Suspended")

@@ -5,9 +5,10 @@ tenth of the copy with tensors of half a megabyte. Here each thread takes the ne
 has done one. The training waits for the copy, so that its cores are free.
 """
 
+import contextlib
 import ctypes
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -75,15 +76,25 @@ class Copier:
     def copy(self, tensors: list[torch.Tensor]) -> None:
         """Copy tensors of the views' types and shapes; a device's copies may still run after."""
         if all(map(_is_plain, tensors)):
-            # Each piece is handed out once, to whoever asks first.
-            left = iter(self._pieces)
-            helpers = [_pool().submit(self._move, left, tensors) for _ in range(self._helpers)]
-            self._move(left, tensors)
-            for each in helpers:
-                each.result()
+            self._copy_pieces(tensors)
         else:
             with torch.no_grad():
                 torch._foreach_copy_(self._views, tensors, non_blocking=self._buffer.is_pinned())
+
+    def _copy_pieces(self, tensors: list[torch.Tensor]) -> None:
+        # Each piece is handed out once, to whoever asks first.
+        left, helpers = iter(self._pieces), list[Future[None]]()
+        try:
+            # As the interpreter ends, or without a thread to spare, this one does it all.
+            with contextlib.suppress(RuntimeError):
+                for _ in range(self._helpers):
+                    helpers.append(_pool().submit(self._move, left, tensors))
+            self._move(left, tensors)
+        finally:
+            # Who was interrupted leaves nobody behind who still writes.
+            for _ in left:
+                pass
+            wait(helpers)
 
     def _move(self, left: Iterator[Piece], tensors: list[torch.Tensor]) -> None:
         start = self._buffer.data_ptr()
@@ -99,4 +110,9 @@ def _pool() -> ThreadPoolExecutor:
 
 def _is_plain(tensor: torch.Tensor) -> bool:
     """Return whether the elements lie in host memory in the order in which they are to be."""
-    return tensor.is_cpu and tensor.is_contiguous() and not (tensor.is_conj() or tensor.is_neg())
+    return (
+        (type(tensor) is torch.Tensor or type(tensor) is torch.nn.Parameter)
+        and tensor.is_cpu
+        and tensor.is_contiguous()
+        and not (tensor.is_conj() or tensor.is_neg() or tensor._is_zerotensor())
+    )

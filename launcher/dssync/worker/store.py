@@ -19,7 +19,8 @@ from torch.distributed.distributed_c10d import Store
 from dssync.errors import BuildCancelledError, CommunicatorError
 
 # Mates may push before this worker hears of a communicator, or long after it gave one up. Ids
-# beyond this many are forgotten, oldest first, so that neither kind can pile up.
+# beyond this many are forgotten, oldest first, so that neither kind can pile up. A member needs
+# less than a hundred at a time: those of two periods of rounds.
 _REMEMBERED_IDS = 256
 
 _T = TypeVar("_T")

@@ -1,10 +1,14 @@
 """A state is copied whole, whoever copies which part of it."""
 
 import math
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
 from hypothesis import given, strategies as st
+from torch.utils._pytree import tree_map
 
 from dssync.worker.copying import PIECE_BYTES, Copier, pieces
 from dssync.worker.staging import take_snapshot
@@ -29,9 +33,10 @@ def test_each_byte_of_each_tensor_is_in_one_piece(sizes: list[int]) -> None:
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_large_tensors_are_copied_by_any_number_of_threads(threads: int) -> None:
+    random = torch.Generator().manual_seed(threads)
     tensors = [
-        torch.arange(PIECE_BYTES + 9).to(torch.uint8),
-        torch.arange(5 * PIECE_BYTES).to(torch.uint8),
+        torch.randint(0, 256, (size,), dtype=torch.uint8, generator=random)
+        for size in (PIECE_BYTES + 9, 5 * PIECE_BYTES)
     ]
     sizes = [each.numel() for each in tensors]
     buffer = torch.zeros(sum(sizes), dtype=torch.uint8)
@@ -43,14 +48,65 @@ def test_large_tensors_are_copied_by_any_number_of_threads(threads: int) -> None
     assert torch.equal(buffer, torch.cat(tensors))
 
 
-def test_what_does_not_lie_in_memory_as_it_reads_is_copied_as_it_reads() -> None:
-    values = torch.complex(torch.arange(4.0), torch.ones(4))
-    state = [values.conj(), values.conj().imag, values.real, torch.ones(2, 3, 4, 5).mT]
+COMPLEX = torch.complex(torch.arange(4.0), torch.ones(4))
 
-    taken = take_snapshot(state, None)
+
+class Wrapped(torch.Tensor):
+    """A tensor that holds another one, as of an optimizer with few bits, and no memory itself."""
+
+    inner: torch.Tensor
+
+    @classmethod
+    def around(cls, inner: torch.Tensor) -> "Wrapped":
+        made = cls._make_wrapper_subclass(cls, inner.shape, dtype=inner.dtype)
+        made.inner = inner
+        return made
+
+    @classmethod
+    def __torch_dispatch__(cls, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        bare = tree_map(lambda each: each.inner if isinstance(each, cls) else each, args)
+        return function(*bare, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        COMPLEX.conj(),
+        torch._neg_view(torch.arange(4.0)),
+        COMPLEX.real,
+        torch.ones(2, 3, 4, 5).mT,
+        Wrapped.around(torch.arange(4.0)),
+        torch._efficientzerotensor((4,)),
+    ],
+    ids=["conjugated", "negated", "strided", "transposed", "of a class of its own", "zeros"],
+)
+def test_what_does_not_lie_in_memory_as_it_reads_is_copied_as_it_reads(
+    tensor: torch.Tensor,
+) -> None:
+    taken = take_snapshot([tensor], None)
 
     assert isinstance(taken.state, list)
-    assert all(map(torch.equal, taken.state, state))
+    assert torch.equal(taken.state[0], tensor.clone())
+
+
+AT_EXIT = """
+import atexit
+import torch
+from dssync.worker.staging import take_snapshot
+large = torch.arange(1 << 20)
+atexit.register(lambda: print(torch.equal(take_snapshot([large], None).state[0], large)))
+"""
+
+
+def test_a_copy_at_the_end_of_the_interpreter_needs_no_thread() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.stdout == "True\n", done.stderr
 
 
 def test_memory_is_filled_again_by_a_state_that_lies_otherwise() -> None:
