@@ -56,8 +56,7 @@ def bare_copy(payload: Payload) -> Callable[[], object]:
     """Return what copies every tensor of a state once into touched memory, and nothing else."""
     tensors: list[torch.Tensor] = []
     pack(payload.state(), tensors)
-    # Detached: what autograd notes is no part of a copy.
-    pairs = [(torch.ones_like(each.detach()), each.detach()) for each in tensors]
+    pairs = [(torch.ones_like(each), each) for each in tensors]
 
     def copy() -> None:
         for there, here in pairs:

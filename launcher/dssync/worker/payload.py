@@ -46,7 +46,7 @@ class Payload:
 
     def state(self) -> dict[str, object]:
         """Return the state of everything; tensors are not copied."""
-        return {name: _state_of(each) for name, each in self._stateful.items()}
+        return {name: each.state_dict() for name, each in self._stateful.items()}
 
     def check(self) -> None:
         """See that the state can be sent.
@@ -87,16 +87,6 @@ class Payload:
             )
         for name, each in self._stateful.items():
             each.load_state_dict(state[name])
-
-
-def _state_of(stateful: Stateful) -> dict[str, object]:
-    if (
-        isinstance(stateful, torch.nn.Module)
-        and type(stateful).state_dict is torch.nn.Module.state_dict
-    ):
-        # Without a detached tensor beside each parameter, which is half of what asking takes.
-        return stateful.state_dict(keep_vars=True)
-    return stateful.state_dict()
 
 
 def _shapes(state: Mapping[str, Any]) -> dict[str, str]:

@@ -14,7 +14,6 @@ from typing import Final
 import torch
 
 from dssync.errors import TransferError
-from dssync.worker.copying import Copier
 from dssync.worker.tree import pack, unpack
 
 ALIGNMENT: Final = 64
@@ -47,8 +46,6 @@ class Memory:
         """The beginning of it that holds a state."""
         self.views = _views(reuse, specs, offsets)
         """A tensor in it for each of the specs."""
-        places = zip(offsets, map(_bytes, specs), strict=True)
-        self.fill = Copier(self.used, self.views, places, torch.get_num_threads()).copy
 
     def touch(self) -> None:
         """Have the system give all of it now: who fills fresh memory waits five times as long."""
@@ -99,8 +96,12 @@ def take_snapshot(state: object, reuse: Memory | None, taken: Moment | None = No
     memory = reuse
     if memory is None or memory.specs != specs:
         memory = Memory(specs, _wants_pinned(tensors), None if memory is None else memory.whole)
-    memory.fill(tensors)
-    if memory.pinned:
+    pinned = memory.pinned
+    if tensors:
+        with torch.no_grad():
+            # All at once: a call from Python for each tensor is felt where there are many.
+            torch._foreach_copy_(memory.views, tensors, non_blocking=pinned)
+    if pinned:
         torch.cuda.current_stream().synchronize()
     return Snapshot(memory, tree, taken)
 
@@ -149,21 +150,16 @@ def _dtype(name: str) -> torch.dtype:
     return found
 
 
-def _bytes(spec: Spec) -> int:
-    dtype, shape = spec
-    return prod(shape) * dtype.itemsize
-
-
 def _offsets(specs: list[Spec]) -> tuple[list[int], int]:
     offsets, end = [], 0
-    for spec in specs:
+    for dtype, shape in specs:
         offsets.append(end)
-        end += -(-_bytes(spec) // ALIGNMENT) * ALIGNMENT
+        end += -(-prod(shape) * dtype.itemsize // ALIGNMENT) * ALIGNMENT
     return offsets, end
 
 
 def _views(buffer: torch.Tensor, specs: list[Spec], offsets: list[int]) -> list[torch.Tensor]:
     return [
-        buffer[offset : offset + _bytes(spec)].view(spec[0]).view(spec[1])
-        for offset, spec in zip(offsets, specs, strict=True)
+        buffer[offset : offset + prod(shape) * dtype.itemsize].view(dtype).view(shape)
+        for offset, (dtype, shape) in zip(offsets, specs, strict=True)
     ]

@@ -1,7 +1,6 @@
 """State dictionaries as JSON and a list of tensors. No pickle: what cannot be told is refused."""
 
 from collections.abc import Sequence
-from typing import cast
 
 import torch
 
@@ -53,11 +52,9 @@ def _pack(value: object, tensors: list[torch.Tensor]) -> object:
 def _pack_pairs(value: dict[object, object], tensors: list[torch.Tensor]) -> list[object]:
     pairs: list[object] = []
     for key, each in value.items():
-        kind = type(each)
-        if (kind is torch.Tensor or kind is torch.nn.Parameter) and type(key) in PLAIN:
-            # As nearly all of a state is.
+        if type(each) is torch.Tensor and type(key) in PLAIN:  # as nearly all of a state is
             pairs.append([key, {"tensor": len(tensors)}])
-            tensors.append(cast(torch.Tensor, each))
+            tensors.append(each)
             continue
         try:
             pairs.append([_pack(key, tensors), _pack(each, tensors)])
