@@ -11,7 +11,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
 
 from dssync import contract
 from dssync_operator import errors, resources
@@ -44,10 +43,6 @@ from dssync_operator.status import RUNNING, Status, parse_status, render_status
 from dssync_operator.topology import Topology
 
 _log = logging.getLogger(__name__)
-_STATUS_OF: Final = {
-    "apiVersion": f"{contract.GROUP}/{contract.VERSION}",
-    "kind": contract.KIND,
-}
 
 
 @dataclass(frozen=True)
@@ -244,7 +239,7 @@ class Reconciler:
         # Without the spec, and without who owns which field: both stay as they are, and to read
         # them is a fifth of the write. What else of the metadata were left out would be disowned.
         metadata = {k: v for k, v in look.metadata.items() if k != "managedFields"}
-        manifest = {**_STATUS_OF, "metadata": metadata, "status": rendered}
+        manifest = {**resources.JOB_TYPE, "metadata": metadata, "status": rendered}
         await self._cluster.replace(f"{job_path(key)}/status", manifest)
         self._written_at[key] = now
         return None

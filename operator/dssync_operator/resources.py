@@ -23,6 +23,10 @@ ANNOTATION_TEMPLATE: Final = f"{contract.GROUP}/template"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 POD_SELECTOR: Final = f"{MANAGED_BY}=dssync-operator,{contract.LABEL_JOB_UID}"
 """Label selector of everything that this operator made for jobs."""
+JOB_TYPE: Final[Mapping[str, str]] = {
+    "apiVersion": f"{contract.GROUP}/{contract.VERSION}",
+    "kind": contract.KIND,
+}
 Object = dict[str, object]
 _DOWNWARD: Final[Mapping[str, str]] = {
     contract.ENV_POD_UID: "metadata.uid",
@@ -35,8 +39,7 @@ _NO_MESH: Final = {"sidecar.istio.io/inject": "false", "linkerd.io/inject": "dis
 def owner(job: Job) -> Object:
     """The reference by which the garbage collector ends a child with its job."""
     return {
-        "apiVersion": f"{contract.GROUP}/{contract.VERSION}",
-        "kind": contract.KIND,
+        **JOB_TYPE,
         "name": job.name,
         "uid": job.uid,
         "controller": True,
@@ -387,8 +390,7 @@ def event(job: Job, note: Note, now: float, instance: str) -> tuple[str, Object]
         "reportingController": "dssync.io/operator",
         "reportingInstance": instance[:128],
         "regarding": {
-            "apiVersion": f"{contract.GROUP}/{contract.VERSION}",
-            "kind": contract.KIND,
+            **JOB_TYPE,
             "name": job.name,
             "namespace": job.namespace,
             "uid": job.uid,

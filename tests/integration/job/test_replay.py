@@ -146,14 +146,15 @@ def test_a_run_that_was_resumed_begins_again_with_its_checkpoint(job: Job) -> No
         "DSSYNC_CHECKPOINT_INTERVAL_STEPS": "20",
         "DSSYNC_CHECKPOINT_KEEP": "100",
     }
-    flags = ("--standalone", "--nproc-per-node", "3", "--view-log", str(log_of(job)))
-    first = job.run(*flags[:3], script="exact.py", environment=saves, **spec)
+    flags = ("--standalone", "--nproc-per-node", "3")
+    first = job.run(*flags, script="exact.py", environment=saves, **spec)
     job.board.wait(first.says("checkpoint", "holds round"), 2)
     first.signal(signal.SIGKILL)
     first.end()
     killed_at = len(job.board.lines)
     (job.folder / "pace").unlink()
-    second = job.run(*flags, script="exact.py", environment=saves, **spec)
+    logged = (*flags, "--view-log", str(log_of(job)))
+    second = job.run(*logged, script="exact.py", environment=saves, **spec)
     assert second.end() == 0
     assert "resumed from" in second.text
 
