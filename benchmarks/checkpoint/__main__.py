@@ -29,7 +29,7 @@ from benchmarks.results import (
 from dssync.control.messages import LedgerState, TrackState
 from dssync.worker import checkpoint
 from dssync.worker.payload import Payload
-from dssync.worker.saver import stage
+from dssync.worker.saved import list_ahead, stage
 from dssync.worker.staging import Snapshot
 from dssync.worker.tree import pack
 
@@ -97,10 +97,13 @@ def measure(megabytes: int, pairs: int) -> tuple[list[Figure], list[Ratio], list
     """Measure one size."""
     case, payload = f"{megabytes} MB of state", payload_of(megabytes)
     snapshot, copy = stage(payload, None), bare_copy(payload)
-    stalls, copies, saves, plain = [], [], [], []
+    stalls, copies, saves, plain, lists = [], [], [], [], []
 
     def stall() -> None:
-        stalls.append(seconds_of(lambda: stage(payload, snapshot.memory)))
+        started = time.perf_counter()
+        ahead = list_ahead(payload)
+        lists.append(time.perf_counter() - started)
+        stalls.append(seconds_of(lambda: stage(payload, snapshot.memory, ahead)))
 
     def write() -> None:
         saves.append(seconds_of(lambda: save(snapshot)))
@@ -122,6 +125,7 @@ def measure(megabytes: int, pairs: int) -> tuple[list[Figure], list[Ratio], list
     figures = [
         figure(case, subject, metric, "ms", [1000 * each for each in samples])
         for subject, metric, samples in (
+            ("dssync", "listed beside the sum", lists),
             ("dssync", "stall of the training", stalls),
             ("memory", "one copy of the state", copies),
             ("dssync", "save, durable and published", saves),

@@ -44,6 +44,11 @@ class Payload:
             raise UsageError(f"register({name!r}): the name is taken; choose another")
         self._stateful[name] = stateful
 
+    @property
+    def parts(self) -> Mapping[str, Stateful]:
+        """Everything with state, by its name."""
+        return self._stateful
+
     def state(self) -> dict[str, object]:
         """Return the state of everything; tensors are not copied."""
         return {name: each.state_dict() for name, each in self._stateful.items()}

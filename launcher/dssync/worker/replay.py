@@ -39,7 +39,7 @@ from dssync.worker.outcome import Outcome
 from dssync.worker.payload import Payload
 from dssync.worker.places import Places
 from dssync.worker.reaper import Reaper
-from dssync.worker.saver import take_over
+from dssync.worker.saved import take_over
 from dssync.worker.snapshots import Snapshots
 from dssync.worker.store import Mailbox
 from dssync.worker.transfer import FetchedState

@@ -121,6 +121,16 @@ class _Operations:
                 self._link.condition.notify_all()
 
 
+@dataclass(frozen=True)
+class Chores:
+    """What the training thread does in a round beside the round."""
+
+    wait: Callable[[Callable[[], bool]], None]
+    """Waits until a predicate holds; serves joiners meanwhile."""
+    foresee: Callable[[m.Assign], None]
+    """Prepares what comes after the round; called when a sum of it is under way."""
+
+
 class RoundEngine:
     """Runs attempts for one member.
 
@@ -128,7 +138,7 @@ class RoundEngine:
         link: the member's state and messages.
         communicators: built ahead by the link's handlers.
         buckets: what is averaged.
-        wait: waits until a predicate holds, doing the training thread's chores meanwhile.
+        chores: of the training thread.
         journal: notes what goes into sums and what is applied.
         moments: of the optimizer; averaged with the buckets where an assignment says so.
     """
@@ -138,7 +148,7 @@ class RoundEngine:
         link: Link,
         communicators: Communicators,
         buckets: Buckets,
-        wait: Callable[[Callable[[], bool]], None],
+        chores: Chores,
         journal: Journal,
         moments: Moments,
     ) -> None:
@@ -146,7 +156,8 @@ class RoundEngine:
         self._journal = journal
         self._communicators = communicators
         self._buckets = buckets
-        self._wait = wait
+        self._wait = chores.wait
+        self._foresee = chores.foresee
         self._moments = moments
         self.cache_hits = 0
         self.cache_misses = 0
@@ -226,6 +237,7 @@ class RoundEngine:
         operations = _Operations(self._link)
         operations.start(group, buckets.buckets())
         try:
+            self._foresee(assign)
             # They mostly end at once, and then ``Applied`` says all: one message a round less for
             # everybody. An attempt that is given up ends them too.
             if not operations.end_within(ARRIVE_AFTER_SECONDS):

@@ -1,8 +1,8 @@
 """When a checkpoint is due, who writes it, and what it is resumed from.
 
 The member that speaks for the job writes. It stops for one copy of its state, into memory that is
-kept for the next copy; a thread writes from there. All members track what is due, so that the next
-one in line takes over when the writer is lost.
+kept for the next copy; what to copy is listed before, and a thread writes from there. All members
+track what is due, so that the next one in line takes over when the writer is lost.
 """
 
 import shutil
@@ -10,12 +10,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal, TypeVar, cast
 
-import torch
 from msgspec.structs import asdict
 
 from dssync import contract
@@ -26,7 +26,8 @@ from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
-from dssync.worker.staging import Memory, Snapshot, memory_for, take_snapshot
+from dssync.worker.saved import list_ahead, stage, state_of, take_over
+from dssync.worker.staging import Listing, Memory, Snapshot, memory_for
 from dssync.worker.word import tell
 
 ANSWER_SECONDS: Final = 30.0
@@ -34,7 +35,6 @@ ANSWER_SECONDS: Final = 30.0
 END_SECONDS: Final = 120.0
 """How long the last checkpoint waits for the news that the end is recorded: that is tried for a
 minute, and another coordinator takes half of one to take over."""
-RNG: Final = "dssync.rng"
 ENDS: Final = ("final", "suspend")
 """Kinds of rounds after which nobody of the view trains on: they are always saved."""
 
@@ -133,6 +133,8 @@ class Saver:
         """Times between two saves that had gone by at the last round here."""
         self._last_word = False
         """What is being written is the last that there will be."""
+        self._ahead: tuple[m.Assign, Listing] | None = None
+        """What a save after an attempt will copy."""
         self._memory: Memory | None = None
         self._thread: threading.Thread | None = None
         self._writes = False
@@ -150,6 +152,21 @@ class Saver:
         """Whether one is being written."""
         return self._writes and self._thread is not None and self._thread.is_alive()
 
+    def foresee(self, assign: m.Assign) -> None:
+        """List what will be copied if this round is to be saved, while its sum is under way.
+
+        Called by the training thread, where nothing trains.
+        """
+        settings = self._settings
+        if settings is None or assign.first != self._link.setup.member or self.busy:
+            return
+        due = self._due or self._falls_due(assign.round)
+        listed = self._ahead is not None and self._ahead[0] is assign
+        if _is_saved(settings, assign, due) and not listed:
+            # What cannot be listed is not saved, which the save will say.
+            with suppress(Exception):
+                self._ahead = assign, list_ahead(self._payload)
+
     def after(self, assign: m.Assign) -> None:
         """Look at a round that was applied; copy the state if it is to be saved.
 
@@ -161,14 +178,13 @@ class Saver:
         self._observe_written()
         first = assign.first == self._link.setup.member
         self._count(assign.round)
-        flushed = assign.kind != "train"
-        exact = settings.kind == "consensus"
+        needs_flush = settings.kind == "consensus" and assign.kind == "train"
         # In this life: who enters again may have asked somebody who knows nothing of it any more.
         asked = self._link.state.history.flush_asked
-        if self._due and first and exact and not (flushed or asked or self.busy):
+        if self._due and first and needs_flush and not (asked or self.busy):
             self._link.send(m.AskFlush())
-        ends = assign.kind in ENDS
-        if ends or (self._due and flushed == exact):
+        if _is_saved(settings, assign, self._due):
+            ends = assign.kind in ENDS
             # A writer that is busy keeps what is due; the others cannot know that it is.
             self._due = first and self.busy and not ends
             if first and not self._due:
@@ -179,9 +195,12 @@ class Saver:
 
     def _count(self, number: int) -> None:
         """Note whether a save is due since the last round here; this one may be far beyond it."""
-        before = number // self._rounds if self._intervals is None else self._intervals
+        self._due = self._due or self._falls_due(number)
         self._intervals = (number + 1) // self._rounds
-        self._due = self._due or self._intervals > before
+
+    def _falls_due(self, number: int) -> bool:
+        before = number // self._rounds if self._intervals is None else self._intervals
+        return (number + 1) // self._rounds > before
 
     def close(self) -> None:
         """Wait for the checkpoint that is being written, unless others go on and save theirs.
@@ -199,9 +218,11 @@ class Saver:
     def _save(self, settings: Checkpoint, assign: m.Assign) -> None:
         if self._thread is not None:
             self._thread.join()
+        ahead = self._ahead[1] if self._ahead and self._ahead[0] is assign else None
+        self._ahead = None
         started = time.monotonic()
         try:
-            snapshot = stage(self._payload, self._memory)
+            snapshot = stage(self._payload, self._memory, ahead)
         except Exception as error:  # Also the script's own objects are asked for their state.
             _not_saved(assign, error)
             return
@@ -356,30 +377,10 @@ class Saver:
         return None
 
 
-def state_of(payload: Payload) -> dict[str, object]:
-    """Return what a checkpoint holds; tensors are not copied."""
-    return {**payload.state(), RNG: {"cpu": torch.get_rng_state()}}
-
-
-def stage(payload: Payload, reuse: Memory | None) -> Snapshot:
-    """Copy what a checkpoint holds. This is all that the training waits for.
-
-    Raises:
-        ModelError: the state cannot be written without pickle.
-    """
-    return take_snapshot(state_of(payload), reuse)
-
-
-def take_over(loaded: checkpoint.Loaded, payload: Payload) -> None:
-    """Go on from a checkpoint.
-
-    Raises:
-        CheckpointError: it is of another script; nothing was changed.
-    """
-    state = dict(loaded.state)
-    rng = state.pop(RNG)
-    sameness.load(loaded, state, payload)
-    torch.set_rng_state(rng["cpu"])
+def _is_saved(settings: Checkpoint, assign: m.Assign, due: bool) -> bool:
+    """Tell whether a state is saved after a round, if a save is due and the writer is free."""
+    flushed = assign.kind != "train"
+    return assign.kind in ENDS or (due and flushed == (settings.kind == "consensus"))
 
 
 def _not_saved(assign: m.Assign, error: Exception) -> None:

@@ -25,7 +25,7 @@ from dssync.worker.outcome import Outcome, record
 from dssync.worker.payload import Payload
 from dssync.worker.places import Places
 from dssync.worker.rendezvous import Rendezvous
-from dssync.worker.round import Clock, Result, RoundEngine
+from dssync.worker.round import Chores, Clock, Result, RoundEngine
 from dssync.worker.saver import Checkpoint, Saver, Watch
 from dssync.worker.snapshots import Snapshots
 from dssync.worker.transport import Machine, staging_device
@@ -175,7 +175,7 @@ class MemberSession:
             self.link,
             self._rendezvous.communicators,
             self._buckets,
-            self.wait,
+            Chores(self.wait, self._saver.foresee),
             self._journal,
             self._moments,
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from math import prod
-from typing import Final
+from typing import Final, cast
 
 import torch
 
@@ -79,6 +79,33 @@ class Snapshot:
         return json.dumps({**fields, "taken": self.taken}).encode()
 
 
+class Listing:
+    """What a copy is made of: tensors, and a state's names and plain values."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        """Of the parts that are in it."""
+        self._pairs: list[object] = []
+        self._tensors: list[torch.Tensor] = []
+        self._specs: list[Spec] = []
+
+    def add(self, name: str, state: object) -> None:
+        """Add a part of the state.
+
+        Raises:
+            ModelError: it holds something that cannot be sent.
+        """
+        packed = cast(dict[str, list[object]], pack({name: state}, self._tensors))
+        self._pairs += packed["dict"]
+        self._specs += _specs_of(self._tensors[len(self._specs) :])
+        self.names.add(name)
+
+    def copy(self, reuse: Memory | None) -> Snapshot:
+        """Copy what the tensors hold now."""
+        memory = _copied(self._tensors, self._specs, reuse)
+        return Snapshot(memory, {"dict": self._pairs}, None)
+
+
 def take_snapshot(state: object, reuse: Memory | None, taken: Moment | None = None) -> Snapshot:
     """Copy ``state`` into one buffer; nothing else is done here, because the training waits.
 
@@ -92,7 +119,10 @@ def take_snapshot(state: object, reuse: Memory | None, taken: Moment | None = No
     """
     tensors: list[torch.Tensor] = []
     tree = pack(state, tensors)
-    specs = _specs_of(tensors)
+    return Snapshot(_copied(tensors, _specs_of(tensors), reuse), tree, taken)
+
+
+def _copied(tensors: list[torch.Tensor], specs: list[Spec], reuse: Memory | None) -> Memory:
     memory = reuse
     if memory is None or memory.specs != specs:
         memory = Memory(specs, _wants_pinned(tensors), None if memory is None else memory.whole)
@@ -103,7 +133,7 @@ def take_snapshot(state: object, reuse: Memory | None, taken: Moment | None = No
             torch._foreach_copy_(memory.views, tensors, non_blocking=pinned)
     if pinned:
         torch.cuda.current_stream().synchronize()
-    return Snapshot(memory, tree, taken)
+    return memory
 
 
 def memory_for(state: object) -> Callable[[], Memory]:

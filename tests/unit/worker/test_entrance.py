@@ -15,7 +15,8 @@ from dssync.worker.entrance import LONGEST_PAUSE_SECONDS, Entrance, pause_after
 from dssync.worker.journal import Journal
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
-from dssync.worker.saver import Saver, Watch, state_of
+from dssync.worker.saved import state_of
+from dssync.worker.saver import Saver, Watch
 from unit.worker.other_end import Coordinator
 
 SYNC = m.SyncSettings("grid", 2, 1, "relaxed", 0)

@@ -11,11 +11,13 @@ import dssync
 from dssync.control import messages as m
 from dssync.control.takeover import NewTerm
 from dssync.errors import CheckpointError
-from dssync.worker import checkpoint
+from dssync.worker import checkpoint, saved
 from dssync.worker.journal import Journal
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
-from dssync.worker.saver import Saver, Watch, stage
+from dssync.worker.saved import stage
+from dssync.worker.saver import Saver, Watch
+from dssync.worker.staging import Listing
 from unit.worker.other_end import OWN, Coordinator
 
 ELEMENTS = 4 << 20
@@ -251,3 +253,47 @@ def test_a_state_that_cannot_be_saved_any_more_stops_no_training(
 
     saver.close()
     assert "the checkpoint of round 3 was not saved" in capsys.readouterr().err
+
+
+def test_a_state_is_listed_once_while_the_round_is_under_way_after_which_it_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coordinator = Coordinator()
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path, every_steps=4, kind="member"))
+    listed: list[int] = []
+
+    def list_ahead(payload: Payload) -> Listing:
+        listed.append(number)
+        return saved.list_ahead(payload)
+
+    monkeypatch.setattr("dssync.worker.saver.list_ahead", list_ahead)
+    for number in range(4):
+        each = assign(number, "train")
+        saver.foresee(each)
+        saver.foresee(each)
+        saver._payload.model.get_parameter("0").data = torch.full((4,), float(number))
+        saver.after(each)
+
+    let_publish(coordinator, 3)
+    saver.close()
+    (folder,) = checkpoint.published(tmp_path)
+    state = checkpoint.read(folder).state
+    assert listed == [3]
+    assert state["model"]["0"].tolist() == [3.0] * 4
+
+
+def test_what_was_listed_in_an_attempt_that_is_over_is_not_saved(tmp_path: Path) -> None:
+    coordinator = Coordinator()
+    saver = saver_of(coordinator, dssync.Checkpoint(tmp_path, every_steps=4, kind="member"))
+    payload = saver._payload
+    saver.foresee(assign(3, "train"))
+    other = torch.nn.Parameter(torch.full((4,), 7.0))
+    # Who enters again has another state, perhaps in tensors of its own.
+    payload.model.register_parameter("0", other)
+
+    saver.after(assign(3, "train"))
+
+    let_publish(coordinator, 3)
+    saver.close()
+    (folder,) = checkpoint.published(tmp_path)
+    assert checkpoint.read(folder).state["model"]["0"].tolist() == [7.0] * 4
