@@ -46,7 +46,7 @@ class Effort:
     peers: tuple[str, ...] = (TUNED, "torchrun, default")
     peer_kills: int = 3
     losses: int = 20
-    drains: int = 10
+    drains: int = 30
     pairs: int = 300
 
 
