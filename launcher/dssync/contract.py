@@ -66,25 +66,20 @@ ENV_TERMINATION_LOG: Final = "DSSYNC_TERMINATION_LOG"
 ENV_INTERFACE: Final = "DSSYNC_INTERFACE"
 
 ENV_SETTINGS: Final = "DSSYNC_SETTINGS"
-"""JSON object of a pod's variables, name to value.
+"""JSON object of variables that all pods of a job have in common, name to value.
 
 Each variable apart is an item with an owner to the API server, and 21 of them were a third of what
-a pod cost it (docs/decisions, 2026-11-30-settings-in-one-variable).
+a pod cost it (docs/decisions, 2026-11-30-settings-in-one-variable). Who the pod is stays apart,
+for manifests and scripts that speak of it before ``dssync`` runs.
 """
+IDENTITY: Final = frozenset({ENV_JOB_NAME, ENV_JOB_NAMESPACE, ENV_JOB_UID, ENV_SLOT})
 
 
-def gathered(variables: Mapping[str, str], manifest: str) -> dict[str, str]:
-    """Return variables in ``ENV_SETTINGS``, after those that have to stand apart.
-
-    Args:
-        variables: name to value.
-        manifest: what may speak of them, as in ``$(DSSYNC_SLOT)`` or a shell's ``$DSSYNC_SLOT``,
-            before ``dssync`` runs; their own values may, too.
-    """
-    said = "\n".join((manifest, *variables.values()))
-    apart = {name: value for name, value in variables.items() if name in said}
-    rest = {name: value for name, value in variables.items() if name not in said}
-    return {**apart, ENV_SETTINGS: json.dumps(rest, separators=(",", ":"))}
+def gathered(variables: Mapping[str, str]) -> dict[str, str]:
+    """Return variables with all but the ``IDENTITY`` in ``ENV_SETTINGS``."""
+    apart = {name: value for name, value in variables.items() if name in IDENTITY}
+    common = {name: value for name, value in variables.items() if name not in IDENTITY}
+    return {**apart, ENV_SETTINGS: json.dumps(common, separators=(",", ":"))}
 
 
 def spread(environ: Mapping[str, str]) -> dict[str, str]:

@@ -243,7 +243,7 @@ def _equip(job: Job, template: Manifest, new: NewPod, spec: Object) -> None:
     ours = variables(job, template, new)
     named = {*ours, *_DOWNWARD, contract.ENV_SETTINGS}
     given = [entry for entry in children(worker, "env") if entry.get("name") not in named]
-    worker["env"] = [*_entries(ours, template), *given]
+    worker["env"] = [*_entries(ours), *given]
     volumes = [*children(spec, "volumes"), _token_volume(job)]
     mounts = [
         *children(worker, "volumeMounts"),
@@ -258,11 +258,18 @@ def _equip(job: Job, template: Manifest, new: NewPod, spec: Object) -> None:
 
 
 def _ports(job: Job, worker: Manifest) -> list[Manifest]:
-    """The user's, and the one that a PodMonitor asks for by name."""
-    given, number = [*children(worker, "ports")], job.spec.metrics_port
-    if any(port.get("name") == "metrics" or port.get("containerPort") == number for port in given):
-        return given
-    return [*given, {"name": "metrics", "containerPort": number, "protocol": "TCP"}]
+    given = [*children(worker, "ports")]
+    taken = {port.get("name") for port in given} | {port.get("containerPort") for port in given}
+    ours: tuple[tuple[str, int], ...] = (
+        ("control", job.spec.rendezvous.port),
+        ("metrics", job.spec.metrics_port),
+    )
+    new = [
+        {"name": name, "containerPort": number, "protocol": "TCP"}
+        for name, number in ours
+        if name not in taken and number not in taken
+    ]
+    return [*given, *new]
 
 
 def _token_volume(job: Job) -> Object:
@@ -290,17 +297,16 @@ def variables(job: Job, template: Manifest, new: NewPod) -> dict[str, str]:
     return {name: str(value) for name, value in values.items() if value is not None}
 
 
-def _entries(values: Mapping[str, str], template: Manifest) -> list[Object]:
+def _entries(values: Mapping[str, str]) -> list[Object]:
     """The same in the worker container; settings last, so that they may speak of the others."""
     downward: list[Object] = [
         {"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}}
         for name, path in _DOWNWARD.items()
     ]
-    *apart, settings = (
-        Object(name=name, value=value)
-        for name, value in contract.gathered(values, canonical(template)).items()
+    *identity, settings = (
+        Object(name=name, value=value) for name, value in contract.gathered(values).items()
     )
-    return [*downward, *apart, settings]
+    return [*identity, *downward, settings]
 
 
 def _values(job: Job, template: Manifest, new: NewPod) -> dict[str, object]:

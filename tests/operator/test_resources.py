@@ -7,7 +7,7 @@ import pytest
 
 from dssync import contract
 from dssync_operator import resources
-from dssync_operator.job import Job, Manifest, WorkerRbac
+from dssync_operator.job import Job, WorkerRbac
 from dssync_operator.plan import NewPod
 from ground.models import make_spec_job
 
@@ -98,10 +98,8 @@ def test_launcher_is_told_after_which_codes_it_may_start_a_worker_again(
     assert "DSSYNC_MAX_RESTARTS" not in variables(build())
 
 
-def test_what_the_kubelet_and_the_manifest_speak_of_comes_before_the_settings() -> None:
-    given = template(worker(command=["sh", "-c", "exec dssync run --log-dir /l/$DSSYNC_SLOT t.py"]))
-
-    *apart, settings = container(build({"template": given}))["env"]
+def test_who_and_where_a_pod_is_comes_before_its_settings_which_may_speak_of_it() -> None:
+    *apart, settings = container(build())["env"]
 
     paths = {e["name"]: e["valueFrom"]["fieldRef"]["fieldPath"] for e in apart if "valueFrom" in e}
     assert paths == {
@@ -109,7 +107,7 @@ def test_what_the_kubelet_and_the_manifest_speak_of_comes_before_the_settings() 
         "DSSYNC_POD_IP": "status.podIP",
         "DSSYNC_NODE_NAME": "spec.nodeName",
     }
-    assert [e["name"] for e in apart if e["name"] not in paths] == ["DSSYNC_SLOT"]
+    assert {e["name"] for e in apart} - paths.keys() == contract.IDENTITY
     assert settings["name"] == contract.ENV_SETTINGS
 
 
@@ -204,20 +202,6 @@ def test_mesh_injection_is_off_unless_the_template_wants_it() -> None:
     assert build()["metadata"]["annotations"]["sidecar.istio.io/inject"] == "false"
     on = build({"template": given})["metadata"]["annotations"]
     assert on["sidecar.istio.io/inject"] == "true"
-
-
-@pytest.mark.parametrize(
-    "given", [{"name": "metrics", "containerPort": 1}, {"name": "own", "containerPort": 9400}]
-)
-def test_the_port_of_the_metrics_has_a_name_unless_the_template_names_it_or_its_number(
-    given: Manifest,
-) -> None:
-    default = build()
-    named = build({"template": template(worker(ports=[given]))})
-
-    port = {"name": "metrics", "containerPort": 9400, "protocol": "TCP"}
-    assert container(default)["ports"] == [port]
-    assert container(named)["ports"] == [given]
 
 
 def test_host_network_takes_ephemeral_ports_and_the_clusters_dns() -> None:

@@ -52,29 +52,11 @@ def test_each_variable_is_set_on_a_cluster_and_on_one_machine(writer: tuple[str,
 def test_variables_that_are_gathered_come_back_when_they_are_spread_and_win() -> None:
     told = {contract.ENV_JOB_NAME: "demo", contract.ENV_SLOT: "3", contract.ENV_MODE: "pool"}
 
-    gathered = contract.gathered(told, "dssync run t.py")
+    gathered = contract.gathered(told)
 
-    assert gathered.keys() == {contract.ENV_SETTINGS}
+    assert gathered.keys() == {contract.ENV_JOB_NAME, contract.ENV_SLOT, contract.ENV_SETTINGS}
     of_the_image = {"HOME": "/h", contract.ENV_MODE: "grid"}
     assert contract.spread(of_the_image | gathered) == {"HOME": "/h"} | told
-
-
-@pytest.mark.parametrize("said", ["--log-dir=/l/$(DSSYNC_SLOT)", "exec t.sh ${DSSYNC_SLOT}"])
-def test_a_variable_that_a_manifest_speaks_of_stands_apart(said: str) -> None:
-    told = {contract.ENV_SLOT: "3", contract.ENV_MODE: "pool"}
-
-    gathered = contract.gathered(told, said)
-
-    assert gathered[contract.ENV_SLOT] == "3"
-    assert contract.spread(gathered) == told
-
-
-def test_a_variable_that_another_one_speaks_of_comes_before_the_settings_with_it() -> None:
-    told = {contract.ENV_JOB_UID: "u", contract.ENV_CHECKPOINT_PATH: "/data/$(DSSYNC_JOB_UID)"}
-
-    gathered = contract.gathered(told, "")
-
-    assert list(gathered) == [contract.ENV_JOB_UID, contract.ENV_SETTINGS]
 
 
 def test_empty_settings_count_as_unset() -> None:
