@@ -28,6 +28,8 @@ from benchmarks.results import (
 )
 from dssync.control.messages import LedgerState, TrackState
 from dssync.worker import checkpoint
+from dssync.worker.buckets import Buckets, averaged
+from dssync.worker.moments import Moments
 from dssync.worker.payload import Payload
 from dssync.worker.saved import list_ahead, stage
 from dssync.worker.staging import Snapshot
@@ -52,17 +54,37 @@ def payload_of(megabytes: int) -> Payload:
     return Payload(model, optimizer)
 
 
-def bare_copy(payload: Payload) -> Callable[[], object]:
-    """Return what copies every tensor of a state once into touched memory, and nothing else."""
-    tensors: list[torch.Tensor] = []
-    pack(payload.state(), tensors)
-    pairs = [(torch.ones_like(each), each) for each in tensors]
+def bare_copy(payload: Payload) -> Callable[[], Callable[[], None]]:
+    """Return what prepares a bare copy: every tensor once, into memory that was touched."""
+    here: list[torch.Tensor] = []
+    pack(payload.state(), here)
+    there = [torch.ones_like(each) for each in here]
 
-    def copy() -> None:
-        for there, here in pairs:
-            there.copy_(here)
+    def prepare() -> Callable[[], None]:
+        # Anew each time: a round gives parameters other memory, which these do not follow.
+        now: list[torch.Tensor] = []
+        pack(payload.state(), now)
+        return lambda: copy_each(there, now)
 
-    return copy
+    return prepare
+
+
+def copy_each(there: list[torch.Tensor], here: list[torch.Tensor]) -> None:
+    """Copy tensors one after the other."""
+    for to, each in zip(there, here, strict=True):
+        to.copy_(each)
+
+
+def flush(payload: Payload) -> Callable[[], None]:
+    """Return what a flush does to the state's memory: all of it is staged and taken over."""
+    buckets, moments = Buckets(averaged(payload.model).tensors), Moments(payload.optimizer)
+
+    def stage_and_apply() -> None:
+        both = buckets.joined(moments.buckets())
+        both.stage(1.0)
+        both.apply()
+
+    return stage_and_apply
 
 
 def seconds_of(call: Callable[[], object]) -> float:
@@ -96,13 +118,14 @@ def save(snapshot: Snapshot) -> None:
 def measure(megabytes: int, pairs: int) -> tuple[list[Figure], list[Ratio], list[Bar]]:
     """Measure one size."""
     case, payload = f"{megabytes} MB of state", payload_of(megabytes)
-    snapshot, copy = stage(payload, None), bare_copy(payload)
+    snapshot, prepare, average = stage(payload, None), bare_copy(payload), flush(payload)
     stalls, copies, saves, plain, lists = [], [], [], [], []
 
     def stall() -> None:
         started = time.perf_counter()
         ahead = list_ahead(payload)
         lists.append(time.perf_counter() - started)
+        average()
         stalls.append(seconds_of(lambda: stage(payload, snapshot.memory, ahead)))
 
     def write() -> None:
@@ -110,7 +133,8 @@ def measure(megabytes: int, pairs: int) -> tuple[list[Figure], list[Ratio], list
         checkpoint.remove_old(FOLDER, keep=1)
 
     def bare() -> None:
-        copies.append(seconds_of(copy))
+        average()
+        copies.append(seconds_of(prepare()))
 
     def disk() -> None:
         plain.append(plain_write(snapshot.buffer.numpy().data))

@@ -17,8 +17,8 @@ from ground.scene import JOBS, make_job
 CRD: Final = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
 PATIENCE_SECONDS: Final = 600.0
 LOOK_SECONDS: Final = 0.2
-"""Between two looks at loads of ten seconds and more: each costs who is looked at, and the bare
-client is not looked at."""
+"""Between two looks at loads of ten seconds and more: each costs the API server something, and
+the bare client is not looked at."""
 WRITES: Final = re.compile(
     r'^apiserver_request_total\{code="2..",[^}]*dry_run="",[^}]*,resource="([^"]*)",'
     r'[^}]*verb="(APPLY|DELETE|PATCH|POST|PUT)",[^}]*\} (\S+)$',

@@ -47,6 +47,7 @@ class Effort:
     peer_kills: int = 3
     losses: int = 20
     drains: int = 30
+    """Each is followed by a join, whose stall differs from the next one's by more than its bar."""
     pairs: int = 300
 
 

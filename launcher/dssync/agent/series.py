@@ -74,8 +74,9 @@ SERIES: Final = (
     Series(
         "dssync_checkpoint_duration_seconds",
         "histogram",
-        "Time of one part of a checkpoint; only the copy (stage) holds training up.",
-        _label("phase", "stage write"),
+        "Time of one part of a checkpoint; the copy (stage) holds training up, and the list does "
+        "where it outlasts the sum of the round.",
+        _label("phase", "list stage write"),
         EVENT_BUCKETS,
     ),
     Series(

@@ -17,13 +17,8 @@ from dssync.worker.staging import Listing, Memory, Snapshot
 RNG: Final = "dssync.rng"
 
 
-def state_of(payload: Payload) -> dict[str, object]:
-    """Return what a checkpoint holds; tensors are not copied."""
-    return {**payload.state(), RNG: _random_numbers()}
-
-
 def list_ahead(payload: Payload) -> Listing:
-    """List what can be listed before a round is applied; for a copy after it.
+    """List what can be listed before a round is applied, for a copy after it.
 
     Raises:
         ModelError: something in it cannot be written without pickle.
@@ -33,7 +28,24 @@ def list_ahead(payload: Payload) -> Listing:
         state = lasting_state(each)
         if state is not None:
             listing.add(name, state)
-    listing.add(RNG, _random_numbers())
+    listing.add(RNG, {"cpu": torch.get_rng_state()})
+    return listing
+
+
+def list_all(payload: Payload, ahead: Listing | None = None) -> Listing:
+    """List what a checkpoint holds; tensors are not copied.
+
+    Args:
+        payload: the state.
+        ahead: what was listed of it before; the rest is added.
+
+    Raises:
+        ModelError: something in it cannot be written without pickle.
+    """
+    listing = list_ahead(payload) if ahead is None else ahead
+    for name, each in payload.parts.items():
+        if name not in listing.names:
+            listing.add(name, each.state_dict())
     return listing
 
 
@@ -48,11 +60,7 @@ def stage(payload: Payload, reuse: Memory | None, ahead: Listing | None = None) 
     Raises:
         ModelError: the state cannot be written without pickle.
     """
-    listing = ahead or list_ahead(payload)
-    for name, each in payload.parts.items():
-        if name not in listing.names:
-            listing.add(name, each.state_dict())
-    return listing.copy(reuse)
+    return list_all(payload, ahead).copy(reuse)
 
 
 def lasting_state(each: Stateful) -> Mapping[str, object] | None:
@@ -85,10 +93,6 @@ def _is_plain_optimizer(optimizer: torch.optim.Optimizer) -> bool:
 
 def _is_replaced(thing: object, base: type, method: str) -> bool:
     return method in vars(thing) or getattr(type(thing), method) is not getattr(base, method)
-
-
-def _random_numbers() -> dict[str, object]:
-    return {"cpu": torch.get_rng_state()}
 
 
 def take_over(loaded: Loaded, payload: Payload) -> None:

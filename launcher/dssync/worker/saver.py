@@ -20,14 +20,14 @@ from msgspec.structs import asdict
 
 from dssync import contract
 from dssync.control import messages as m
-from dssync.errors import CheckpointError, DssyncError, TransferError, UsageError
+from dssync.errors import CheckpointError, DssyncError, ModelError, TransferError, UsageError
 from dssync.worker import checkpoint, sameness
 from dssync.worker.journal import Journal
 from dssync.worker.link import Link
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
-from dssync.worker.saved import list_ahead, stage, state_of, take_over
-from dssync.worker.staging import Listing, Memory, Snapshot, memory_for
+from dssync.worker.saved import list_ahead, list_all, stage, take_over
+from dssync.worker.staging import Listing, Memory, Snapshot
 from dssync.worker.word import tell
 
 ANSWER_SECONDS: Final = 30.0
@@ -163,9 +163,10 @@ class Saver:
         due = self._due or self._falls_due(assign.round)
         listed = self._ahead is not None and self._ahead[0] is assign
         if _is_saved(settings, assign, due) and not listed:
-            # What cannot be listed is not saved, which the save will say.
-            with suppress(Exception):
+            started = time.monotonic()
+            with suppress(ModelError):  # The save will say so.
                 self._ahead = assign, list_ahead(self._payload)
+                self._observe("list", time.monotonic() - started)
 
     def after(self, assign: m.Assign) -> None:
         """Look at a round that was applied; copy the state if it is to be saved.
@@ -175,6 +176,8 @@ class Saver:
         settings = self._settings
         if settings is None:
             return
+        # It holds tensors, which may be given up for others.
+        ahead, self._ahead = self._ahead, None
         self._observe_written()
         first = assign.first == self._link.setup.member
         self._count(assign.round)
@@ -189,7 +192,8 @@ class Saver:
             self._due = first and self.busy and not ends
             if first and not self._due:
                 self._last_word = ends
-                self._save(settings, assign)
+                listing = ahead[1] if ahead is not None and ahead[0] is assign else None
+                self._save(settings, assign, listing)
         if first and self._thread is None:
             self._prepare()
 
@@ -215,11 +219,9 @@ class Saver:
 
     # --- saving -----------------------------------------------------------------------------
 
-    def _save(self, settings: Checkpoint, assign: m.Assign) -> None:
+    def _save(self, settings: Checkpoint, assign: m.Assign, ahead: Listing | None) -> None:
         if self._thread is not None:
             self._thread.join()
-        ahead = self._ahead[1] if self._ahead and self._ahead[0] is assign else None
-        self._ahead = None
         started = time.monotonic()
         try:
             snapshot = stage(self._payload, self._memory, ahead)
@@ -237,12 +239,12 @@ class Saver:
     def _prepare(self) -> None:
         """Touch the memory of the first copy while the training goes on."""
         try:
-            make = memory_for(state_of(self._payload))
+            listing = list_all(self._payload)
         except Exception:
             return  # The save will say so.
 
         def touch() -> None:
-            memory = make()
+            memory = listing.memory()
             memory.touch()
             self._memory = memory
 

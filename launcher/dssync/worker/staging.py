@@ -5,9 +5,8 @@ copy. Whatever else it takes to send or to write it is done by another thread, l
 """
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from math import prod
 from typing import Final, cast
 
@@ -100,6 +99,10 @@ class Listing:
         self._specs += _specs_of(self._tensors[len(self._specs) :])
         self.names.add(name)
 
+    def memory(self) -> Memory:
+        """Return memory for a copy; may be called by any thread."""
+        return Memory(self._specs, _wants_pinned(self._tensors))
+
     def copy(self, reuse: Memory | None) -> Snapshot:
         """Copy what the tensors hold now."""
         memory = _copied(self._tensors, self._specs, reuse)
@@ -134,17 +137,6 @@ def _copied(tensors: list[torch.Tensor], specs: list[Spec], reuse: Memory | None
     if pinned:
         torch.cuda.current_stream().synchronize()
     return memory
-
-
-def memory_for(state: object) -> Callable[[], Memory]:
-    """Return what makes memory for a snapshot of such a state; to be called by any thread.
-
-    Raises:
-        ModelError: ``state`` holds something that cannot be sent.
-    """
-    tensors: list[torch.Tensor] = []
-    pack(state, tensors)
-    return partial(Memory, _specs_of(tensors), _wants_pinned(tensors))
 
 
 def _specs_of(tensors: list[torch.Tensor]) -> list[Spec]:

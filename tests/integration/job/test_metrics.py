@@ -60,6 +60,13 @@ def test_every_series_is_fed(job: Job, monkeypatch: pytest.MonkeyPatch) -> None:
     }
     unfed = {series.name for series in SERIES if not is_fed(series.name)}
     assert unfed | {"dssync_reaper_pending"} == exempt
+    parts = {
+        key.split("=")[1]
+        for each in values
+        for key, value in each.items()
+        if value and key.startswith("dssync_checkpoint_duration_seconds_count")
+    }
+    assert parts == {"list", "stage", "write"}
     coordinator = values[pods.index(job.coordinator())]
     assert coordinator["dssync_members state=active"] == 4
     assert coordinator["dssync_members state=benched"] == 0

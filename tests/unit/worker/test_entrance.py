@@ -15,7 +15,7 @@ from dssync.worker.entrance import LONGEST_PAUSE_SECONDS, Entrance, pause_after
 from dssync.worker.journal import Journal
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
-from dssync.worker.saved import state_of
+from dssync.worker.saved import stage
 from dssync.worker.saver import Saver, Watch
 from unit.worker.other_end import Coordinator
 
@@ -54,7 +54,9 @@ def saved_in(path: Path) -> torch.nn.Module:
     payload = Payload(model, torch.optim.SGD(model.parameters(), lr=1.0))
     facts = checkpoint.Facts("consensus", 1, 9, 0, "grid", 2, 0)
     ledger = m.LedgerState(0, (), 0)
-    checkpoint.write(path / f"{checkpoint.PREFIX}1", state_of(payload), ledger, facts)
+    state = stage(payload, None).state
+    assert isinstance(state, dict)
+    checkpoint.write(path / f"{checkpoint.PREFIX}1", state, ledger, facts)
     return model
 
 

@@ -49,14 +49,47 @@ def test_what_was_listed_before_a_round_is_copied_as_it_is_after() -> None:
     assert ahead.names == {"model", "optimizer", "mean", "dssync.rng"}
 
 
-class Doubled(torch.nn.Linear):
-    """Saves another number than it trains."""
+def sum_of(module: torch.nn.Module) -> float:
+    """Return what a round of `average` doubles."""
+    return float(sum(each.detach().sum() for each in module.parameters()))
+
+
+class Extra(torch.nn.Linear):
+    """Saves a number beside what it trains."""
 
     def get_extra_state(self) -> object:
-        return float(self.weight.detach().sum())
+        return sum_of(self)
 
     def set_extra_state(self, state: object) -> None:
         pass
+
+
+class Inner(torch.nn.Linear):
+    """Does so in the method that torch's own modules have for it."""
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        destination[f"{prefix}sum"] = sum_of(self)
+
+
+class Outer(torch.nn.Sequential):
+    """Has a way of its own, and knows no options."""
+
+    def state_dict(self) -> dict[str, Any]:  # type: ignore[override]
+        return {"sum": sum_of(self)}
+
+
+class Means(torch.optim.Adam):
+    """An optimizer that saves copies."""
+
+    def state_dict(self) -> dict[str, Any]:
+        return copied(super().state_dict())
+
+
+def copied(state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **state,
+        "state": {k: {**v, "exp_avg": v["exp_avg"].clone()} for k, v in state["state"].items()},
+    }
 
 
 class Sum:
@@ -66,45 +99,92 @@ class Sum:
         self.model = model
 
     def state_dict(self) -> dict[str, object]:
-        return {"sum": float(sum(each.detach().sum() for each in self.model.parameters()))}
+        return {"sum": sum_of(self.model)}
 
     def load_state_dict(self, state_dict: dict[str, object]) -> None:
         pass
 
 
-def with_own_object(payload: Payload) -> None:
+def own_object(payload: Payload) -> Payload:
     payload.register("sum", Sum(payload.model))
+    return payload
 
 
-def with_module_hook(payload: Payload) -> None:
+def module_hook(payload: Payload) -> Payload:
     def add(module: torch.nn.Module, state: dict[str, Any], prefix: str, _: object) -> None:
-        state[f"{prefix}sum"] = module.weight.detach().sum()
+        state[f"{prefix}sum"] = sum_of(module)
 
-    payload.model[0].register_state_dict_post_hook(add)  # type: ignore[index]
-
-
-def with_optimizer_hook(payload: Payload) -> None:
-    def copied(_: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
-        kept = {key: dict(each) for key, each in state["state"].items()}
-        for each in kept.values():
-            each["exp_avg"] = each["exp_avg"].clone()
-        return {**state, "state": kept}
-
-    payload.optimizer.register_state_dict_post_hook(copied)
+    next(payload.model.children()).register_state_dict_post_hook(add)
+    return payload
 
 
-def with_extra_state(payload: Payload) -> None:
-    payload.model.append(Doubled(4, 1))  # type: ignore[operator]
+def early_module_hook(payload: Payload) -> Payload:
+    first = next(payload.model.children())
+    first.register_buffer("sum", torch.zeros(()))
+
+    def note(module: torch.nn.Module, prefix: str, keep_vars: bool) -> None:
+        module.register_buffer("sum", torch.tensor(sum_of(module)))
+
+    first.register_state_dict_pre_hook(note)
+    return payload
+
+
+def method_of_one_module(payload: Payload) -> Payload:
+    model = payload.model
+    model.state_dict = lambda: {"sum": sum_of(model)}  # type: ignore[assignment, misc]
+    return payload
+
+
+def own_module(kind: type[torch.nn.Module], *sizes: int) -> Callable[[Payload], Payload]:
+    def add(payload: Payload) -> Payload:
+        payload.model.append(kind(*sizes))  # type: ignore[operator]
+        return payload
+
+    return add
+
+
+def own_model(payload: Payload) -> Payload:
+    return Payload(Outer(*payload.model.children()), payload.optimizer)
+
+
+def optimizer_hook(payload: Payload) -> Payload:
+    payload.optimizer.register_state_dict_post_hook(lambda _, state: copied(state))
+    return payload
+
+
+def early_optimizer_hook(payload: Payload) -> Payload:
+    def note(optimizer: torch.optim.Optimizer) -> None:
+        optimizer.param_groups[0]["sum"] = sum_of(payload.model)
+
+    payload.optimizer.register_state_dict_pre_hook(note)
+    return payload
+
+
+def own_optimizer(payload: Payload) -> Payload:
+    optimizer = Means(payload.model.parameters())
+    optimizer.load_state_dict(payload.optimizer.state_dict())
+    return Payload(payload.model, optimizer)
 
 
 @pytest.mark.parametrize(
-    "change", [with_own_object, with_module_hook, with_optimizer_hook, with_extra_state]
+    "change",
+    [
+        own_object,
+        module_hook,
+        early_module_hook,
+        method_of_one_module,
+        own_module(Extra, 4, 1),
+        own_module(Inner, 4, 1),
+        own_model,
+        optimizer_hook,
+        early_optimizer_hook,
+        own_optimizer,
+    ],
 )
 def test_what_may_be_computed_is_asked_for_after_the_round(
-    change: Callable[[Payload], None],
+    change: Callable[[Payload], Payload],
 ) -> None:
-    payload = trained()
-    change(payload)
+    payload = change(trained())
     apply = average(payload)
 
     ahead = list_ahead(payload)

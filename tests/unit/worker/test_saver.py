@@ -1,7 +1,9 @@
 """What a save costs the training, and what is saved, with a coordinator in the hands of a test."""
 
+import gc
 import resource
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,8 @@ from dssync.worker import checkpoint, saved
 from dssync.worker.journal import Journal
 from dssync.worker.measure import Measure
 from dssync.worker.payload import Payload
-from dssync.worker.saved import stage
 from dssync.worker.saver import Saver, Watch
-from dssync.worker.staging import Listing
+from dssync.worker.staging import Listing, Memory, Snapshot
 from unit.worker.other_end import OWN, Coordinator
 
 ELEMENTS = 4 << 20
@@ -66,7 +67,7 @@ def test_the_first_copy_finds_its_memory_touched(tmp_path: Path) -> None:
     watch = Watch(Measure(lambda _: None, 0), Journal("", ""))
     saver = Saver(coordinator.link, payload, settings, 1, watch)
     before = faults()
-    stage(payload, None)
+    saved.stage(payload, None)
     fresh = faults() - before
 
     saver.after(assign(0, "train"))
@@ -255,18 +256,24 @@ def test_a_state_that_cannot_be_saved_any_more_stops_no_training(
     assert "the checkpoint of round 3 was not saved" in capsys.readouterr().err
 
 
-def test_a_state_is_listed_once_while_the_round_is_under_way_after_which_it_is_saved(
+def test_a_save_copies_what_was_listed_once_while_its_round_was_under_way(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coordinator = Coordinator()
     saver = saver_of(coordinator, dssync.Checkpoint(tmp_path, every_steps=4, kind="member"))
-    listed: list[int] = []
+    listed: list[Listing] = []
+    copied: list[Listing | None] = []
 
     def list_ahead(payload: Payload) -> Listing:
-        listed.append(number)
-        return saved.list_ahead(payload)
+        listed.append(saved.list_ahead(payload))
+        return listed[-1]
+
+    def stage(payload: Payload, reuse: Memory | None, ahead: Listing | None) -> Snapshot:
+        copied.append(ahead)
+        return saved.stage(payload, reuse, ahead)
 
     monkeypatch.setattr("dssync.worker.saver.list_ahead", list_ahead)
+    monkeypatch.setattr("dssync.worker.saver.stage", stage)
     for number in range(4):
         each = assign(number, "train")
         saver.foresee(each)
@@ -277,19 +284,18 @@ def test_a_state_is_listed_once_while_the_round_is_under_way_after_which_it_is_s
     let_publish(coordinator, 3)
     saver.close()
     (folder,) = checkpoint.published(tmp_path)
-    state = checkpoint.read(folder).state
-    assert listed == [3]
-    assert state["model"]["0"].tolist() == [3.0] * 4
+    assert len(listed) == 1
+    assert copied == listed
+    assert checkpoint.read(folder).state["model"]["0"].tolist() == [3.0] * 4
 
 
 def test_what_was_listed_in_an_attempt_that_is_over_is_not_saved(tmp_path: Path) -> None:
     coordinator = Coordinator()
     saver = saver_of(coordinator, dssync.Checkpoint(tmp_path, every_steps=4, kind="member"))
-    payload = saver._payload
     saver.foresee(assign(3, "train"))
-    other = torch.nn.Parameter(torch.full((4,), 7.0))
     # Who enters again has another state, perhaps in tensors of its own.
-    payload.model.register_parameter("0", other)
+    other = torch.nn.Parameter(torch.full((4,), 7.0))
+    saver._payload.model.register_parameter("0", other)
 
     saver.after(assign(3, "train"))
 
@@ -297,3 +303,19 @@ def test_what_was_listed_in_an_attempt_that_is_over_is_not_saved(tmp_path: Path)
     saver.close()
     (folder,) = checkpoint.published(tmp_path)
     assert checkpoint.read(folder).state["model"]["0"].tolist() == [7.0] * 4
+
+
+def test_tensors_that_were_listed_in_vain_are_let_go_with_the_next_round(tmp_path: Path) -> None:
+    saver = saver_of(Coordinator(), dssync.Checkpoint(tmp_path, every_steps=4, kind="member"))
+    model = saver._payload.model
+    listed = weakref.ref(model.get_parameter("0"))
+    saver.foresee(assign(3, "train"))
+    model.register_parameter("0", torch.nn.Parameter(torch.ones(4)))
+    saver._payload.optimizer.param_groups[0]["params"] = list(model.parameters())
+    held = listed() is not None
+
+    saver.after(assign(3, "train", MATE))
+
+    gc.collect()
+    assert held
+    assert listed() is None
