@@ -79,7 +79,7 @@ simulate-mutants: .setup/python ## Find each deliberate protocol bug from seed 0
 
 .PHONY: soak
 soak: .setup/python ## Long runs: 64 workers, 20,000 rounds of workers that come and go, a minute without arbiter
-	SOAK_ROUNDS=20000 $(BIN)/pytest -m slow tests/integration/job/test_scale.py tests/integration/job/test_takeover.py
+	SOAK_ROUNDS=20000 $(BIN)/pytest -rP -m slow tests/integration/job/test_scale.py tests/integration/job/test_takeover.py
 
 soak-data: export SOAK_SEEDS := $(or $(filter-out 1000,$(SEEDS)),20)
 .PHONY: soak-data
