@@ -46,8 +46,10 @@ def test_a_crash_at_any_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path: Pat
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["torch", "dssync.worker.groupsync"])
     dice = random.Random(3)
-    kept, torn = 0, 0
-    for _ in range(CRASHES):
+    kept, torn, lives = 0, 0, 0
+    # How many kills hit a save is the disk's to say: it goes on until half as many as asked have.
+    while lives < CRASHES or torn <= CRASHES // 2:
+        lives += 1
         mine, theirs = context.Pipe(duplex=False)
         process = context.Process(target=life, args=(tmp_path, 100_000, theirs))
         process.start()
@@ -69,7 +71,6 @@ def test_a_crash_at_any_moment_of_a_save_leaves_a_whole_checkpoint(tmp_path: Pat
         idle = [step for step, _, saves in told if step >= kept and not saves]
         assert len(idle) <= INTERVAL + ROUNDS_AHEAD
     assert kept > CRASHES
-    assert torn > CRASHES // 2, "many kills must hit saves"
 
 
 def until_it_saves(path: Path) -> None:
