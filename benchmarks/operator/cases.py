@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from benchmarks.operator.field import (
-    LOOK_SECONDS,
     Operator,
+    await_pods,
     control_plane,
     count,
     cpu_seconds,
@@ -49,7 +49,7 @@ def create(
     for number in range(jobs):
         submit(plane, "default", f"a{pods}{'s' if static else 'l'}-{number}", pods, static)
     # As for its peers; to tell its own metrics took 7 % of its processor time.
-    wait_until(lambda: count(plane) >= there + total, every_seconds=LOOK_SECONDS)
+    await_pods(plane, there + total)
     seconds = time.perf_counter() - begin
     rest(plane)
     made = writes(plane) - before - jobs

@@ -17,8 +17,10 @@ from ground.scene import JOBS, make_job
 CRD: Final = Path(__file__).parents[2] / "crds" / "dssyncjob.yaml"
 PATIENCE_SECONDS: Final = 600.0
 LOOK_SECONDS: Final = 0.2
-"""Between two looks at loads of ten seconds and more: each costs the API server something, and
-the bare client is not looked at."""
+LAST_LOOKS_SECONDS: Final = 0.01
+NEARLY: Final = 0.98
+"""Part of a load up to which it is looked at seldom: each look costs the API server a millisecond,
+and the bare client is not looked at."""
 WRITES: Final = re.compile(
     r'^apiserver_request_total\{code="2..",[^}]*dry_run="",[^}]*,resource="([^"]*)",'
     r'[^}]*verb="(APPLY|DELETE|PATCH|POST|PUT)",[^}]*\} (\S+)$',
@@ -95,6 +97,12 @@ def count(plane: ControlPlane) -> int:
     """Pods that exist, without reading them."""
     found = plane.request("GET", "/api/v1/pods?limit=1")[1]
     return len(found["items"]) + int(found["metadata"].get("remainingItemCount", 0))
+
+
+def await_pods(plane: ControlPlane, total: int) -> None:
+    """Wait until so many pods exist, and know it within some milliseconds."""
+    wait_until(lambda: count(plane) >= total * NEARLY, every_seconds=LOOK_SECONDS)
+    wait_until(lambda: count(plane) >= total, every_seconds=LAST_LOOKS_SECONDS)
 
 
 def writes(plane: ControlPlane) -> float:

@@ -18,13 +18,11 @@ from typing import Any, Final
 
 from benchmarks.operator.cases import rest
 from benchmarks.operator.field import (
-    LOOK_SECONDS,
+    await_pods,
     control_plane,
-    count,
     cpu_seconds,
     peak_mebibytes,
     submit,
-    wait_until,
     writes,
 )
 from ground.build import cache_folder
@@ -33,7 +31,8 @@ from ground.control_plane import ControlPlane
 HERE: Final = Path(__file__).parent
 MODULE: Final = "github.com/kubeflow/training-operator"
 SHIPPED: Final = "training-operator, as shipped"
-RAISED: Final = "training-operator, limits raised"
+ELASTIC: Final = "training-operator, limits raised, elastic"
+FIXED: Final = "training-operator, limits raised, master"
 UNLIMITED: Final = ("--qps=5000", "--burst=5000", "--threads=10")
 QUIET: Final = "garbage-collector-controller,namespace-controller"
 CONTAINER: Final = {"image": "example/trainer", "command": ["dssync", "run", "t.py"]}
@@ -61,7 +60,7 @@ def measure(jobs: int, pods: int, limited_pods: int) -> list[Outcome]:
         job_controller("Job controller, limits raised", (jobs, pods), raised),
         plain_kopf((jobs, pods)),
     ]
-    shipped = training_operator(SHIPPED, (few, pods), ())
+    shipped = training_operator(SHIPPED, (few, pods), (), submit_elastic)
     return [*outcomes, shipped] if shipped else outcomes
 
 
@@ -80,7 +79,7 @@ def plain_kopf(load: tuple[int, int]) -> Outcome:
 
 
 def training_operator(
-    subject: str, load: tuple[int, int], flags: tuple[str, ...]
+    subject: str, load: tuple[int, int], flags: tuple[str, ...], submit_one: Submit
 ) -> Outcome | None:
     """PyTorchJobs; None where the peer can be neither found nor built."""
     program = training_operator_program()
@@ -91,7 +90,7 @@ def training_operator(
     with control_plane() as plane:
         plane.define(crd)
         with _running(plane, [str(program), *flags]) as pid:
-            return _load(subject, plane, pid, load, _submit_pytorchjob)
+            return _load(subject, plane, pid, load, submit_one)
 
 
 def training_operator_program() -> Path | None:
@@ -125,13 +124,13 @@ def _load(
 ) -> Outcome:
     jobs, pods = load
     submit_one(plane, "warm", 1)
-    wait_until(lambda: count(plane) == 1)
+    await_pods(plane, 1)
     rest(plane)
     cpu, before, begin = cpu_seconds(pid), writes(plane), time.perf_counter()
     for number in range(jobs):
         submit_one(plane, f"job-{number}", pods)
     total = jobs * pods
-    wait_until(lambda: count(plane) >= total + 1, every_seconds=LOOK_SECONDS)
+    await_pods(plane, total + 1)
     seconds = time.perf_counter() - begin
     spent = cpu_seconds(pid) - cpu
     made = writes(plane) - before - jobs
@@ -157,17 +156,31 @@ def _submit_job(plane: ControlPlane, name: str, pods: int) -> None:
     )
 
 
-def _submit_pytorchjob(plane: ControlPlane, name: str, pods: int) -> None:
-    worker = {
-        "replicas": pods,
-        "restartPolicy": "OnFailure",
-        "template": {"spec": {"containers": [{"name": "pytorch", **CONTAINER}]}},
+def submit_elastic(plane: ControlPlane, name: str, pods: int) -> None:
+    """A PyTorchJob of which any number of workers may run."""
+    elastic = {"rdzvBackend": "c10d", "minReplicas": 1, "maxReplicas": pods, "maxRestarts": 100}
+    _submit_pytorchjob(plane, name, {"Worker": pods}, {"elasticPolicy": elastic})
+
+
+def submit_fixed(plane: ControlPlane, name: str, pods: int) -> None:
+    """A PyTorchJob whose workers all wait for its master."""
+    workers = {"Worker": pods - 1} if pods > 1 else {}
+    _submit_pytorchjob(plane, name, {"Master": 1, **workers}, {})
+
+
+def _submit_pytorchjob(
+    plane: ControlPlane, name: str, roles: dict[str, int], policy: Manifest
+) -> None:
+    template = {"spec": {"containers": [{"name": "pytorch", **CONTAINER}]}}
+    replicas = {
+        role: {"replicas": count, "restartPolicy": "OnFailure", "template": template}
+        for role, count in roles.items()
     }
     manifest = {
         "apiVersion": "kubeflow.org/v1",
         "kind": "PyTorchJob",
         "metadata": {"name": name},
-        "spec": {"pytorchReplicaSpecs": {"Worker": worker}},
+        "spec": {"pytorchReplicaSpecs": replicas, **policy},
     }
     _post(plane, "/apis/kubeflow.org/v1/namespaces/default/pytorchjobs", manifest)
 
