@@ -62,7 +62,9 @@ class Children:
         now = time.monotonic()
         if known == hash_ and now - verified_at < self._settings.resync_seconds:
             return
-        found = None if known else await self._found(service)
+        # Without a status they are missing, or were left by a process that ended in the middle;
+        # to apply what is there writes nothing.
+        found = None if known or not job.status else await self._found(service)
         if known or found is None or not _covers(found, _mark_of(service)):
             # Where the last of them is missing, so are the others: no need to ask for each.
             await self._repair(job, (*wanted, service), look_first=bool(known or found))

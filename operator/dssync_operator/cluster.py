@@ -99,6 +99,7 @@ async def connect(credentials: Credentials) -> AsyncIterator[aiohttp.ClientSessi
     """Open one pool of connections to the API server."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=credentials.tls()),
+        cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
         # The server would compress a LIST at several times the cost of sending it.
         headers={"Accept-Encoding": "identity"},

@@ -114,6 +114,14 @@ def test_job_of_many_pods_costs_one_look(scene: Scene) -> None:
     assert looks_at(scene, "demo") <= 1 + lists_that_name(scene, "demo")
 
 
+def test_new_job_gets_its_children_without_a_question(scene: Scene) -> None:
+    scene.create(make_job(replicas=2))
+    scene.status_until(lambda status: status.get("replicas") == 2)
+
+    assert ("patch", "services") in scene.requests()
+    assert ("get", "services") not in scene.requests()
+
+
 def looks_at(scene: Scene, name: str) -> int:
     """How often the operator has read a job, which is how a look begins."""
     return sum(
