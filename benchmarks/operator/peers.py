@@ -60,7 +60,7 @@ def measure(jobs: int, pods: int, limited_pods: int) -> list[Outcome]:
         job_controller("Job controller, limits raised", (jobs, pods), raised),
         plain_kopf((jobs, pods)),
     ]
-    shipped = training_operator(SHIPPED, (few, pods), (), submit_elastic)
+    shipped = training_operator(SHIPPED, (few, pods), (), submit_fixed)
     return [*outcomes, shipped] if shipped else outcomes
 
 
