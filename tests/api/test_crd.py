@@ -146,3 +146,36 @@ def test_kubectl_explain_teaches_a_nested_field(empty_scene: Scene) -> None:
     assert "Pods that fail within ten seconds of each other are one incident" in " ".join(
         said.split()
     )
+
+
+@pytest.mark.parametrize(
+    ("stray", "field"),
+    [
+        ({"nodeSelector": {"gpu": "yes"}}, "spec.template.nodeSelector"),
+        ({"metadata": {"label": {"team": "a"}}}, "spec.template.metadata.label"),
+        ({"metadata": {"finalizers": ["a/b"]}}, "spec.template.metadata.finalizers"),
+    ],
+)
+def test_field_of_the_template_that_would_be_dropped_is_refused_as_kubectl_asks(
+    empty_scene: Scene, stray: dict[str, Any], field: str
+) -> None:
+    job = make_job()
+    job["spec"]["template"].update(stray)
+
+    code, said = empty_scene.plane.request(
+        "POST", f"{empty_scene.jobs}?fieldValidation=Strict", job
+    )
+
+    assert code == 400
+    assert f'unknown field "{field}"' in said["message"]
+
+
+def test_template_as_tools_write_it_is_taken(empty_scene: Scene) -> None:
+    job = make_job()
+    job["spec"]["template"]["metadata"] = {"creationTimestamp": None, "labels": {"team": "a"}}
+
+    code, said = empty_scene.plane.request(
+        "POST", f"{empty_scene.jobs}?fieldValidation=Strict", job
+    )
+
+    assert code == 201, said

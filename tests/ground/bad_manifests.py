@@ -104,4 +104,9 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("no worker", {"template": template({"name": "main"})}, "one container named 'worker'"),
     ("nameless container", {"template": template({"image": "x"})}, "name: Required value"),
     ("two of one name", {"template": template(WORKER, WORKER)}, "Duplicate value"),
+    (
+        "network of the host in the template",
+        {"template": {"spec": {"hostNetwork": True, "containers": [WORKER]}}},
+        "set spec.network.hostNetwork instead",
+    ),
 ]

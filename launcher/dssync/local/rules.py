@@ -167,6 +167,12 @@ RULES: Final = (
         lambda document: WORKER_CONTAINER in _containers(document),
     ),
     Rule(
+        "set spec.network.hostNetwork instead: then pods choose free ports, and two of them fit "
+        "on a node",
+        _of("spec.template.spec.hostNetwork"),
+        lambda document: not document["spec"]["template"]["spec"].get("hostNetwork"),
+    ),
+    Rule(
         "rendezvous.leaseMilliseconds must be at least twice heartbeatMilliseconds: one late "
         "heartbeat is no death",
         _of("spec.rendezvous.leaseMilliseconds", "spec.rendezvous.heartbeatMilliseconds"),

@@ -1,9 +1,9 @@
 """Checks a document against the schema inside the CRD and fills in its defaults.
 
 It does what an API server does. There is one contract with users, ``crds/dssyncjob.yaml``, and
-no second copy of it. A structural schema of Kubernetes is JSON Schema but for three habits, which
+no second copy of it. A structural schema of Kubernetes is JSON Schema but for four habits, which
 are made explicit here: objects are closed unless they preserve unknown fields, lists may be
-keyed, and integers have a format.
+keyed, integers have a format, and null is a mark of its own.
 """
 
 import copy
@@ -107,6 +107,8 @@ def _closed(schema: Any) -> Any:
         closed.setdefault("additionalProperties", False)
     if schema.get("format") == "int32":
         closed["maximum"] = min(INT32_MAX, schema.get("maximum", INT32_MAX))
+    if schema.get("nullable"):
+        closed["type"] = [schema["type"], "null"]
     if schema.get("x-kubernetes-list-type") == "set":
         closed["uniqueItems"] = True
     return closed

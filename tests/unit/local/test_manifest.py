@@ -71,6 +71,12 @@ def test_fields_without_effect_on_one_machine_are_named() -> None:
     assert job.notices == ("spec.managedBy has no effect on one machine",)
 
 
+def test_null_that_tools_write_into_a_template_is_taken() -> None:
+    metadata = "  template:\n    metadata: {creationTimestamp: null}\n"
+
+    assert manifest.parse(JOB.replace("  template:\n", metadata, 1), "job.yaml")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
@@ -84,6 +90,11 @@ def test_fields_without_effect_on_one_machine_are_named() -> None:
             "spec has an unknown field 'replica'; expected one of replicas",
         ),
         ("  template:", "  templat:", "spec has "),
+        (
+            "  template:\n",
+            "  template:\n    nodeSelector: {}\n",
+            "spec.template has an unknown field 'nodeSelector'; expected one of ",
+        ),
         ("groupSize: 2", "groupSize: 1", "spec.sync.groupSize is 1; expected at least 2"),
         ("groupSize: 2", "mode: star", "spec.sync.mode is 'star'; expected one of grid, pool"),
         ("groupSize: 2", "every: 2147483648", "spec.sync.every is 2147483648; expected at most"),
