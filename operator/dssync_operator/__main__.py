@@ -44,10 +44,14 @@ async def _run(settings: Settings) -> None:
     # What was imported stays; each collection would otherwise walk over all of it.
     gc.freeze()
     credentials = await find_credentials(os.environ.get("KUBECONFIG"))
-    async with connect(credentials) as session:
-        unguarded = Cluster(session, credentials, metrics)
+    # The Lease is renewed over connections of its own, behind no queue of other requests.
+    async with (
+        connect(credentials) as own,
+        connect(credentials, settings.connections) as shared,
+    ):
+        unguarded = Cluster(own, credentials, metrics)
         leader = Leader(unguarded, settings)
-        cluster = Cluster(session, credentials, metrics, leader.guard)
+        cluster = Cluster(shared, credentials, metrics, leader.guard)
         visitors = Visitors(unguarded, time.monotonic) if settings.metrics_authentication else None
         async with Probes(settings, metrics, leader, visitors) as probes:
             _on_signals(stop)

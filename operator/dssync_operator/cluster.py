@@ -95,10 +95,12 @@ async def find_credentials(kubeconfig: str | None = None) -> Credentials:
 
 
 @asynccontextmanager
-async def connect(credentials: Credentials) -> AsyncIterator[aiohttp.ClientSession]:
-    """Open one pool of connections to the API server."""
+async def connect(
+    credentials: Credentials, connections: int = CONNECTIONS
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """Open a pool of so many connections to the API server; each watch holds one for itself."""
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=CONNECTIONS, ssl=credentials.tls()),
+        connector=aiohttp.TCPConnector(limit=connections, ssl=credentials.tls()),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=REQUEST_SECONDS),
         # The server would compress a LIST at several times the cost of sending it.

@@ -39,7 +39,7 @@ class Settings:
     burst: int = 1000
     """Pod creations that may come at once."""
     concurrency: int = 64
-    """Requests in flight for pod creations; one job may use a quarter of them."""
+    """Pod creations in flight, shared by the jobs that have pods made, and deletions likewise."""
     resync_seconds: float = 300.0
     """How often every job is looked at, and its children verified, though nothing moved."""
     coalesce_seconds: float = 0.1
@@ -63,6 +63,12 @@ class Settings:
     log_level: str = "INFO"
     log_format: str = "json"
     """json or plain."""
+
+    @property
+    def connections(self) -> int:
+        """Connections that all of this can hold at once: a watch keeps its own for good."""
+        looks, watches = 4 * self.workers, 2 * max(1, len(self.namespaces))
+        return 2 * self.concurrency + looks + watches
 
 
 def read_settings(environment: Mapping[str, str] = os.environ) -> Settings:

@@ -1,5 +1,6 @@
 """Where nodes stand, from their labels, for operators that may read nodes."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -12,6 +13,8 @@ from dssync_operator.policies.nodes import place_of
 
 KEEP_SECONDS: Final = 600.0
 """Labels of a node rarely change; they are read again after this long."""
+READS: Final = 16
+"""Nodes that are read at the same time; a large job has thousands."""
 
 
 class Topology:
@@ -35,6 +38,7 @@ class Topology:
         self._clock = clock
         self._labels: dict[str, tuple[float, Manifest]] = {}
         self._swept_at = clock()
+        self._reading = asyncio.Semaphore(READS)
 
     def covers(self, job: Job) -> bool:
         """Whether launchers of a job can know more of their nodes than the names.
@@ -49,9 +53,11 @@ class Topology:
         if not self._keys:
             return {}
         self._sweep()
+        wanted = sorted(set(names) - {""})
+        found = await asyncio.gather(*map(self._labels_of, wanted))
         return {
-            name: place_of(await self._labels_of(name), keys or self._keys)
-            for name in sorted(set(names) - {""})
+            name: place_of(labels, keys or self._keys)
+            for name, labels in zip(wanted, found, strict=True)
         }
 
     def _sweep(self) -> None:
@@ -67,8 +73,9 @@ class Topology:
         now = self._clock()
         if now - read_at >= KEEP_SECONDS:
             try:
-                node = await self._cluster.get(f"/api/v1/nodes/{name}")
-            except errors.NotFoundError:
+                async with self._reading:
+                    node = await self._cluster.get(f"/api/v1/nodes/{name}")
+            except (errors.NotFoundError, errors.ForbiddenError):
                 return {}
             labels = child(child(node, "metadata"), "labels")
             self._labels[name] = (now, labels)
