@@ -28,7 +28,10 @@ class Metrics:
             "watch_restarts", "Watches that were started anew", "kind"
         )
         self.watch_age_seconds = self._gauge(
-            "watch_age_seconds", "Time since the last event or bookmark of a watch", "kind"
+            "watch_age_seconds",
+            "Time since the last event or bookmark of a watch; for jobs, time for which a LIST has "
+            "shown what the watch has not told",
+            "kind",
         )
         self.jobs = self._gauge("jobs", "Jobs by state", "state")
         self.state_since = self._gauge(

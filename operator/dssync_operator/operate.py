@@ -82,9 +82,10 @@ class Operation:
 
     def unhealthy(self) -> str | None:
         """Say what is wrong with a part that should move and does not; None when all is well."""
-        debt = self._owed.oldest()
-        if debt is not None and debt[1] > self._settings.stale_seconds:
-            return f"watch of jobs has not told of {'/'.join(debt[0])} for {debt[1]:.0f} s"
+        job, owed_seconds = self._owed.oldest() or (("", ""), 0.0)
+        self._metrics.watch_age_seconds.labels(jobs_path(None)).set(owed_seconds)
+        if owed_seconds > self._settings.stale_seconds:
+            return f"watch of jobs has not told of {'/'.join(job)} for {owed_seconds:.0f} s"
         for watcher in self.watchers:
             age = watcher.age_seconds()
             if age > self._settings.stale_seconds:

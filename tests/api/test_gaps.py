@@ -12,6 +12,7 @@ import pytest
 from dssync_operator.cluster import Cluster, connect, find_credentials
 from dssync_operator.metrics import Metrics
 from dssync_operator.operate import Operation
+from dssync_operator.paths import jobs_path
 from dssync_operator.settings import Settings
 from ground import build
 from ground.control_plane import ControlPlane
@@ -120,7 +121,8 @@ async def test_watch_of_jobs_that_has_died_fails_liveness(
     chosen = Settings(namespaces=(scene.namespace,), resync_seconds=1.0, stale_seconds=2.0)
     async with connect(direct) as session:
         # The job watch is kopf's own, with its own connection.
-        operation = Operation(Cluster(session, direct, Metrics()), stalled, chosen, Metrics())
+        series = Metrics()
+        operation = Operation(Cluster(session, direct, series), stalled, chosen, series)
         async with runs(operation):
             scene.create(make_job())
             await asyncio.to_thread(scene.live_pods, 1)
@@ -132,8 +134,13 @@ async def test_watch_of_jobs_that_has_died_fails_liveness(
                 await asyncio.sleep(0.05)
             served = await asyncio.to_thread(scene.live_pods, 2)
             line.cut()
+    exported = series.registry.get_sample_value(
+        "dssync_operator_watch_age_seconds", {"kind": jobs_path(None)}
+    )
 
     assert healthy is None
+    assert exported is not None
+    assert exported > chosen.stale_seconds
     # It may owe the first job as well: a resync can be faster than the start of kopf's watch.
     assert f"has not told of {scene.namespace}/" in said
     assert len(served) == 2  # by the resync
