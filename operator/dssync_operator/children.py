@@ -43,8 +43,11 @@ class Children:
         self._ensured: dict[str, tuple[str, float]] = {}
         """By uid of the job: the hash that is known to be applied, and when that was verified."""
 
-    async def ensure(self, job: Job, template: Manifest) -> None:
+    async def ensure(self, job: Job, template: Manifest) -> bool:
         """Make the children exist as they should be.
+
+        Returns:
+            Whether the token was made, for the first time or anew.
 
         Raises:
             ForbiddenError: The operator may not make them, or gives no rights to workers.
@@ -61,14 +64,16 @@ class Children:
         known, verified_at = self._ensured.get(job.uid, ("", 0.0))
         now = time.monotonic()
         if known == hash_ and now - verified_at < self._settings.resync_seconds:
-            return
+            return False
         # Without a status they are missing, or were left by a process that ended in the middle;
         # to apply what is there writes nothing.
         found = None if known or not job.status else await self._found(service)
+        made = False
         if known or found is None or not _covers(found, _mark_of(service)):
             # Where the last of them is missing, so are the others: no need to ask for each.
-            await self._repair(job, (*wanted, service), look_first=bool(known or found))
+            made = await self._repair(job, (*wanted, service), look_first=bool(known or found))
         self._ensured[job.uid] = (hash_, now)
+        return made
 
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a job that is gone."""
@@ -97,20 +102,22 @@ class Children:
         except errors.NotFoundError:
             return None
 
-    async def _repair(self, job: Job, wanted: tuple[Manifest, ...], look_first: bool) -> None:
+    async def _repair(self, job: Job, wanted: tuple[Manifest, ...], look_first: bool) -> bool:
         *others, service = wanted
-        await asyncio.gather(
+        made, *_ = await asyncio.gather(
             self._make_secret(job), *(self._repair_one(each, look_first) for each in others)
         )
         await self._repair_one(service, look_first)
+        return bool(made)
 
-    async def _make_secret(self, job: Job) -> None:
+    async def _make_secret(self, job: Job) -> bool:
         """Make the token; the operator may not read Secrets, so it tries and is told."""
         secret = resources.secret(job)
         try:
             await self._cluster.create(collection_of(secret), secret)
         except errors.ExistsError:
-            return
+            return False
+        return True
 
     async def _repair_one(self, wanted: Manifest, look_first: bool) -> None:
         if look_first and _covers(await self._found(wanted), wanted):

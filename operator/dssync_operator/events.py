@@ -5,11 +5,13 @@ Events are told only after the status that they announce was written, and the sa
 the same job at most every thirty seconds, with a count of what was left out.
 """
 
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
-from dssync_operator.job import Manifest, child, number, text
+from dssync_operator.job import JOB_TYPE, Job, Manifest, child, number, text
 from dssync_operator.status import (
     ACCEPTED,
     COMPLETE,
@@ -29,6 +31,7 @@ WARNINGS: Final = frozenset(
         "BelowMinReplicas",
         "NoProgress",
         "LeaseRecreated",
+        "TokenRecreated",
         "PodCreateFailed",
         "InvalidPodTemplate",
         "NotPermitted",
@@ -145,3 +148,30 @@ class Damper:
     def forget(self, uid: str) -> None:
         """Drop what is remembered of a job that is gone."""
         self._heard.pop(uid, None)
+
+
+def manifest_of(job: Job, note: Note, now: float, instance: str) -> tuple[str, dict[str, object]]:
+    """An Event about a job, and the collection it goes to."""
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    manifest: dict[str, object] = {
+        "apiVersion": "events.k8s.io/v1",
+        "kind": "Event",
+        "metadata": {
+            "name": f"{job.name}.{secrets.token_hex(8)}",
+            "namespace": job.namespace,
+        },
+        "eventTime": stamp,
+        "type": note.kind,
+        "reason": note.reason,
+        "note": note.message[:1024],
+        "action": note.reason,
+        "reportingController": "dssync.io/operator",
+        "reportingInstance": instance[:128],
+        "regarding": {
+            **JOB_TYPE,
+            "name": job.name,
+            "namespace": job.namespace,
+            "uid": job.uid,
+        },
+    }
+    return f"/apis/events.k8s.io/v1/namespaces/{job.namespace}/events", manifest

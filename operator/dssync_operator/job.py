@@ -12,8 +12,16 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
+from dssync import contract
+
 Manifest = Mapping[str, object]
 """A Kubernetes object, or a part of one, as it is on the wire."""
+
+JOB_TYPE: Final[Mapping[str, str]] = {
+    "apiVersion": f"{contract.GROUP}/{contract.VERSION}",
+    "kind": contract.KIND,
+}
+"""What a reference to a job, and a job itself, begin with."""
 
 MANAGER: Final = "dssync.io/operator"
 """Value of ``spec.managedBy`` that names this operator."""

@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from dssync import contract
 from dssync_operator import errors, resources
 from dssync_operator.cluster import Cluster
 from dssync_operator.echoes import Echoes
-from dssync_operator.job import Job, Manifest, child, digest, parse_time, text
+from dssync_operator.job import Job, Manifest, digest, parse_time
 from dssync_operator.metrics import Metrics
 from dssync_operator.mould import Moulds
 from dssync_operator.paths import pod_path, pods_path
 from dssync_operator.plan import NewPod
-from dssync_operator.pod import Pod, fresh_pod, parse_pod
+from dssync_operator.pod import Pod, fresh_pod, is_pod_of, parse_pod
 from dssync_operator.settings import Settings
 from dssync_operator.throttle import TokenBucket
 
@@ -146,6 +145,6 @@ class PodMaker:
             found = await self._cluster.get(pod_path(batch.job, resources.pod_name(batch.job, new)))
         except errors.NotFoundError:
             return await self._make_one(batch, new)
-        if text(child(child(found, "metadata"), "labels"), contract.LABEL_JOB_UID) == batch.job.uid:
+        if is_pod_of(found, batch.job.uid):
             return parse_pod(found)
         return await self._make_one(batch, replace(new, incarnation=new.incarnation + 1))

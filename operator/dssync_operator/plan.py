@@ -6,7 +6,7 @@ that must outlive this look is in the status it returns, which is why that statu
 before any pod whose end it counts is deleted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from dssync_operator.events import Note
@@ -259,7 +259,8 @@ def _run(seen: Seen, status: Status, now: float) -> Plan:
     before = status.desired
     status = _start(seen, scaling.aim(status, spec, now), now)
     desired = spec.replicas if status.desired is None else status.desired
-    placement = scaling.place(desired, seen.pods, status.tally.done, spec.rendezvous.static)
+    idle = [pod.uid for pod in seen.pods if seen.record and seen.record.leaves_out(pod.uid)]
+    placement = scaling.place(desired, seen.pods, status.tally.done, spec.rendezvous.static, idle)
     due = {
         slot: failure.earliest(slot, seen.pods, status.tally, spec.failure_policy.rules)
         for slot in placement.fill
@@ -304,9 +305,10 @@ def _new_pod(seen: Seen, slot: int, before: int | None) -> NewPod:
 
 
 def _superseded(seen: Seen, status: Status) -> tuple[Pod, ...]:
-    """Ended pods that are counted and have a younger one beside them that has ended as well.
+    """Ended pods that are counted and have no use any more.
 
-    The newest ended pod of a slot stays, so that its log can be read.
+    The newest ended pod of a slot stays, so that its log can be read, unless a sidecar still runs:
+    then it holds what its replacement may need.
     """
     latest: dict[int, int] = {}
     for pod in seen.pods:
@@ -317,7 +319,7 @@ def _superseded(seen: Seen, status: Status) -> tuple[Pod, ...]:
         for pod in seen.pods
         if pod.uid in status.tally.accounted
         and not pod.deleting
-        and pod.incarnation < latest.get(pod.slot, -1)
+        and (pod.holds_node or pod.incarnation < latest.get(pod.slot, -1))
     )
 
 
@@ -375,6 +377,19 @@ def _tell_lost(seen: Seen, wanted: Wanted | None, create: tuple[NewPod, ...]) ->
     slots = ", ".join(str(pod.slot) for pod in create[:10])
     message = f"{len(lost)} pods are gone without a word; new ones are made for slots {slots}"
     return (Note("WorkerLost", message),) if lost else ()
+
+
+def tell_made(made: Collection[Pod], wanted: Iterable[NewPod]) -> tuple[Note, ...]:
+    """Tell of the pods that were made, those in place of others apart from the rest."""
+    replaced = {new.slot for new in wanted if new.created_for == "Replace"}
+    slots = sorted(pod.slot for pod in made if pod.slot in replaced)
+    others = len(made) - len(slots)
+    notes = [Note("WorkerCreated", f"created {others} pods")] if others else []
+    if slots:
+        named = ", ".join(map(str, slots[:10])) + (", ..." if len(slots) > 10 else "")
+        message = f"created {len(slots)} pods in place of others, for slots {named}"
+        notes.append(Note("WorkerReplaced", message))
+    return tuple(notes)
 
 
 def _tell_scaling(before: int | None, desired: int) -> tuple[Note, ...]:

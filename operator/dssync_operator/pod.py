@@ -39,9 +39,10 @@ class Pod:
         slot: Durable index in the job.
         incarnation: Counts the pods of a slot; only part of the name.
         deleting: Deletion was asked for; it may take for ever on a lost node.
+        phase: The kubelet's, but Running as soon as the worker runs.
         doomed_since: When its grace period is over, in seconds since 1970, while deleting.
         vanishing: The API server is about to take it away: nothing is waited for any more.
-        waiting: Why its worker container cannot start, as (reason, message).
+        waiting: Why a container cannot start, the worker's before others, as (reason, message).
         conditions: (type, status) of the pod's conditions.
     """
 
@@ -66,9 +67,29 @@ class Pod:
         """Whether the pod holds its slot: it has not ended and nobody has asked it to."""
         return self.ended is None and not self.deleting
 
+    @property
+    def holds_node(self) -> bool:
+        """Whether its worker has ended and a sidecar goes on, with all that the pod was given."""
+        return self.ended is not None and self.phase not in ("Succeeded", "Failed")
+
+
+def is_pod_of(manifest: Manifest, job_uid: str) -> bool:
+    """Whether a pod is a job's: owned by it, with labels that say where it belongs.
+
+    A copy that somebody made, as ``kubectl debug --copy-to --keep-labels`` does, has no owner.
+    """
+    metadata = child(manifest, "metadata")
+    owned = any(
+        owner.get("controller") and owner.get("uid") == job_uid
+        for owner in children(metadata, "ownerReferences")
+    )
+    labels = child(metadata, "labels")
+    places = (text(labels, contract.LABEL_SLOT), text(labels, contract.LABEL_INCARNATION))
+    return owned and all(place.isdecimal() for place in places)
+
 
 def parse_pod(manifest: Manifest) -> Pod:
-    """Trim a pod that carries this project's labels."""
+    """Trim a pod for which ``is_pod_of`` holds."""
     metadata, spec, status = (child(manifest, key) for key in ("metadata", "spec", "status"))
     labels = child(metadata, "labels")
     conditions = children(status, "conditions")
@@ -79,7 +100,7 @@ def parse_pod(manifest: Manifest) -> Pod:
         slot=int(text(labels, contract.LABEL_SLOT)),
         incarnation=int(text(labels, contract.LABEL_INCARNATION)),
         template_hash=text(labels, contract.LABEL_TEMPLATE_HASH),
-        phase=text(status, "phase") or "Pending",
+        phase=_phase(status, worker),
         node=text(spec, "nodeName"),
         created=parse_time(metadata.get("creationTimestamp")) or 0.0,
         ready=any(c.get("type") == "Ready" and c.get("status") == "True" for c in conditions),
@@ -88,7 +109,7 @@ def parse_pod(manifest: Manifest) -> Pod:
         vanishing=metadata.get("deletionGracePeriodSeconds") == 0
         and not metadata.get("finalizers"),
         ended=_ended(status, worker),
-        waiting=_waiting(worker, conditions),
+        waiting=_waiting(status, conditions),
         conditions=frozenset((text(c, "type"), text(c, "status")) for c in conditions),
     )
 
@@ -118,9 +139,13 @@ def fresh_pod(
 
 def _worker_state(status: Manifest) -> Manifest:
     for container in children(status, "containerStatuses"):
-        if container.get("name") == contract.WORKER_CONTAINER:
+        if _is_worker(container):
             return child(container, "state")
     return {}
+
+
+def _is_worker(container: Manifest) -> bool:
+    return container.get("name") == contract.WORKER_CONTAINER
 
 
 def _ended(status: Manifest, worker: Manifest) -> Ended | None:
@@ -152,10 +177,23 @@ def _last_transition(status: Manifest) -> float:
     return max((time for time in times if time is not None), default=0.0)
 
 
-def _waiting(worker: Manifest, conditions: tuple[Manifest, ...]) -> tuple[str, str] | None:
-    waiting = child(worker, "waiting")
-    if text(waiting, "reason") not in ("", "ContainerCreating", "PodInitializing"):
-        return text(waiting, "reason"), text(waiting, "message")
+def _phase(status: Manifest, worker: Manifest) -> str:
+    """The pod's phase, but that of a pod whose worker runs while a sidecar cannot start."""
+    phase = text(status, "phase") or "Pending"
+    return "Running" if phase == "Pending" and "running" in worker else phase
+
+
+def _waiting(status: Manifest, conditions: tuple[Manifest, ...]) -> tuple[str, str] | None:
+    """What keeps the worker from starting, or else another container, or else a node."""
+    containers = [
+        *sorted(children(status, "containerStatuses"), key=lambda each: not _is_worker(each)),
+        *children(status, "initContainerStatuses"),
+    ]
+    for container in containers:
+        waiting = child(child(container, "state"), "waiting")
+        if text(waiting, "reason") not in ("", "ContainerCreating", "PodInitializing"):
+            named = "" if _is_worker(container) else f"container {text(container, 'name')}: "
+            return text(waiting, "reason"), named + text(waiting, "message")
     for condition in conditions:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return text(condition, "reason"), text(condition, "message")

@@ -11,14 +11,16 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Final
 
 from dssync import contract
 from dssync_operator import errors, resources
 from dssync_operator.children import Children, oversize
 from dssync_operator.cluster import Cluster
 from dssync_operator.echoes import Echoes
-from dssync_operator.events import Damper, Note, announce
+from dssync_operator.events import Damper, Note, announce, manifest_of
 from dssync_operator.job import (
+    JOB_TYPE,
     MANAGER,
     Job,
     Manifest,
@@ -31,8 +33,8 @@ from dssync_operator.job import (
 from dssync_operator.maker import Made, PodMaker
 from dssync_operator.metrics import Metrics
 from dssync_operator.paths import job_path, lease_path, pod_path, pods_path
-from dssync_operator.plan import NewPod, Plan, Seen, plan
-from dssync_operator.pod import Pod, parse_pod
+from dssync_operator.plan import NewPod, Plan, Seen, plan, tell_made
+from dssync_operator.pod import Pod, is_pod_of, parse_pod
 from dssync_operator.policies.template import needs_dry_run, recall
 from dssync_operator.queue import Key
 from dssync_operator.record import Record, Wanted, parse_record
@@ -43,6 +45,10 @@ from dssync_operator.status import RUNNING, Status, parse_status, render_status
 from dssync_operator.topology import Topology
 
 _log = logging.getLogger(__name__)
+TOKEN_RECREATED: Final = (
+    "Secret {} was gone and is made anew with another token: pods from before do not talk to new "
+    "ones, so suspend the job and resume it"
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +81,7 @@ class Reconciler:
         self._topology = Topology(cluster, settings.topology_keys)
         self._damper = Damper()
         self._looking = 0
+        self._deleting = asyncio.Semaphore(settings.concurrency)
         self._states = States(metrics)
         self._written_at: dict[Key, float] = {}
         self._uids: dict[Key, str] = {}
@@ -126,10 +133,13 @@ class Reconciler:
     async def _pods(self, job: Job) -> tuple[Pod, ...]:
         selector = f"{contract.LABEL_JOB_UID}={job.uid}"
         pages = self._cluster.pages(pods_path(job.namespace), selector)
-        return tuple([parse_pod(pod) async for page, _ in pages for pod in page])
+        return tuple(
+            [parse_pod(pod) async for page, _ in pages for pod in page if is_pod_of(pod, job.uid)]
+        )
 
     async def _record(self, job: Job) -> Record | None:
-        if job.spec.rendezvous.static:
+        # Without rights for workers there is no Lease either, and the operator may not ask for one.
+        if job.spec.rendezvous.static or job.worker_rbac is WorkerRbac.NONE:
             return None
         try:
             return parse_record(await self._cluster.get(lease_path(job)))
@@ -165,8 +175,8 @@ class Reconciler:
     async def _act(self, key: Key, look: _Look, decided: Plan) -> float | None:
         job, seen = look.seen.job, look.seen
         notes = list(decided.notes)
-        if decided.template:
-            await self._ensure_children(key, look, decided)
+        if decided.template and await self._ensure_children(key, look, decided) and seen.pods:
+            notes.append(Note("TokenRecreated", TOKEN_RECREATED.format(job.child_name)))
         record_first = _confirms_exits(seen.record, decided)
         if record_first and decided.wanted is not None:
             await self._children.write_record(job, decided.wanted)
@@ -179,19 +189,23 @@ class Reconciler:
             notes += await self._write_record(job, seen, decided, wanted)
         status = self._report(seen, decided, made)
         wait = await self._write_status(key, look, status)
-        await self._clean(job, decided)
-        if made.pods:
-            notes.append(Note("WorkerCreated", f"created {len(made.pods)} pods"))
+        notes += tell_made(made.pods, decided.create)
+        # Before what may fail: the next look finds the status written, and nothing to tell.
         await self._tell(job, (*announce(parse_status(job.status), status), *notes))
+        await self._clean(job, decided)
         self._observe_state(key, status)
         if made.failure is not None:
             raise made.failure
         return _sooner(wait, decided.wake_at, self._wall())
 
-    async def _ensure_children(self, key: Key, look: _Look, decided: Plan) -> None:
-        """Make the children; a right or a quota that is missing shows, since no pod will."""
+    async def _ensure_children(self, key: Key, look: _Look, decided: Plan) -> bool:
+        """Make the children; a right or a quota that is missing shows, since no pod will.
+
+        Returns:
+            Whether the token was made.
+        """
         try:
-            await self._children.ensure(look.seen.job, decided.template)
+            return await self._children.ensure(look.seen.job, decided.template)
         except errors.ForbiddenError as error:
             before = parse_status(look.seen.job.status)
             status = self._report(look.seen, decided, Made((), None))
@@ -200,7 +214,7 @@ class Reconciler:
             )
             status = not_permitted(before, status, f"{error}{advice}", self._wall())
             await self._write_status(key, look, status)
-            await self._tell(look.seen.job, announce(before, status))
+            await self._tell(look.seen.job, (*announce(before, status), *decided.notes))
             self._observe_state(key, status)
             raise
 
@@ -239,23 +253,25 @@ class Reconciler:
         # Without the spec, and without who owns which field: both stay as they are, and to read
         # them is a fifth of the write. What else of the metadata were left out would be disowned.
         metadata = {k: v for k, v in look.metadata.items() if k != "managedFields"}
-        manifest = {**resources.JOB_TYPE, "metadata": metadata, "status": rendered}
+        manifest = {**JOB_TYPE, "metadata": metadata, "status": rendered}
         await self._cluster.replace(f"{job_path(key)}/status", manifest)
         self._written_at[key] = now
         return None
 
     async def _clean(self, job: Job, decided: Plan) -> None:
-        await asyncio.gather(
-            *(self._cluster.delete(pod_path(job, pod.name), pod.uid) for pod in decided.delete)
-        )
+        await asyncio.gather(*(self._delete(job, pod) for pod in decided.delete))
         if decided.delete_job:
             await self._cluster.delete(job_path((job.namespace, job.name)), job.uid)
+
+    async def _delete(self, job: Job, pod: Pod) -> None:
+        async with self._deleting:
+            await self._cluster.delete(pod_path(job, pod.name), pod.uid)
 
     async def _tell(self, job: Job, notes: tuple[Note, ...]) -> None:
         """Post events; that one is lost is no reason to look again."""
         for note in self._damper.admit(job.uid, notes, self._wall()):
             try:
-                path, event = resources.event(job, note, self._wall(), self._settings.identity)
+                path, event = manifest_of(job, note, self._wall(), self._settings.identity)
                 await self._cluster.create(path, event)
             except errors.ApiError as error:
                 _log.info("event %s of job %s/%s: %s", note.reason, job.namespace, job.name, error)

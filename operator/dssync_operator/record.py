@@ -118,6 +118,11 @@ class Record:
     launchers: tuple[str, ...] = ()
     """Uids of the pods in the view, lowest slots first; not all of them in a large job."""
 
+    def leaves_out(self, uid: str) -> bool:
+        """Whether a pod is known to take no part; nobody is where the view lists not all."""
+        complete = self.view is not None and len(self.launchers) >= self.view.pods
+        return complete and uid not in self.launchers
+
 
 def parse_record(lease: Manifest) -> Record:
     """Read the Lease of a job; what somebody wrote wrongly counts as not written."""

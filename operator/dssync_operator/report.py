@@ -255,9 +255,7 @@ def _gaps(status: Status, pods: tuple[Pod, ...], record: Record | None) -> froze
 
 def _takes_part(pod: Pod, record: Record | None) -> bool:
     """Whether a pod trains; where the record lists not all who do, that it runs has to do."""
-    listed = record.launchers if record and record.view else ()
-    complete = record is not None and record.view is not None and len(listed) >= record.view.pods
-    return pod.phase == "Running" and (not complete or pod.uid in listed)
+    return pod.phase == "Running" and not (record and record.leaves_out(pod.uid))
 
 
 def _degraded(

@@ -4,12 +4,10 @@ import copy
 import json
 import secrets
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 from dssync import contract
-from dssync_operator.events import Note
-from dssync_operator.job import Job, Manifest, child, children, text
+from dssync_operator.job import JOB_TYPE, Job, Manifest, child, children, text
 from dssync_operator.plan import NewPod
 from dssync_operator.pod import grace_seconds
 from dssync_operator.policies import nodes
@@ -23,10 +21,6 @@ ANNOTATION_TEMPLATE: Final = f"{contract.GROUP}/template"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 POD_SELECTOR: Final = f"{MANAGED_BY}=dssync-operator,{contract.LABEL_JOB_UID}"
 """Label selector of everything that this operator made for jobs."""
-JOB_TYPE: Final[Mapping[str, str]] = {
-    "apiVersion": f"{contract.GROUP}/{contract.VERSION}",
-    "kind": contract.KIND,
-}
 Object = dict[str, object]
 _DOWNWARD: Final[Mapping[str, str]] = {
     contract.ENV_POD_UID: "metadata.uid",
@@ -93,7 +87,8 @@ def applied(job: Job, template: Manifest, network_policy: bool) -> tuple[Object,
 
 def _given_account(template: Manifest) -> str:
     """The account that the user chose, perhaps for its rights on storage; it is kept."""
-    return text(child(template, "spec"), "serviceAccountName")
+    spec = child(template, "spec")
+    return text(spec, "serviceAccountName") or text(spec, "serviceAccount")
 
 
 def _service_account(job: Job) -> Object:
@@ -182,8 +177,8 @@ def pod(job: Job, template: Manifest, template_hash: str, new: NewPod) -> Object
         *children(spec, "tolerations"),
         *nodes.tolerations(job.spec.unreachable_seconds),
     ]
-    if job.account:
-        spec.setdefault("serviceAccountName", job.account)
+    if job.account and not _given_account(template):
+        spec["serviceAccountName"] = job.account
     if job.spec.host_network:
         spec["hostNetwork"], spec["dnsPolicy"] = True, "ClusterFirstWithHostNet"
     _avoid(spec, new.shunned)
@@ -282,13 +277,20 @@ def _token_volume(job: Job) -> Object:
 
 def gpus(template: Manifest) -> int:
     """Number of ``nvidia.com/gpu`` that the worker container asks for."""
-    for container in children(child(template, "spec"), "containers"):
-        if container.get("name") == contract.WORKER_CONTAINER:
-            resources = child(container, "resources")
-            limits, requests = child(resources, "limits"), child(resources, "requests")
-            asked = limits.get(GPU, requests.get(GPU, 0))
-            return int(asked) if isinstance(asked, int | str) and str(asked).isdigit() else 0
-    return 0
+    resources = child(_worker(template), "resources")
+    limits, requests = child(resources, "limits"), child(resources, "requests")
+    asked = limits.get(GPU, requests.get(GPU, 0))
+    return int(asked) if isinstance(asked, int | str) and str(asked).isdigit() else 0
+
+
+def termination_log(template: Manifest) -> str:
+    """Where the kubelet looks for what the launcher says at its end."""
+    return text(_worker(template), "terminationMessagePath") or contract.TERMINATION_LOG
+
+
+def _worker(template: Manifest) -> Manifest:
+    containers = children(child(template, "spec"), "containers")
+    return next((c for c in containers if c.get("name") == contract.WORKER_CONTAINER), {})
 
 
 def variables(job: Job, template: Manifest, new: NewPod) -> dict[str, str]:
@@ -343,7 +345,7 @@ def _values(job: Job, template: Manifest, new: NewPod) -> dict[str, object]:
         contract.ENV_DRAIN_TIMEOUT_SECONDS: grace_seconds(template),
         contract.ENV_METRICS_PORT: 0 if spec.host_network else spec.metrics_port,
         contract.ENV_TOKEN_FILE: f"{TOKEN_FOLDER}/{TOKEN_KEY}",
-        contract.ENV_TERMINATION_LOG: contract.TERMINATION_LOG,
+        contract.ENV_TERMINATION_LOG: termination_log(template),
         contract.ENV_RESTART_CODES: ",".join(map(str, policy.restart_codes)) or None,
         contract.ENV_MAX_RESTARTS: policy.restarts_in_pod,
         contract.ENV_CHECKPOINT_PATH: checkpoint.path if checkpoint else None,
@@ -370,30 +372,3 @@ def template_of(service_manifest: Manifest) -> Manifest | None:
 def canonical(template: Manifest) -> str:
     """A template as the job's Service keeps it."""
     return json.dumps(template, sort_keys=True, separators=(",", ":"))
-
-
-def event(job: Job, note: Note, now: float, instance: str) -> tuple[str, Object]:
-    """An Event about a job, and the collection it goes to."""
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    manifest: Object = {
-        "apiVersion": "events.k8s.io/v1",
-        "kind": "Event",
-        "metadata": {
-            "name": f"{job.name}.{secrets.token_hex(8)}",
-            "namespace": job.namespace,
-        },
-        "eventTime": stamp,
-        "type": note.kind,
-        "reason": note.reason,
-        "note": note.message[:1024],
-        "action": note.reason,
-        "reportingController": "dssync.io/operator",
-        "reportingInstance": instance[:128],
-        "regarding": {
-            **JOB_TYPE,
-            "name": job.name,
-            "namespace": job.namespace,
-            "uid": job.uid,
-        },
-    }
-    return f"/apis/events.k8s.io/v1/namespaces/{job.namespace}/events", manifest

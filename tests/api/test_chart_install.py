@@ -140,9 +140,10 @@ def test_rights_of_the_chart_are_exactly_those_that_the_operator_uses(
 def test_with_rights_in_one_namespace_the_operator_serves_it_and_asks_for_nothing_beyond(
     plane: ControlPlane, tmp_path: Path, workers: str
 ) -> None:
-    scene = Scene(plane)
-    options = ("--namespace", scene.namespace, "--set", "rbac.scope=Namespaced")
-    values = ("--set", f"workerRbac={workers}")
+    home, scene = Scene(plane), Scene(plane)
+    options = ("--namespace", home.namespace, "--set", "rbac.scope=Namespaced")
+    watched = f"watchNamespaces={{{scene.namespace}}}"
+    values = ("--set", f"workerRbac={workers}", "--set", watched)
     rendered = helm(plane, "template", "dssync", str(CHART), *options, *values)
     parts = [part for part in yaml.safe_load_all(rendered) if part]
     # What every account may ask, such as discovery, comes with the binding of a real cluster.
@@ -154,7 +155,7 @@ def test_with_rights_in_one_namespace_the_operator_serves_it_and_asks_for_nothin
             assert plane.request("POST", scene.path("serviceaccounts"), part)[0] == 201
     settings = {
         "namespaces": scene.namespace,
-        "lease_namespace": scene.namespace,
+        "lease_namespace": home.namespace,
         "lease_name": "dssync",
         "worker_rbac": workers,
         "resync_seconds": 1,
@@ -169,6 +170,9 @@ def test_with_rights_in_one_namespace_the_operator_serves_it_and_asks_for_nothin
         for pod in pods:
             scene.kubelet.end(pod)
         scene.condition("Complete")
+        if workers == "None":
+            scene.create(make_job("leased"))
+            scene.condition("Accepted", "False", "NotPermitted", name="leased")
 
         held = self_check(plane, parts, "namespaced", operator)
         bare = self_check(plane, parts, "outsider", operator)

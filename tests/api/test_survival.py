@@ -281,3 +281,58 @@ async def test_configured_rate_of_pod_creations_is_kept_and_reached(
 
     assert 29 / 20.0 <= seconds < 3 * 30 / 20.0
     assert len(scene.pods()) == 30
+
+
+async def test_loss_of_the_token_by_hand_is_made_good_and_told(quiet_plane: ControlPlane) -> None:
+    scene = Scene(quiet_plane)
+    scene.create(make_job(replicas=2))
+    key = (scene.namespace, "demo")
+    async with harness(quiet_plane, time.time, resync_seconds=0.0) as operator:
+        await operator.reconciler.look(key)
+        await operator.reconciler.look(key)
+        quiet = reasons(scene)
+        (secret,) = scene.children("secrets")
+        scene.plane.request("DELETE", f"{scene.path('secrets')}/{secret['metadata']['name']}")
+        await operator.reconciler.look(key)
+
+    assert len(scene.children("secrets")) == 1
+    assert "TokenRecreated" not in quiet
+    assert "TokenRecreated" in reasons(scene)
+
+
+def reasons(scene: Scene) -> set[str]:
+    """Reasons of all events here."""
+    events = scene.plane.request("GET", scene.path("events", "/apis/events.k8s.io/v1"))[1]
+    return {event["reason"] for event in events["items"]}
+
+
+async def test_copy_of_a_pod_with_all_its_labels_takes_nobodys_place(
+    quiet_plane: ControlPlane,
+) -> None:
+    scene = Scene(quiet_plane)
+    scene.create(make_job(replicas=2))
+    key = (scene.namespace, "demo")
+    async with harness(quiet_plane, time.time) as operator:
+        await operator.reconciler.look(key)
+        original, *_ = scene.run_all(2)
+        labels = original["metadata"]["labels"]
+        copy = {"metadata": {"name": "a-copy", "labels": labels}, "spec": original["spec"]}
+        assert scene.plane.request("POST", scene.path("pods"), copy)[0] == 201
+        await operator.reconciler.look(key)
+
+    assert len(live(scene.pods())) == 3  # nobody is surplus
+    assert scene.job()["status"]["replicas"] == 2
+
+
+def test_operator_of_many_namespaces_has_a_connection_for_each_watch(
+    quiet_plane: ControlPlane, tmp_path: Path
+) -> None:
+    scene = Scene(quiet_plane)
+    many = ",".join([scene.namespace, *(f"another-{number}" for number in range(60))])
+
+    with OperatorProcess(
+        quiet_plane.kubeconfig, tmp_path / "log", namespaces=many, lease_name="many"
+    ) as operator:
+        scene.create(make_job(replicas=2))
+        scene.live_pods(2, seconds=30)
+        assert operator.process.poll() is None

@@ -66,7 +66,7 @@ class Harness:
     def __init__(self, cluster: FaultyCluster, wall: Callable[[], float], **settings: Any) -> None:
         self.cluster = cluster
         self._wall = wall
-        self._settings = Settings(**settings)
+        self._settings = Settings(identity="harness", **settings)
         self.restart()
 
     def restart(self) -> None:

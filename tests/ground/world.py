@@ -41,6 +41,7 @@ class World:
     wanted: Wanted | None = None
     view: View | None = None
     completed: bool = False
+    launchers: tuple[str, ...] = ()
     kept: Manifest | None = None
     generation: int = 1
     deleted: bool = False
@@ -77,7 +78,7 @@ class World:
         """The Lease as it would be read now."""
         if self.wanted is None:
             return None
-        return Record(self.wanted, "", 0, self.view, None, self.completed)
+        return Record(self.wanted, "", 0, self.view, None, self.completed, self.launchers)
 
     def look(self, effects_before_crash: int | None = None) -> Plan:
         """Observe, plan and act; die after so many effects.
@@ -168,13 +169,13 @@ class World:
         if pod.ended is None:
             self.pods[name] = replace(pod, phase="Running", ready=True)
 
-    def end(self, name: str, code: int, verdict: str) -> None:
-        """End a pod."""
+    def end(self, name: str, code: int, verdict: str, sidecar: bool = False) -> None:
+        """End a pod's worker, and with it the pod unless a sidecar goes on."""
         pod = self.pods[name]
         if pod.ended is not None:
             return
         self.failures += not pod.deleting and verdict not in ("Done", "Drained", "Fenced")
-        phase = "Succeeded" if code == 0 else "Failed"
+        phase = "Running" if sidecar else "Succeeded" if code == 0 else "Failed"
         ended = make_end(code, verdict, at=float(int(self.now)))
         self.pods[name] = replace(pod, phase=phase, ready=False, ended=ended)
 

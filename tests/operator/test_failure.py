@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from dssync_operator.plan import Seen, plan
+from dssync_operator.plan import NewPod, Seen, plan, tell_made
 from ground.models import START, make_end, make_pod, make_spec_job
 from ground.world import World
 
@@ -18,6 +18,34 @@ def test_failed_pod_is_replaced_at_once_under_a_new_name() -> None:
 
     assert [(new.slot, new.incarnation) for new in decided.create] == [(1, 1)]
     assert world.parsed().tally.total == 1
+
+
+@pytest.mark.parametrize("verdict", ["UserError", "Done"])
+def test_pod_whose_sidecar_goes_on_makes_room_once_its_end_is_counted(verdict: str) -> None:
+    world = World({"replicas": 2})
+    world.look()
+    world.end("demo-w1-0", 0 if verdict == "Done" else 1, verdict, sidecar=True)
+
+    decided = world.look()
+
+    assert [pod.name for pod in decided.delete] == ["demo-w1-0"]
+    assert len(decided.create) == (verdict != "Done")
+    assert len(decided.status.tally.accounted) == 1
+
+
+def test_pods_in_place_of_others_are_told_apart_from_the_rest() -> None:
+    wanted = [NewPod(0, 0, "Start"), *(NewPod(slot, 1, "Replace") for slot in range(1, 13))]
+
+    told = tell_made([make_pod(slot) for slot in range(12)], wanted)
+
+    assert [(note.reason, note.message) for note in told] == [
+        ("WorkerCreated", "created 1 pods"),
+        (
+            "WorkerReplaced",
+            "created 11 pods in place of others, for slots 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, ...",
+        ),
+    ]
+    assert tell_made([], wanted) == ()
 
 
 def test_failure_is_counted_once_however_often_it_is_seen() -> None:

@@ -43,6 +43,10 @@ def test_pod_from_a_mould_is_the_pod_that_would_be_built(wanted: list[NewPod], m
         assert json.loads(moulds.cast(new)) == resources.pod(job, template, "hash", new)
 
 
+def owner_of(uid: str) -> dict[str, object]:
+    return {"kind": "DSSyncJob", "uid": uid, "controller": True}
+
+
 class Line:
     """The API server's end: pods made, how many requests were in flight, and what to refuse."""
 
@@ -61,7 +65,13 @@ class Line:
                 "dssync.io/worker-index": "0",
                 "dssync.io/incarnation": "0",
             }
-            return web.json_response({"metadata": {"name": "x", "uid": "u", "labels": labels}})
+            metadata = {
+                "name": "x",
+                "uid": "u",
+                "labels": labels,
+                "ownerReferences": [owner_of(uid)],
+            }
+            return web.json_response({"metadata": metadata})
         self.in_flight += 1
         self.most = max(self.most, self.in_flight)
         name = (await request.json())["metadata"]["name"]

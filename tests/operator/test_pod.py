@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from dssync import contract
-from dssync_operator.pod import Pod, parse_pod
+from dssync_operator.pod import Pod, is_pod_of, parse_pod
 from dssync_operator.policies.lifecycle import leftovers
 
 
@@ -63,6 +63,62 @@ def test_message_that_no_launcher_writes_is_only_shown(message: str) -> None:
 )
 def test_clean_up_of_a_finished_job(policy: str, phase: str, goes: bool) -> None:
     assert bool(leftovers(policy, [pod(phase)])) is goes
+
+
+OWNER = {"kind": "DSSyncJob", "uid": "job", "controller": True}
+PLACE = {contract.LABEL_SLOT: "0", contract.LABEL_INCARNATION: "3"}
+
+
+@pytest.mark.parametrize(
+    ("owners", "labels", "ours"),
+    [
+        ([OWNER], PLACE, True),
+        ([], PLACE, False),  # a copy for debugging, with all labels
+        ([{**OWNER, "uid": "another"}], PLACE, False),
+        ([{**OWNER, "controller": False}], PLACE, False),
+        ([OWNER], {**PLACE, contract.LABEL_SLOT: "none"}, False),
+        ([OWNER], {contract.LABEL_SLOT: "0"}, False),
+    ],
+)
+def test_pod_is_a_jobs_if_the_job_owns_it_and_its_place_can_be_read(
+    owners: list[dict[str, Any]], labels: dict[str, str], ours: bool
+) -> None:
+    manifest = {"metadata": {"ownerReferences": owners, "labels": labels}}
+
+    assert is_pod_of(manifest, "job") is ours
+
+
+RUNNING: dict[str, Any] = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+STARTING = {"waiting": {"reason": "PodInitializing"}}
+NO_IMAGE = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+
+
+@pytest.mark.parametrize(
+    ("worker", "sidecar", "init", "phase", "waiting"),
+    [
+        (NO_IMAGE, NO_IMAGE, RUNNING, "Pending", "no such image"),
+        (STARTING, STARTING, NO_IMAGE, "Pending", "container init: no such image"),
+        (RUNNING, NO_IMAGE, {}, "Running", "container sidecar: no such image"),
+        (RUNNING, RUNNING, {}, "Running", None),
+        (STARTING, STARTING, RUNNING, "Pending", None),
+    ],
+)
+def test_container_that_cannot_start_is_seen_and_only_the_workers_holds_it_up(
+    worker: Any, sidecar: Any, init: Any, phase: str, waiting: str | None
+) -> None:
+    status = {
+        "phase": "Pending",  # the kubelet's, for as long as one container has not started
+        "containerStatuses": [
+            {"name": "sidecar", "state": sidecar},
+            {"name": "worker", "state": worker},
+        ],
+        "initContainerStatuses": [{"name": "init", "state": init}],
+    }
+
+    seen = parse_pod({"metadata": {"labels": PLACE}, "status": status})
+
+    assert seen.phase == phase
+    assert seen.waiting == (None if waiting is None else ("ImagePullBackOff", waiting))
 
 
 @pytest.mark.parametrize(

@@ -240,15 +240,31 @@ def test_role_allows_one_lease_and_nothing_else() -> None:
     ]
 
 
-def test_account_of_the_template_is_kept_and_gets_the_right() -> None:
-    job = make_spec_job(template=template(serviceAccountName="storage"))
+def test_launcher_speaks_where_the_kubelet_of_its_template_listens() -> None:
+    container = worker(terminationMessagePath="/tmp/last-words")
+
+    told = settings_of(container)
+
+    assert told["DSSYNC_TERMINATION_LOG"] == "/tmp/last-words"
+    assert settings_of(worker())["DSSYNC_TERMINATION_LOG"] == "/dev/termination-log"
+
+
+def settings_of(container: dict[str, Any]) -> dict[str, str]:
+    job = make_spec_job(template=template(container))
+    return resources.variables(job, job.spec.template, NewPod(0, 0, "Start"))
+
+
+@pytest.mark.parametrize("field", ["serviceAccountName", "serviceAccount"])
+def test_account_of_the_template_is_kept_and_gets_the_right(field: str) -> None:
+    job = make_spec_job(template=template(**{field: "storage"}))
 
     kinds = companions(job, job.spec.template)
 
     assert "ServiceAccount" not in kinds
     assert kinds["RoleBinding"]["subjects"][0]["name"] == "storage"
     pod = resources.pod(job, job.spec.template, "hash", NewPod(0, 0, "Start"))
-    assert pod["spec"]["serviceAccountName"] == "storage"
+    assert pod["spec"][field] == "storage"
+    assert len({"serviceAccountName", "serviceAccount"} & set(pod["spec"])) == 1
 
 
 @pytest.mark.parametrize(("kept", "edited"), [("", "storage"), ("storage", "")])

@@ -1,6 +1,9 @@
 """Which slots are filled and which pods go, case by case."""
 
+import pytest
+
 from dssync_operator.plan import Seen, plan
+from dssync_operator.record import View
 from ground.models import START, make_spec_job
 from ground.world import World
 
@@ -45,6 +48,22 @@ def test_pending_pods_are_drained_before_running_ones() -> None:
     world.edit(replicas=2)
 
     assert [pod.slot for pod in world.look().delete] == [0]
+
+
+@pytest.mark.parametrize(("listed", "drained"), [((1, 2), 0), ((2,), 2)])
+def test_pods_that_take_no_part_yet_are_drained_before_those_that_train(
+    listed: tuple[int, ...], drained: int
+) -> None:
+    world = World({"replicas": 3, "elastic": {"minReplicas": 1, "stabilizationSeconds": 0}})
+    world.look()
+    for slot in range(3):
+        world.run(f"demo-w{slot}-0")
+    world.view = View(term=1, sequence=2, pods=2, workers=2)
+    # Where not all are listed, nobody can be called idle.
+    world.launchers = tuple(world.pods[f"demo-w{slot}-0"].uid for slot in listed)
+    world.edit(replicas=2)
+
+    assert [pod.slot for pod in world.look().delete] == [drained]
 
 
 def test_static_rendezvous_never_drains_its_host_first() -> None:

@@ -37,7 +37,13 @@ class Placement:
     drain: tuple[Pod, ...]
 
 
-def place(desired: int, pods: Iterable[Pod], done: Collection[int], keep_first: bool) -> Placement:
+def place(
+    desired: int,
+    pods: Iterable[Pod],
+    done: Collection[int],
+    keep_first: bool,
+    idle: Collection[str] = (),
+) -> Placement:
     """Compare what runs with what is wanted.
 
     Args:
@@ -45,6 +51,7 @@ def place(desired: int, pods: Iterable[Pod], done: Collection[int], keep_first: 
         pods: All pods of the job.
         done: Slots whose work is finished; they are neither filled nor drained.
         keep_first: Whether slot 0 is to be drained last, as the static rendezvous lives there.
+        idle: Uids of pods that take no part yet; they cost least.
     """
     live = sorted((pod for pod in pods if pod.live), key=lambda pod: pod.incarnation)
     holders: dict[int, Pod] = {}
@@ -56,17 +63,20 @@ def place(desired: int, pods: Iterable[Pod], done: Collection[int], keep_first: 
             holders[pod.slot] = pod
     taken = set(holders) | set(done)
     excess = max(0, len(taken) - desired)
-    leaving = sorted(holders.values(), key=lambda pod: _drain_order(pod, keep_first))[:excess]
+    leaving = sorted(holders.values(), key=lambda pod: _drain_order(pod, idle, keep_first))[:excess]
     free = (slot for slot in range(desired + len(taken)) if slot not in taken)
     fill = tuple(slot for slot, _ in zip(free, range(desired - len(taken)), strict=False))
     return Placement(fill, (*surplus, *leaving))
 
 
-def _drain_order(pod: Pod, keep_first: bool) -> tuple[bool, bool, bool, int]:
-    """Pending pods go first, then those that are not ready, then the highest slot."""
+def _drain_order(
+    pod: Pod, idle: Collection[str], keep_first: bool
+) -> tuple[bool, bool, bool, bool, int]:
+    """Pending pods go first, then those that take no part, those not ready, the highest slot."""
     return (
         keep_first and pod.slot == 0,
         pod.phase != "Pending",
+        pod.uid not in idle,
         pod.ready,
         -pod.slot,
     )
