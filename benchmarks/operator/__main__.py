@@ -159,7 +159,7 @@ def compare_with_peer(results: Results, found: Creations) -> None:
         beside = (peer[0].subject, theirs)
         results.ratios.append(paired_ratio("A1", "pods/s", ("dssync", rates), beside))
     compared = next(each for each in results.ratios if each.peer == FIXED)
-    bar = at_least("A1_beside_limits_raised", compared.ratio, 2.0, "of the training-operator")
+    bar = at_least("A1_beside_limits_raised", compared.ratio, 2.0, "of PyTorchJobs with a master")
     results.bars.append(bar)
 
 

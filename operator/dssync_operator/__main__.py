@@ -52,7 +52,8 @@ async def _run(settings: Settings) -> None:
         unguarded = Cluster(own, credentials, metrics)
         leader = Leader(unguarded, settings)
         cluster = Cluster(shared, credentials, metrics, leader.guard)
-        visitors = Visitors(unguarded, time.monotonic) if settings.metrics_authentication else None
+        asking = Cluster(shared, credentials, metrics)  # a standby does it too
+        visitors = Visitors(asking, time.monotonic) if settings.metrics_authentication else None
         async with Probes(settings, metrics, leader, visitors) as probes:
             _on_signals(stop)
             operate = _act(leader, cluster, credentials, probes, lambda: _on_signals(stop))

@@ -259,7 +259,7 @@ def _run(seen: Seen, status: Status, now: float) -> Plan:
     before = status.desired
     status = _start(seen, scaling.aim(status, spec, now), now)
     desired = spec.replicas if status.desired is None else status.desired
-    idle = [pod.uid for pod in seen.pods if seen.record and seen.record.leaves_out(pod.uid)]
+    idle = seen.record.idle(pod.uid for pod in seen.pods) if seen.record else ()
     placement = scaling.place(desired, seen.pods, status.tally.done, spec.rendezvous.static, idle)
     due = {
         slot: failure.earliest(slot, seen.pods, status.tally, spec.failure_policy.rules)
@@ -276,7 +276,7 @@ def _run(seen: Seen, status: Status, now: float) -> Plan:
         template=source,
         wanted=wanted,
         create=create,
-        delete=(*placement.drain, *_superseded(seen, status)),
+        delete=(*placement.drain, *_superseded(seen, status, due.keys() - filled)),
         wake_at=_next_look(seen, status, due, now),
         notes=(*_tell_lost(seen, wanted, create), *_tell_scaling(before, desired)),
     )
@@ -304,22 +304,22 @@ def _new_pod(seen: Seen, slot: int, before: int | None) -> NewPod:
     )
 
 
-def _superseded(seen: Seen, status: Status) -> tuple[Pod, ...]:
+def _superseded(seen: Seen, status: Status, waiting: Collection[int]) -> tuple[Pod, ...]:
     """Ended pods that are counted and have no use any more.
 
-    The newest ended pod of a slot stays, so that its log can be read, unless a sidecar still runs:
-    then it holds what its replacement may need.
+    The newest ended pod of a slot stays, so that its log can be read, unless a sidecar goes on:
+    then it holds what its replacement may need. While that has to wait, the pod tells why.
     """
     latest: dict[int, int] = {}
     for pod in seen.pods:
-        if pod.ended is not None:
+        if pod.ended is not None and not pod.held:
             latest[pod.slot] = max(latest.get(pod.slot, -1), pod.incarnation)
     return tuple(
         pod
         for pod in seen.pods
         if pod.uid in status.tally.accounted
         and not pod.deleting
-        and (pod.holds_node or pod.incarnation < latest.get(pod.slot, -1))
+        and (pod.slot not in waiting if pod.held else pod.incarnation < latest.get(pod.slot, -1))
     )
 
 

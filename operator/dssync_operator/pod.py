@@ -42,6 +42,8 @@ class Pod:
         phase: The kubelet's, but Running as soon as the worker runs.
         doomed_since: When its grace period is over, in seconds since 1970, while deleting.
         vanishing: The API server is about to take it away: nothing is waited for any more.
+        held: The worker has ended and a sidecar goes on, with all that the pod was given. The phase
+            does not tell: the kubelet keeps it at Running until it has tidied up after the last.
         waiting: Why a container cannot start, the worker's before others, as (reason, message).
         conditions: (type, status) of the pod's conditions.
     """
@@ -59,6 +61,7 @@ class Pod:
     doomed_since: float | None
     vanishing: bool
     ended: Ended | None
+    held: bool
     waiting: tuple[str, str] | None
     conditions: frozenset[tuple[str, str]]
 
@@ -66,11 +69,6 @@ class Pod:
     def live(self) -> bool:
         """Whether the pod holds its slot: it has not ended and nobody has asked it to."""
         return self.ended is None and not self.deleting
-
-    @property
-    def holds_node(self) -> bool:
-        """Whether its worker has ended and a sidecar goes on, with all that the pod was given."""
-        return self.ended is not None and self.phase not in ("Succeeded", "Failed")
 
 
 def is_pod_of(manifest: Manifest, job_uid: str) -> bool:
@@ -109,6 +107,7 @@ def parse_pod(manifest: Manifest) -> Pod:
         vanishing=metadata.get("deletionGracePeriodSeconds") == 0
         and not metadata.get("finalizers"),
         ended=_ended(status, worker),
+        held="terminated" in worker and _sidecar_runs(status),
         waiting=_waiting(status, conditions),
         conditions=frozenset((text(c, "type"), text(c, "status")) for c in conditions),
     )
@@ -132,6 +131,7 @@ def fresh_pod(
         doomed_since=None,
         vanishing=False,
         ended=None,
+        held=False,
         waiting=None,
         conditions=frozenset(),
     )
@@ -175,6 +175,15 @@ def _verdict(message: str) -> Manifest:
 def _last_transition(status: Manifest) -> float:
     times = [parse_time(c.get("lastTransitionTime")) for c in children(status, "conditions")]
     return max((time for time in times if time is not None), default=0.0)
+
+
+def _sidecar_runs(status: Manifest) -> bool:
+    """One of the ordinary kind; the kubelet ends those among the init containers itself."""
+    return any(
+        "running" in child(container, "state")
+        for container in children(status, "containerStatuses")
+        if not _is_worker(container)
+    )
 
 
 def _phase(status: Manifest, worker: Manifest) -> str:

@@ -45,6 +45,8 @@ from dssync_operator.status import RUNNING, Status, parse_status, render_status
 from dssync_operator.topology import Topology
 
 _log = logging.getLogger(__name__)
+PROMISES: Final = ("WorkerLost",)
+"""Reasons of notes that speak of pods that are made in the same look."""
 TOKEN_RECREATED: Final = (
     "Secret {} was gone and is made anew with another token: pods from before do not talk to new "
     "ones, so suspend the job and resume it"
@@ -175,8 +177,8 @@ class Reconciler:
     async def _act(self, key: Key, look: _Look, decided: Plan) -> float | None:
         job, seen = look.seen.job, look.seen
         notes = list(decided.notes)
-        if decided.template and await self._ensure_children(key, look, decided) and seen.pods:
-            notes.append(Note("TokenRecreated", TOKEN_RECREATED.format(job.child_name)))
+        if decided.template:
+            await self._ensure_children(key, look, decided)
         record_first = _confirms_exits(seen.record, decided)
         if record_first and decided.wanted is not None:
             await self._children.write_record(job, decided.wanted)
@@ -190,33 +192,35 @@ class Reconciler:
         status = self._report(seen, decided, made)
         wait = await self._write_status(key, look, status)
         notes += tell_made(made.pods, decided.create)
-        # Before what may fail: the next look finds the status written, and nothing to tell.
+        kept = await self._clean(job, decided)
+        # Even if that failed: the next look finds the status written, and nothing to tell.
         await self._tell(job, (*announce(parse_status(job.status), status), *notes))
-        await self._clean(job, decided)
         self._observe_state(key, status)
-        if made.failure is not None:
-            raise made.failure
+        failure = made.failure or kept
+        if failure is not None:
+            raise failure
         return _sooner(wait, decided.wake_at, self._wall())
 
-    async def _ensure_children(self, key: Key, look: _Look, decided: Plan) -> bool:
-        """Make the children; a right or a quota that is missing shows, since no pod will.
-
-        Returns:
-            Whether the token was made.
-        """
+    async def _ensure_children(self, key: Key, look: _Look, decided: Plan) -> None:
+        """Make the children; a right or a quota that is missing shows, since no pod will."""
+        job = look.seen.job
         try:
-            return await self._children.ensure(look.seen.job, decided.template)
+            made_token = await self._children.ensure(job, decided.template)
         except errors.ForbiddenError as error:
-            before = parse_status(look.seen.job.status)
+            before = parse_status(job.status)
             status = self._report(look.seen, decided, Made((), None))
             advice = (
                 "; give the operator the right, or raise the quota" if error.code == 403 else ""
             )
             status = not_permitted(before, status, f"{error}{advice}", self._wall())
             await self._write_status(key, look, status)
-            await self._tell(look.seen.job, (*announce(before, status), *decided.notes))
+            happened = [note for note in decided.notes if note.reason not in PROMISES]
+            await self._tell(job, (*announce(before, status), *happened))
             self._observe_state(key, status)
             raise
+        if made_token and any(pod.live for pod in look.seen.pods):
+            note = Note("TokenRecreated", TOKEN_RECREATED.format(job.child_name))
+            await self._tell(job, (note,))
 
     async def _write_record(
         self, job: Job, seen: Seen, decided: Plan, wanted: Wanted
@@ -258,10 +262,15 @@ class Reconciler:
         self._written_at[key] = now
         return None
 
-    async def _clean(self, job: Job, decided: Plan) -> None:
-        await asyncio.gather(*(self._delete(job, pod) for pod in decided.delete))
-        if decided.delete_job:
-            await self._cluster.delete(job_path((job.namespace, job.name)), job.uid)
+    async def _clean(self, job: Job, decided: Plan) -> errors.ApiError | None:
+        """Delete what has to go, the job last; return what kept something from going."""
+        try:
+            await asyncio.gather(*(self._delete(job, pod) for pod in decided.delete))
+            if decided.delete_job:
+                await self._cluster.delete(job_path((job.namespace, job.name)), job.uid)
+        except errors.ApiError as error:
+            return error
+        return None
 
     async def _delete(self, job: Job, pod: Pod) -> None:
         async with self._deleting:

@@ -118,10 +118,10 @@ class Record:
     launchers: tuple[str, ...] = ()
     """Uids of the pods in the view, lowest slots first; not all of them in a large job."""
 
-    def leaves_out(self, uid: str) -> bool:
-        """Whether a pod is known to take no part; nobody is where the view lists not all."""
+    def idle(self, uids: Iterable[str]) -> frozenset[str]:
+        """Which of these pods are known to take no part; none where the view lists not all."""
         complete = self.view is not None and len(self.launchers) >= self.view.pods
-        return complete and uid not in self.launchers
+        return frozenset(uids).difference(self.launchers) if complete else frozenset()
 
 
 def parse_record(lease: Manifest) -> Record:

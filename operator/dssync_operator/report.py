@@ -248,14 +248,12 @@ def _gaps(status: Status, pods: tuple[Pod, ...], record: Record | None) -> froze
     """Slots that have failed within the window and whose next pod takes no part yet."""
     absent = set(scaling.place(status.desired or 0, pods, status.tally.done, False).fill)
     if status.clock.world_formed is not None:
-        absent |= {pod.slot for pod in pods if pod.live and not _takes_part(pod, record)}
+        idle = record.idle(pod.uid for pod in pods) if record else frozenset()
+        absent |= {
+            pod.slot for pod in pods if pod.live and (pod.phase != "Running" or pod.uid in idle)
+        }
     failed = {slot for incident in status.tally.incidents for slot in incident.slots}
     return frozenset((failed & absent) - status.tally.done)
-
-
-def _takes_part(pod: Pod, record: Record | None) -> bool:
-    """Whether a pod trains; where the record lists not all who do, that it runs has to do."""
-    return pod.phase == "Running" and not (record and record.leaves_out(pod.uid))
 
 
 def _degraded(

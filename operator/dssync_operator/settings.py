@@ -66,7 +66,7 @@ class Settings:
 
     @property
     def connections(self) -> int:
-        """Connections that all of this can hold at once: a watch keeps its own for good."""
+        """Connections that it takes: a watch keeps its own for good, other requests may queue."""
         looks, watches = 4 * self.workers, 2 * max(1, len(self.namespaces))
         return 2 * self.concurrency + looks + watches
 

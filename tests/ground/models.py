@@ -41,6 +41,7 @@ def make_pod(slot: int = 0, incarnation: int = 0, **changes: Any) -> Pod:
         doomed_since=None,
         vanishing=False,
         ended=None,
+        held=False,
         waiting=None,
         conditions=frozenset(),
     )

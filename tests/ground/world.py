@@ -177,7 +177,7 @@ class World:
         self.failures += not pod.deleting and verdict not in ("Done", "Drained", "Fenced")
         phase = "Running" if sidecar else "Succeeded" if code == 0 else "Failed"
         ended = make_end(code, verdict, at=float(int(self.now)))
-        self.pods[name] = replace(pod, phase=phase, ready=False, ended=ended)
+        self.pods[name] = replace(pod, phase=phase, ready=False, ended=ended, held=sidecar)
 
     def ask_to_go(self, name: str) -> None:
         """Delete a pod as a user or the operator does; an unbound one is gone at once."""

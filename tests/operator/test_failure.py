@@ -33,6 +33,38 @@ def test_pod_whose_sidecar_goes_on_makes_room_once_its_end_is_counted(verdict: s
     assert len(decided.status.tally.accounted) == 1
 
 
+@pytest.mark.parametrize("verdict", ["UserError", "Drained"])
+def test_pod_whose_sidecar_goes_on_stays_while_its_replacement_has_to_wait(verdict: str) -> None:
+    world = World({"replicas": 2})
+    world.look()
+    if verdict == "UserError":
+        world.end("demo-w1-0", 1, verdict)
+        world.look()
+        world.end("demo-w1-1", 1, verdict, sidecar=True)  # the second one waits
+    else:
+        world.end("demo-w1-0", 0, verdict, sidecar=True)  # ten seconds from when it was made
+
+    waiting = world.look()
+    assert waiting.wake_at is not None
+    world.now = waiting.wake_at
+    decided = world.look()
+
+    assert (waiting.create, waiting.delete) == ((), ())
+    assert [new.slot for new in decided.create] == [1]
+    assert [pod.slot for pod in decided.delete if pod.held] == [1]
+
+
+def test_log_of_the_pod_before_outlives_one_whose_sidecar_went_on() -> None:
+    world = World({"replicas": 2})
+    world.look()
+    world.end("demo-w1-0", 1, "UserError")
+    world.look()
+    world.end("demo-w1-1", 1, "UserError", sidecar=True)
+    world.now = world.look().wake_at or 0.0
+
+    assert [pod.name for pod in world.look().delete] == ["demo-w1-1"]
+
+
 def test_pods_in_place_of_others_are_told_apart_from_the_rest() -> None:
     wanted = [NewPod(0, 0, "Start"), *(NewPod(slot, 1, "Replace") for slot in range(1, 13))]
 

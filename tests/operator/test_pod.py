@@ -65,6 +65,26 @@ def test_clean_up_of_a_finished_job(policy: str, phase: str, goes: bool) -> None
     assert bool(leftovers(policy, [pod(phase)])) is goes
 
 
+@pytest.mark.parametrize(
+    ("kind", "state", "held"),
+    [
+        ("containerStatuses", {"running": {}}, True),
+        ("containerStatuses", {"terminated": {"exitCode": 0}}, False),
+        ("containerStatuses", {"waiting": {"reason": "ImagePullBackOff"}}, False),
+        ("initContainerStatuses", {"running": {}}, False),  # the kubelet ends it
+        ("other", {}, False),  # and it tells of the worker's end before the phase is another
+    ],
+)
+def test_ended_pod_is_held_by_a_sidecar_and_not_by_the_phase(
+    kind: str, state: dict[str, Any], held: bool
+) -> None:
+    worker = {"name": "worker", "state": {"terminated": {"exitCode": 1}}}
+    status: dict[str, Any] = {"phase": "Running", "containerStatuses": [worker]}
+    status[kind] = [*status.get(kind, []), {"name": "sidecar", "state": state}]
+
+    assert parse_pod({"metadata": {"labels": PLACE}, "status": status}).held is held
+
+
 OWNER = {"kind": "DSSyncJob", "uid": "job", "controller": True}
 PLACE = {contract.LABEL_SLOT: "0", contract.LABEL_INCARNATION: "3"}
 

@@ -51,7 +51,7 @@ def place(
         pods: All pods of the job.
         done: Slots whose work is finished; they are neither filled nor drained.
         keep_first: Whether slot 0 is to be drained last, as the static rendezvous lives there.
-        idle: Uids of pods that take no part yet; they cost least.
+        idle: Uids of pods that take no part yet; they cost least to lose.
     """
     live = sorted((pod for pod in pods if pod.live), key=lambda pod: pod.incarnation)
     holders: dict[int, Pod] = {}
