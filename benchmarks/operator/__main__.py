@@ -8,8 +8,10 @@ Level 1: a real etcd and API server, no scheduler and no kubelet, so pods stay P
 """
 
 import argparse
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from statistics import median
 
 from benchmarks.operator import cases, peers
@@ -18,11 +20,10 @@ from benchmarks.operator.field import Operator, control_plane, operator, peak_me
 from benchmarks.operator.peers import (
     ELASTIC,
     FIXED,
+    RAISED,
     SHIPPED,
     UNLIMITED,
     Outcome,
-    submit_elastic,
-    submit_fixed,
     training_operator,
 )
 from benchmarks.publish import machine, publish, versions
@@ -77,8 +78,7 @@ class Creations:
     bare: list[float] = field(default_factory=list)
     official: list[float] = field(default_factory=list)
     made: list[cases.Created] = field(default_factory=list)
-    elastic: list[Outcome] = field(default_factory=list)
-    fixed: list[Outcome] = field(default_factory=list)
+    raised: dict[str, list[Outcome]] = field(default_factory=lambda: defaultdict(list))
 
 
 def create(results: Results) -> None:
@@ -88,11 +88,12 @@ def create(results: Results) -> None:
     """
     found = Creations()
     for turn in range(results.scale.turns):
-        steps = [measure_bare, measure_ours, measure_elastic, measure_official, measure_fixed]
+        elastic, fixed = (partial(measure_raised, name) for name in (ELASTIC, FIXED))
+        steps = [measure_bare, measure_ours, elastic, measure_official, fixed]
         for measure in steps if turn % 2 == 0 else reversed(steps):
             measure(results, found)
     compare_with_ceiling(results, found)
-    if found.elastic:
+    if found.raised:
         compare_with_peer(results, found)
 
 
@@ -115,18 +116,12 @@ def measure_ours(results: Results, found: Creations) -> None:
             beside(results, plane, process)
 
 
-def measure_elastic(results: Results, found: Creations) -> None:
-    """Elastic PyTorchJobs."""
+def measure_raised(subject: str, results: Results, found: Creations) -> None:
+    """One form of PyTorchJobs, where the training-operator can be had."""
     load = (results.scale.jobs, results.scale.pods)
-    peer = training_operator(ELASTIC, load, UNLIMITED, submit_elastic)
-    found.elastic += [peer] if peer else []
-
-
-def measure_fixed(results: Results, found: Creations) -> None:
-    """PyTorchJobs with a master."""
-    load = (results.scale.jobs, results.scale.pods)
-    peer = training_operator(FIXED, load, UNLIMITED, submit_fixed)
-    found.fixed += [peer] if peer else []
+    peer = training_operator(subject, load, UNLIMITED, RAISED[subject])
+    if peer is not None:
+        found.raised[subject].append(peer)
 
 
 def compare_with_ceiling(results: Results, found: Creations) -> None:
@@ -153,11 +148,12 @@ def compare_with_ceiling(results: Results, found: Creations) -> None:
 def compare_with_peer(results: Results, found: Creations) -> None:
     """A1 beside both forms of PyTorchJob; the bar is on the one of fixed size, like our jobs."""
     rates = [each.pods_per_second for each in found.made]
-    for peer in (found.fixed, found.elastic):
+    for subject in RAISED:
+        peer = found.raised[subject]
         add_outcomes(results, peer)
         theirs = [each.pods_per_second for each in peer]
-        beside = (peer[0].subject, theirs)
-        results.ratios.append(paired_ratio("A1", "pods/s", ("dssync", rates), beside))
+        beside_peer = paired_ratio("A1", "pods/s", ("dssync", rates), (subject, theirs))
+        results.ratios.append(beside_peer)
     compared = next(each for each in results.ratios if each.peer == FIXED)
     bar = at_least("A1_beside_limits_raised", compared.ratio, 2.0, "of PyTorchJobs with a master")
     results.bars.append(bar)

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,6 +183,10 @@ def _submit_pytorchjob(
         "spec": {"pytorchReplicaSpecs": replicas, **policy},
     }
     _post(plane, "/apis/kubeflow.org/v1/namespaces/default/pytorchjobs", manifest)
+
+
+RAISED: Final[Mapping[str, Submit]] = {FIXED: submit_fixed, ELASTIC: submit_elastic}
+"""What is measured with the limits raised, by its name."""
 
 
 def _post(plane: ControlPlane, path: str, manifest: Manifest) -> None:

@@ -6,6 +6,7 @@ exit code may also come from the user's script.
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dssync import contract
@@ -138,10 +139,7 @@ def fresh_pod(
 
 
 def _worker_state(status: Manifest) -> Manifest:
-    for container in children(status, "containerStatuses"):
-        if _is_worker(container):
-            return child(container, "state")
-    return {}
+    return child(worker_of(children(status, "containerStatuses")), "state")
 
 
 def _is_worker(container: Manifest) -> bool:
@@ -207,6 +205,11 @@ def _waiting(status: Manifest, conditions: tuple[Manifest, ...]) -> tuple[str, s
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             return text(condition, "reason"), text(condition, "message")
     return None
+
+
+def worker_of(containers: Iterable[Manifest]) -> Manifest:
+    """The worker among a pod's containers, or among what is told of them; empty without one."""
+    return next(filter(_is_worker, containers), {})
 
 
 def grace_seconds(template: Manifest) -> int:

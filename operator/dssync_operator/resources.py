@@ -9,7 +9,7 @@ from typing import Final
 from dssync import contract
 from dssync_operator.job import JOB_TYPE, Job, Manifest, child, children, text
 from dssync_operator.plan import NewPod
-from dssync_operator.pod import grace_seconds
+from dssync_operator.pod import grace_seconds, worker_of
 from dssync_operator.policies import nodes
 from dssync_operator.record import Wanted
 
@@ -289,8 +289,7 @@ def termination_log(template: Manifest) -> str:
 
 
 def _worker(template: Manifest) -> Manifest:
-    containers = children(child(template, "spec"), "containers")
-    return next((c for c in containers if c.get("name") == contract.WORKER_CONTAINER), {})
+    return worker_of(children(child(template, "spec"), "containers"))
 
 
 def variables(job: Job, template: Manifest, new: NewPod) -> dict[str, str]:

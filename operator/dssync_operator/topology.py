@@ -9,6 +9,7 @@ from dssync import contract
 from dssync_operator import errors
 from dssync_operator.cluster import Cluster
 from dssync_operator.job import Job, Manifest, child, children
+from dssync_operator.pod import worker_of
 from dssync_operator.policies.nodes import place_of
 
 KEEP_SECONDS: Final = 600.0
@@ -83,9 +84,5 @@ class Topology:
 
 
 def _has_variable(template: Manifest, name: str) -> bool:
-    return any(
-        entry.get("name") == name
-        for container in children(child(template, "spec"), "containers")
-        if container.get("name") == contract.WORKER_CONTAINER
-        for entry in children(container, "env")
-    )
+    worker = worker_of(children(child(template, "spec"), "containers"))
+    return any(entry.get("name") == name for entry in children(worker, "env"))

@@ -290,20 +290,14 @@ async def test_loss_of_the_token_by_hand_is_made_good_and_told(quiet_plane: Cont
     async with harness(quiet_plane, time.time, resync_seconds=0.0) as operator:
         await operator.reconciler.look(key)
         await operator.reconciler.look(key)
-        quiet = reasons(scene)
+        quiet = scene.reasons()
         (secret,) = scene.children("secrets")
         scene.plane.request("DELETE", f"{scene.path('secrets')}/{secret['metadata']['name']}")
         await operator.reconciler.look(key)
 
     assert len(scene.children("secrets")) == 1
     assert "TokenRecreated" not in quiet
-    assert "TokenRecreated" in reasons(scene)
-
-
-def reasons(scene: Scene) -> set[str]:
-    """Reasons of all events here."""
-    events = scene.plane.request("GET", scene.path("events", "/apis/events.k8s.io/v1"))[1]
-    return {event["reason"] for event in events["items"]}
+    assert "TokenRecreated" in scene.reasons()
 
 
 async def test_copy_of_a_pod_with_all_its_labels_takes_nobodys_place(

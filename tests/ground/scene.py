@@ -171,6 +171,11 @@ class Scene:
         ours.sort(key=lambda entry: str(entry["requestReceivedTimestamp"]))
         return [(entry["verb"], entry["objectRef"]["resource"]) for entry in ours]
 
+    def reasons(self) -> set[str]:
+        """Reasons of all events here."""
+        events = self.plane.request("GET", self.path("events", "/apis/events.k8s.io/v1"))[1]
+        return {event["reason"] for event in events["items"]}
+
     def lease_of(self, name: str) -> Manifest:
         """The Lease of one of several jobs here."""
         found = self.children("leases", "/apis/coordination.k8s.io/v1")
